@@ -1,0 +1,1 @@
+"""Login events from SQS to Postgres, with IPs and device ids masked on the way."""

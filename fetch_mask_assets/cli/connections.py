@@ -1,0 +1,72 @@
+"""The gateways, connected as the environment says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dagster import DagsterInstance
+
+from fetch_mask_assets import settings
+from fetch_mask_assets.gateways.database import LoginDatabase
+from fetch_mask_assets.gateways.queue import LoginQueue, QueueSettings, connect_queue
+from fetch_mask_assets.settings import Tuning
+
+
+def database() -> LoginDatabase:
+    """The warehouse.
+
+    Raises:
+        SettingError: LOGIN_DATABASE_URL is not set.
+    """
+    return LoginDatabase(settings.required(os.environ, settings.DATABASE_URL))
+
+
+def keysets() -> Path:
+    """The directory of the keysets.
+
+    Raises:
+        SettingError: MASKING_KEYSETS is not set.
+    """
+    return Path(settings.required(os.environ, settings.KEYSETS))
+
+
+def tuning() -> Tuning:
+    """The numbers of this deployment.
+
+    Raises:
+        SettingError: one is out of its bounds.
+    """
+    return Tuning.from_environment(os.environ)
+
+
+@contextmanager
+def queue() -> Iterator[LoginQueue]:
+    """The login queue.
+
+    Raises:
+        SettingError: LOGIN_QUEUE_URL is not set.
+        QueueError: the AWS settings do not allow a client to be made.
+    """
+    numbers = tuning()
+    queue_settings = QueueSettings(
+        url=settings.required(os.environ, settings.QUEUE_URL),
+        receivers=numbers.receivers,
+        wait_seconds=numbers.wait_seconds,
+        visibility_seconds=numbers.visibility_seconds,
+    )
+    with connect_queue(queue_settings) as connected:
+        yield connected
+
+
+@contextmanager
+def dagster_instance() -> Iterator[DagsterInstance]:
+    """The instance of DAGSTER_HOME, or one that is gone afterwards where that is not set."""
+    with (
+        DagsterInstance.get()
+        if os.environ.get("DAGSTER_HOME")
+        else DagsterInstance.ephemeral() as it
+    ):
+        yield it

@@ -1,0 +1,75 @@
+"""`fetch-mask doctor`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import click
+from sqlalchemy.exc import SQLAlchemyError
+
+from fetch_mask_assets import settings
+from fetch_mask_assets.cli import connections
+from fetch_mask_assets.domain.errors import FetchMaskError, SettingError
+from fetch_mask_assets.gateways.readiness import Finding, findings
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def doctor(*, as_json: bool) -> None:
+    """Check each thing that a run needs, and say what to do where it is not well.
+
+    Changes nothing. Exit code 1 if anything is not well.
+    """
+    found = [*_settings(), *_services(), _dagster()]
+    is_well = all(finding.is_well for finding in found)
+    if as_json:
+        click.echo(json.dumps({"is_well": is_well, "findings": [asdict(each) for each in found]}))
+    else:
+        _print(found)
+    sys.exit(0 if is_well else 1)
+
+
+def _print(found: list[Finding]) -> None:
+    for each in found:
+        mark, color = ("ok  ", "green") if each.is_well else ("FAIL", "red")
+        click.echo(f"{click.style(mark, fg=color)}  {each.name}: {each.says}")
+
+
+def _settings() -> Iterator[Finding]:
+    for name in settings.REQUIRED:
+        try:
+            settings.required(os.environ, name)
+        except SettingError as error:
+            yield Finding(name, is_well=False, says=str(error))
+        else:
+            yield Finding(name, is_well=True, says="is set.")
+    try:
+        connections.tuning()
+    except SettingError as error:
+        yield Finding("numbers", is_well=False, says=str(error))
+
+
+def _services() -> tuple[Finding, ...]:
+    try:
+        with connections.queue() as queue:
+            return findings(connections.database(), connections.keysets(), queue)
+    except FetchMaskError as error:
+        return (Finding("services", is_well=False, says=f"not asked: {error}"),)
+
+
+def _dagster() -> Finding:
+    home = os.environ.get("DAGSTER_HOME")
+    if not home:
+        says = "DAGSTER_HOME is not set: `ingest` works, but its runs are not kept for the UI."
+        return Finding("dagster", is_well=True, says=says)
+    try:
+        with connections.dagster_instance() as instance:
+            count = instance.get_runs_count()
+    except (SQLAlchemyError, OSError, ValueError) as error:
+        says = f"Dagster's storage cannot be used ({type(error).__name__}): check DAGSTER_HOME."
+        return Finding("dagster", is_well=False, says=says)
+    return Finding("dagster", is_well=True, says=f"its storage answers and holds {count} runs.")

@@ -1,0 +1,61 @@
+"""The root of the command line. Commands load when they are called, so that help is quick."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping
+
+import click
+from dotenv import load_dotenv
+
+from fetch_mask_assets.domain.errors import FetchMaskError
+
+_COMMANDS: Mapping[str, str] = {
+    "local": "Start, stop and look at the local stack.",
+    "send": "Send each line of a file to the login queue.",
+    "ingest": "Take messages from the queue to the table until the queue is dry.",
+    "show": "Show the balance, the checks and a look at the table.",
+    "doctor": "Check each thing that a run needs.",
+    "migrate": "Bring the database to the schema of this release.",
+}
+
+
+class _LazyGroup(click.Group):
+    """A group whose commands are imported when they are used.
+
+    Source: https://click.palletsprojects.com/en/stable/complex/#lazily-loading-subcommands
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 (click's signature)
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"fetch_mask_assets.cli.{cmd_name}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 (click's signature)
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="fetch_mask_assets")
+def cli() -> None:
+    """Login events from SQS to Postgres, with IPs and device ids masked on the way.
+
+    Settings come from the environment and from .env in the current directory.
+    """
+
+
+def main() -> None:
+    """Runs a command; an error of ours is one sentence and exit code 1."""
+    load_dotenv(".env")
+    try:
+        cli()
+    except FetchMaskError as error:
+        click.secho(f"Error: {error}", fg="red", err=True)
+        sys.exit(1)

@@ -1,0 +1,133 @@
+"""`fetch-mask show`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import click
+from dagster import AssetCheckKey, AssetCheckSeverity, DagsterInstance
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fetch_mask_assets.cli import connections
+from fetch_mask_assets.definitions import defs
+from fetch_mask_assets.gateways.database import LoginDatabase
+
+_HISTORY = 1_000
+
+
+@click.command()
+def show() -> None:
+    """Show the balance, the checks and a look at the table.
+
+    Shows what any reader of the table may see: tokens and counts.
+    """
+    console = Console()
+    database = connections.database()
+    console.print(_balance(database))
+    console.print(_reasons(database))
+    with connections.dagster_instance() as instance:
+        console.print(_checks(instance))
+    console.print(_look(database))
+    console.print(_repeated_ips(database))
+    console.print(_repeated_devices(database))
+
+
+def _balance(database: LoginDatabase) -> Table:
+    return _table(
+        "Balance of all batches",
+        ("batches", "received", "loaded", "quarantined", "already known"),
+        database.query(
+            "SELECT count(*), coalesce(sum(received), 0), coalesce(sum(loaded), 0),"
+            " coalesce(sum(quarantined), 0), coalesce(sum(already_known), 0)"
+            " FROM login_ingest.batch"
+        ),
+    )
+
+
+def _reasons(database: LoginDatabase) -> Table:
+    return _table(
+        "Quarantined, and why",
+        ("field", "reason", "messages"),
+        database.query(
+            "SELECT coalesce(field, '(body)'), reason, count(*) FROM login_ingest.quarantine"
+            " GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2"
+        ),
+    )
+
+
+def _checks(instance: DagsterInstance) -> Table:
+    keys = sorted(defs.resolve_asset_graph().asset_check_keys)
+    return _table(
+        "Asset checks",
+        ("asset", "check", "last result", "passed", "not passed"),
+        [_check_line(instance, key) for key in keys],
+    )
+
+
+def _check_line(instance: DagsterInstance, key: AssetCheckKey) -> tuple[object, ...]:
+    history = instance.event_log_storage.get_asset_check_execution_history(key, limit=_HISTORY)
+    results = [
+        record.event.dagster_event.asset_check_evaluation_data
+        for record in history
+        if record.event and record.event.dagster_event
+    ]
+    passed = sum(result.passed for result in results)
+    last = _verdict(results[0].passed, results[0].severity) if results else "not yet run"
+    return (key.asset_key.to_user_string(), key.name, last, passed, len(results) - passed)
+
+
+def _verdict(passed: bool, severity: AssetCheckSeverity) -> Text:  # noqa: FBT001 (a result)
+    if passed:
+        return Text("passed", "green")
+    is_warning = severity is AssetCheckSeverity.WARN
+    return Text("warning", "yellow") if is_warning else Text("failed", "red")
+
+
+def _look(database: LoginDatabase) -> Table:
+    return _table(
+        "A look at user_logins (the ends of the tokens)",
+        ("user", "device", "masked_ip", "masked_device_id", "locale", "version", "date"),
+        database.query(
+            "SELECT left(user_id, 8), device_type, '…' || right(masked_ip, 8),"
+            " '…' || right(masked_device_id, 8), locale, app_version, create_date"
+            " FROM user_logins ORDER BY create_date DESC NULLS LAST LIMIT 8"
+        ),
+    )
+
+
+def _repeated_ips(database: LoginDatabase) -> Table:
+    return _table(
+        "Most repeated IPs",
+        ("masked_ip", "logins", "users"),
+        database.query(
+            "SELECT masked_ip, count(*), count(DISTINCT user_id) FROM user_logins"
+            " GROUP BY 1 HAVING count(*) > 1 ORDER BY 2 DESC, 1 LIMIT 5"
+        ),
+    )
+
+
+def _repeated_devices(database: LoginDatabase) -> Table:
+    return _table(
+        "Most repeated devices",
+        ("masked_device_id", "logins", "users"),
+        database.query(
+            "SELECT masked_device_id, count(*), count(DISTINCT user_id) FROM user_logins"
+            " GROUP BY 1 HAVING count(*) > 1 ORDER BY 2 DESC, 1 LIMIT 5"
+        ),
+    )
+
+
+def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    table = Table(*columns, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*(_cell(cell) for cell in row))
+    return table
+
+
+def _cell(value: object) -> Text:
+    # A Text is never read as markup, whatever a user id holds.
+    if isinstance(value, Text):
+        return value
+    return Text("" if value is None else str(value))

@@ -1,0 +1,74 @@
+"""The pipeline on a page. Every value that differs between places comes from the environment."""
+
+import os
+from collections.abc import Mapping
+
+from dagster import Definitions, EnvVar, in_process_executor
+
+from fetch_mask_assets import settings
+from fetch_mask_assets.defs.assets import (
+    login_queue_messages,
+    masked_logins,
+    raw_login_batch,
+    user_logins,
+)
+from fetch_mask_assets.defs.automation import prune_schedule, queue_depth_sensor
+from fetch_mask_assets.defs.batch_memory import BATCH_MEMORY, batch_memory
+from fetch_mask_assets.defs.checks import batch_measures, masking_rules, table_rules
+from fetch_mask_assets.defs.jobs import ingest_logins, prune_runs
+from fetch_mask_assets.defs.resources import (
+    LoginDatabaseResource,
+    LoginQueueResource,
+    MaskingKeysResource,
+    WarningLimitsResource,
+)
+from fetch_mask_assets.settings import Tuning
+
+
+def build_definitions(environ: Mapping[str, str]) -> Definitions:
+    """The definitions for an environment; what is required is read when a run starts.
+
+    Raises:
+        SettingError: a number in the environment is not one, or is out of its bounds.
+    """
+    tuning = Tuning.from_environment(environ)
+    return Definitions(
+        assets=[login_queue_messages, raw_login_batch, masked_logins, user_logins],
+        asset_checks=[masking_rules, batch_measures, table_rules],
+        jobs=[ingest_logins, prune_runs],
+        sensors=[queue_depth_sensor(tuning.max_runs)],
+        schedules=[prune_schedule(tuning.run_retention_days)],
+        executor=in_process_executor,
+        resources={
+            "login_queue": _login_queue(tuning),
+            "login_database": LoginDatabaseResource(url=EnvVar(settings.DATABASE_URL)),
+            "masking_keys": MaskingKeysResource(location=EnvVar(settings.KEYSETS)),
+            "warning_limits": _warning_limits(tuning),
+            BATCH_MEMORY: batch_memory,
+        },
+    )
+
+
+def _login_queue(tuning: Tuning) -> LoginQueueResource:
+    return LoginQueueResource(
+        url=EnvVar(settings.QUEUE_URL),
+        batch_messages=tuning.batch_messages,
+        batch_bytes=tuning.batch_bytes,
+        batch_seconds=tuning.batch_seconds,
+        receivers=tuning.receivers,
+        wait_seconds=tuning.wait_seconds,
+        empty_answers=tuning.empty_answers,
+        visibility_seconds=tuning.visibility_seconds,
+    )
+
+
+def _warning_limits(tuning: Tuning) -> WarningLimitsResource:
+    return WarningLimitsResource(
+        rejected_percent=tuning.warn_rejected_percent,
+        unnumbered_percent=tuning.warn_unnumbered_percent,
+        redelivered_percent=tuning.warn_redelivered_percent,
+        age_seconds=tuning.warn_age_seconds,
+    )
+
+
+defs = build_definitions(os.environ)

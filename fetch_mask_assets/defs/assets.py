@@ -1,0 +1,160 @@
+"""The chain: login queue -> raw batch -> masked logins -> user_logins."""
+
+import time
+from datetime import UTC, datetime
+
+import polars as pl
+from dagster import (
+    AssetExecutionContext,
+    AssetIn,
+    AssetKey,
+    AssetSpec,
+    MaterializeResult,
+    asset,
+)
+
+from fetch_mask_assets.defs import table_metadata
+from fetch_mask_assets.defs.batch_memory import BATCH_MEMORY, PartialSelectionError
+from fetch_mask_assets.defs.redaction import no_values
+from fetch_mask_assets.defs.resources import (
+    LoginDatabaseResource,
+    LoginQueueResource,
+    MaskingKeysResource,
+)
+from fetch_mask_assets.domain.balance import Balance
+from fetch_mask_assets.domain.batch import mask_batch, newest_handles
+from fetch_mask_assets.domain.errors import RulesBrokenError
+from fetch_mask_assets.domain.rules import MaskedBatch, broken_rules
+from fetch_mask_assets.gateways.database import BatchToCommit
+from fetch_mask_assets.gateways.readiness import require_ready
+
+GROUP = "user_logins"
+OWNERS = ["team:data-platform"]
+
+LOGIN_QUEUE = AssetKey("login_queue")
+RAW_LOGIN_BATCH = AssetKey("raw_login_batch")
+MASKED_LOGINS = AssetKey("masked_logins")
+USER_LOGINS = AssetKey("user_logins")
+CHAIN = (RAW_LOGIN_BATCH, MASKED_LOGINS, USER_LOGINS)
+
+login_queue_messages = AssetSpec(
+    LOGIN_QUEUE,
+    description="Login events as the apps send them: JSON with `ip` and `device_id` in the clear."
+    " The queue is the only store of what is not committed, so it is also the retry.",
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"sqs", "json"},
+)
+
+
+@asset(
+    key=RAW_LOGIN_BATCH,
+    deps=[LOGIN_QUEUE],
+    description="One batch of messages, received from the queue and held in memory until they are"
+    " committed. Nothing is received while the database or the keys are not ready, and what a"
+    " failed run has received goes back to the queue.",
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"sqs", "polars"},
+    io_manager_key=BATCH_MEMORY,
+    metadata=table_metadata.RAW_DEFINITION,
+)
+def raw_login_batch(
+    context: AssetExecutionContext,
+    login_queue: LoginQueueResource,
+    login_database: LoginDatabaseResource,
+    masking_keys: MaskingKeysResource,
+) -> MaterializeResult[pl.DataFrame]:
+    """Receives a batch, once everything that it needs further on is ready."""
+    _require_whole_chain(context)
+    with no_values("receiving"):
+        require_ready(login_database.database, masking_keys.keyring)
+        drained = login_queue.queue.receive(login_queue.limits)
+    return MaterializeResult(
+        value=drained.raw, metadata=table_metadata.of_drain(drained, datetime.now(UTC))
+    )
+
+
+@asset(
+    key=MASKED_LOGINS,
+    ins={"raw": AssetIn(RAW_LOGIN_BATCH)},
+    description="The same messages, line by line: each a login whose IP and device id are tokens,"
+    " or a reason for rejection with the sealed body. In memory only.",
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"polars"},
+    io_manager_key=BATCH_MEMORY,
+    metadata=table_metadata.MASKED_DEFINITION,
+)
+def masked_logins(
+    raw: pl.DataFrame, masking_keys: MaskingKeysResource
+) -> MaterializeResult[pl.DataFrame]:
+    """Decodes, validates and masks each message of the batch."""
+    started = time.perf_counter()
+    with no_values("masking"):
+        masked = mask_batch(raw, masking_keys.keyring)
+    seconds = time.perf_counter() - started
+    return MaterializeResult(
+        value=masked, metadata=table_metadata.of_masking(masked, masking_keys.keyring, seconds)
+    )
+
+
+@asset(
+    key=USER_LOGINS,
+    ins={"raw": AssetIn(RAW_LOGIN_BATCH), "masked": AssetIn(MASKED_LOGINS)},
+    description="The table that analysts query. A batch is one transaction: ledger, rows,"
+    " quarantine, batch record. After the commit, and only then, its messages are deleted from"
+    " the queue. Each SQS message id loads once, however often it is delivered.",
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"postgres", "table"},
+    metadata=table_metadata.TABLE_DEFINITION,
+)
+def user_logins(  # noqa: PLR0913, PLR0917 (Dagster passes inputs and resources one by one)
+    context: AssetExecutionContext,
+    raw: pl.DataFrame,
+    masked: pl.DataFrame,
+    login_queue: LoginQueueResource,
+    login_database: LoginDatabaseResource,
+    masking_keys: MaskingKeysResource,
+) -> MaterializeResult[None]:
+    """Commits the batch, then deletes its messages."""
+    batch = MaskedBatch(raw, masked, masking_keys.keyring)
+    started = time.perf_counter()
+    with no_values("committing"):
+        _refuse_broken(batch)
+        balance = _commit(login_database, context.run_id, batch)
+    committed = time.perf_counter()
+    with no_values("deleting from the queue"):
+        deleted = login_queue.queue.delete(newest_handles(raw))
+    seconds = (committed - started, time.perf_counter() - committed)
+    return MaterializeResult(metadata=table_metadata.of_commit(balance, deleted, seconds))
+
+
+def _require_whole_chain(context: AssetExecutionContext) -> None:
+    selected = context.job_def.asset_layer.selected_asset_keys
+    if not set(CHAIN) <= selected:
+        raise PartialSelectionError
+
+
+def _refuse_broken(batch: MaskedBatch) -> None:
+    # A run that was started without its checks must not write what they would have stopped.
+    broken = broken_rules(batch)
+    if broken:
+        counts = ", ".join(f"{name} ({count})" for name, count in broken.items())
+        raise RulesBrokenError(
+            f"the masked batch breaks the masking rules {counts}: nothing was written, and the"
+            " messages go back to the queue."
+        )
+
+
+def _commit(database: LoginDatabaseResource, run_id: str, batch: MaskedBatch) -> Balance:
+    if batch.masked.is_empty():
+        return Balance()
+    bodies = batch.raw.select("message_id", "body")
+
+    def seal(message_id: str) -> bytes:
+        body = bodies.filter(pl.col("message_id") == message_id)["body"][0]
+        return batch.keyring.sealer.seal(body, message_id)
+
+    return database.database.commit_batch(BatchToCommit(run_id, batch.masked, seal))

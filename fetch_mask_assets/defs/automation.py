@@ -1,0 +1,96 @@
+"""What starts runs by itself: the sensor on queue depth, the schedule that prunes."""
+
+from dagster import (
+    DagsterInstance,
+    DagsterRunStatus,
+    DefaultScheduleStatus,
+    DefaultSensorStatus,
+    RunRequest,
+    RunsFilter,
+    ScheduleDefinition,
+    SensorDefinition,
+    SensorEvaluationContext,
+    SensorResult,
+    SkipReason,
+    sensor,
+)
+
+from fetch_mask_assets.defs.jobs import INGEST_LOGINS, ingest_logins, prune_runs
+from fetch_mask_assets.defs.resources import (
+    LoginDatabaseResource,
+    LoginQueueResource,
+    MaskingKeysResource,
+)
+from fetch_mask_assets.domain.backlog import runs_to_request
+from fetch_mask_assets.gateways.readiness import findings
+
+# Dagster's name for runs that a person starts by selecting assets.
+_AD_HOC = "__ASSET_JOB"
+_ACTIVE = [
+    DagsterRunStatus.QUEUED,
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+]
+
+
+def queue_depth_sensor(max_runs: int) -> SensorDefinition:
+    """The sensor that asks for as many runs as the backlog needs, up to a cap.
+
+    It keeps no cursor and uses no run key: each tick counts anew what waits and what runs.
+    """
+
+    @sensor(
+        name="login_queue_depth",
+        job=ingest_logins,
+        minimum_interval_seconds=15,
+        default_status=DefaultSensorStatus.RUNNING,
+        description="Starts runs when messages wait on the login queue, while the database and"
+        " the keys are ready.",
+    )
+    def login_queue_depth(
+        context: SensorEvaluationContext,
+        login_queue: LoginQueueResource,
+        login_database: LoginDatabaseResource,
+        masking_keys: MaskingKeysResource,
+    ) -> SensorResult | SkipReason:
+        depth = login_queue.queue.depth()
+        unwell = [
+            finding.says
+            for finding in findings(login_database.database, masking_keys.directory)
+            if not finding.is_well
+        ]
+        if unwell:
+            return SkipReason(f"Not ready, so no run was asked for: {' '.join(unwell)}")
+        request = runs_to_request(
+            depth,
+            batch_messages=login_queue.batch_messages,
+            active_runs=_active_runs(context.instance),
+            max_runs=max_runs,
+        )
+        if not request.runs:
+            return SkipReason(request.because)
+        context.log.info(request.because)
+        return SensorResult(run_requests=[RunRequest() for _ in range(request.runs)])
+
+    return login_queue_depth
+
+
+def prune_schedule(keep_days: int) -> ScheduleDefinition:
+    """The schedule that clears away old runs, each night."""
+    return ScheduleDefinition(
+        name="prune_runs_nightly",
+        job=prune_runs,
+        cron_schedule="17 3 * * *",
+        run_config={"ops": {"delete_old_runs": {"config": {"keep_days": keep_days}}}},
+        default_status=DefaultScheduleStatus.RUNNING,
+        description=f"Deletes finished runs older than {keep_days} days.",
+    )
+
+
+def _active_runs(instance: DagsterInstance) -> int:
+    return sum(
+        instance.get_runs_count(RunsFilter(job_name=name, statuses=_ACTIVE))
+        for name in (INGEST_LOGINS, _AD_HOC)
+    )

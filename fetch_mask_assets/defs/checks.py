@@ -1,0 +1,136 @@
+"""The rules as asset checks: each rule gives its check the spec and the result."""
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+
+import polars as pl
+from dagster import (
+    AssetCheckExecutionContext,
+    AssetCheckResult,
+    AssetCheckSeverity,
+    AssetCheckSpec,
+    AssetIn,
+    AssetKey,
+    multi_asset_check,
+)
+
+from fetch_mask_assets.defs.assets import MASKED_LOGINS, RAW_LOGIN_BATCH, USER_LOGINS
+from fetch_mask_assets.defs.redaction import no_values
+from fetch_mask_assets.defs.resources import (
+    LoginDatabaseResource,
+    MaskingKeysResource,
+    WarningLimitsResource,
+)
+from fetch_mask_assets.domain.measures import MASKED_MEASURES, RAW_MEASURES, Measure
+from fetch_mask_assets.domain.rules import MASKING_RULES, MaskedBatch, MaskingRule
+from fetch_mask_assets.domain.table_rules import TABLE_RULES, TableFacts, TableRule
+
+_RAW = {"raw": AssetIn(RAW_LOGIN_BATCH)}
+_MASKED = {"masked": AssetIn(MASKED_LOGINS)}
+
+
+@multi_asset_check(
+    name="masking_rules",
+    specs=[
+        AssetCheckSpec(
+            rule.name,
+            asset=MASKED_LOGINS,
+            description=f"{rule.says} If not: {rule.remedy}",
+            blocking=True,
+            additional_deps=[RAW_LOGIN_BATCH],
+        )
+        for rule in MASKING_RULES
+    ],
+    ins=_RAW | _MASKED,
+)
+def masking_rules(
+    raw: pl.DataFrame, masked: pl.DataFrame, masking_keys: MaskingKeysResource
+) -> Iterator[AssetCheckResult]:
+    """Whether the masked batch keeps every masking rule; a broken one stops the run."""
+    with no_values("checking the masked batch"):
+        batch = MaskedBatch(raw, masked, masking_keys.keyring)
+        counts = [rule.count_broken(batch) for rule in MASKING_RULES]
+    for rule, count in zip(MASKING_RULES, counts, strict=True):
+        yield _rule_result(rule, MASKED_LOGINS, count, {"messages": masked.height})
+
+
+@multi_asset_check(
+    name="table_rules",
+    specs=[
+        AssetCheckSpec(
+            rule.name,
+            asset=USER_LOGINS,
+            description=f"{rule.says} If not: {rule.remedy}",
+            blocking=rule.is_blocking,
+            additional_deps=[RAW_LOGIN_BATCH],
+        )
+        for rule in TABLE_RULES
+    ],
+    ins=_RAW,
+)
+def table_rules(
+    context: AssetCheckExecutionContext, raw: pl.DataFrame, login_database: LoginDatabaseResource
+) -> Iterator[AssetCheckResult]:
+    """Whether the table keeps its rules, by the database's own counts."""
+    with no_values("checking the table"):
+        facts = TableFacts(
+            received=raw.height,
+            counts=login_database.database.batch_counts(context.op_execution_context.run_id),
+            untokened_rows=login_database.database.untokened_rows(),
+        )
+        counts = [rule.count_broken(facts) for rule in TABLE_RULES]
+    for rule, count in zip(TABLE_RULES, counts, strict=True):
+        yield _rule_result(rule, USER_LOGINS, count, {"received": facts.received})
+
+
+@multi_asset_check(
+    name="batch_measures",
+    specs=[
+        AssetCheckSpec(measure.name, asset=key, description=_measure_says)
+        for key, measures in ((RAW_LOGIN_BATCH, RAW_MEASURES), (MASKED_LOGINS, MASKED_MEASURES))
+        for measure in measures
+        for _measure_says in [f"{measure.says} Its limit is the setting {measure.setting}."]
+    ],
+    ins=_RAW | _MASKED,
+)
+def batch_measures(
+    raw: pl.DataFrame, masked: pl.DataFrame, warning_limits: WarningLimitsResource
+) -> Iterator[AssetCheckResult]:
+    """Whether the batch is a normal one; warns if not."""
+    yield from _measured(RAW_LOGIN_BATCH, raw, RAW_MEASURES, warning_limits)
+    yield from _measured(MASKED_LOGINS, masked, MASKED_MEASURES, warning_limits)
+
+
+def _rule_result(
+    rule: MaskingRule | TableRule, key: AssetKey, count: int, metadata: dict[str, int]
+) -> AssetCheckResult:
+    return AssetCheckResult(
+        passed=count == 0,
+        asset_key=key,
+        check_name=rule.name,
+        severity=AssetCheckSeverity.ERROR,
+        description=rule.says if count == 0 else f"Broken {count} times. {rule.remedy}",
+        metadata={"broken": count, **metadata},
+    )
+
+
+def _measured(
+    key: AssetKey,
+    frame: pl.DataFrame,
+    measures: Iterable[Measure],
+    warning_limits: WarningLimitsResource,
+) -> Iterator[AssetCheckResult]:
+    now = datetime.now(UTC)
+    for measure in measures:
+        with no_values("measuring the batch"):
+            value = measure.value(frame, now)
+        limit = measure.limit(warning_limits.limits)
+        yield AssetCheckResult(
+            passed=value <= limit,
+            asset_key=key,
+            check_name=measure.name,
+            severity=AssetCheckSeverity.WARN,
+            description=f"{measure.says} {value:.1f}{measure.unit}, normal up to"
+            f" {limit:g}{measure.unit} ({measure.setting}).",
+            metadata={"value": value, "limit": limit},
+        )

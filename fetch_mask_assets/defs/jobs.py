@@ -1,0 +1,68 @@
+"""The jobs: one batch through the chain, and clearing away old runs."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+
+from dagster import (
+    AssetSelection,
+    Config,
+    DagsterInstance,
+    DagsterRunStatus,
+    OpExecutionContext,
+    RunsFilter,
+    define_asset_job,
+    in_process_executor,
+    job,
+    op,
+)
+from pydantic import Field
+
+from fetch_mask_assets.defs.assets import CHAIN
+
+INGEST_LOGINS = "ingest_logins"
+PRUNE_RUNS = "prune_runs"
+
+_PRUNE_AT_ONCE = 100
+_FINISHED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
+
+ingest_logins = define_asset_job(
+    INGEST_LOGINS,
+    selection=AssetSelection.assets(*CHAIN),
+    description="Takes one batch from the queue to the table. One process, frames in memory.",
+    executor_def=in_process_executor,
+    tags={"dagster/max_runtime": "1800"},
+)
+
+
+class PruneConfig(Config):
+    """What to keep."""
+
+    keep_days: int = Field(description="Days for which a finished run is kept.", ge=1)
+
+
+@op(description="Deletes finished runs, with their events, that are older than the setting.")
+def delete_old_runs(context: OpExecutionContext, config: PruneConfig) -> None:
+    """Open-source Dagster never does; a run's events are about 45 kB."""
+    before = datetime.now(UTC) - timedelta(days=config.keep_days)
+    deleted = 0
+    for run_ids in _finished_before(context.instance, before):
+        for run_id in run_ids:
+            context.instance.delete_run(run_id)
+        deleted += len(run_ids)
+    context.log.info("deleted %d runs older than %d days", deleted, config.keep_days)
+
+
+@job(
+    name=PRUNE_RUNS,
+    executor_def=in_process_executor,
+    description="Clears away old runs from Dagster's storage. Check history stays.",
+)
+def prune_runs() -> None:
+    """Deletes old runs."""
+    delete_old_runs()
+
+
+def _finished_before(instance: DagsterInstance, before: datetime) -> Iterator[Sequence[str]]:
+    old = RunsFilter(statuses=_FINISHED, updated_before=before)
+    while run_ids := instance.get_run_ids(old, limit=_PRUNE_AT_ONCE):
+        yield run_ids

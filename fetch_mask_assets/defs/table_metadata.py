@@ -1,0 +1,171 @@
+"""What the Dagster UI shows of each asset: columns, lineage, counts. Never a value of a row."""
+
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+from dagster import (
+    AssetKey,
+    MetadataValue,
+    TableColumn,
+    TableColumnDep,
+    TableColumnLineage,
+    TableRecord,
+    TableSchema,
+)
+
+from fetch_mask_assets.domain.balance import Balance
+from fetch_mask_assets.domain.batch import (
+    LOGIN_COLUMNS,
+    MASKED_SCHEMA,
+    RAW_SCHEMA,
+    reason_counts,
+    rejected_line_count,
+)
+from fetch_mask_assets.domain.keyset import Keyring
+from fetch_mask_assets.domain.measures import oldest_age_seconds
+from fetch_mask_assets.gateways.queue import Drained, Settled
+
+Metadata = dict[str, Any]
+
+_DESCRIPTIONS = {
+    "message_id": "SQS MessageId, the only identity of a message.",
+    "receipt_handle": "What deletes the message from the queue.",
+    "sent_at": "When SQS took the message.",
+    "receive_count": "How often the message has been received.",
+    "body": "The login event in JSON, in the clear. In memory only.",
+    "user_id": "The user, as the app sent it.",
+    "device_type": "The kind of device, as the app sent it.",
+    "masked_ip": "Token of the IP: equal IPs have equal tokens.",
+    "masked_device_id": "Token of the device id: equal ids have equal tokens.",
+    "locale": "The locale, or null.",
+    "app_version": "major * 1,000,000 + minor * 1,000 + patch; null if it has no such number.",
+    "create_date": "The UTC day on which SQS took the message.",
+    "app_version_text": "The version as it came; kept in the ledger.",
+    "extra_fields": "How many fields the event had beyond the contract's.",
+    "reason": "Why the message is no login, or null.",
+    "field": "The field that broke the contract.",
+    "sealed_body": "The body of a rejected message, encrypted.",
+}
+
+_TABLE_TYPES = {
+    "user_id": "varchar(128)",
+    "device_type": "varchar(32)",
+    "masked_ip": "varchar(256)",
+    "masked_device_id": "varchar(256)",
+    "locale": "varchar(32)",
+    "app_version": "integer",
+    "create_date": "date",
+}
+
+
+def _columns(types: dict[str, str]) -> TableSchema:
+    return TableSchema(
+        columns=[
+            TableColumn(name=name, type=kind, description=_DESCRIPTIONS[name])
+            for name, kind in types.items()
+        ]
+    )
+
+
+def _frame_columns(schema: pl.Schema) -> TableSchema:
+    return _columns({name: str(kind) for name, kind in schema.items()})
+
+
+def _lineage(**columns: tuple[str, str]) -> TableColumnLineage:
+    """Each column with the asset and the column that it comes from."""
+    return TableColumnLineage(
+        deps_by_column={
+            name: [TableColumnDep(asset_key=AssetKey(asset), column_name=column)]
+            for name, (asset, column) in columns.items()
+        }
+    )
+
+
+_FROM_BODY = (
+    "user_id",
+    "device_type",
+    "masked_ip",
+    "masked_device_id",
+    "locale",
+    "app_version",
+    "app_version_text",
+    "extra_fields",
+    "reason",
+    "field",
+    "sealed_body",
+)
+
+RAW_LINEAGE = _lineage(**{name: ("login_queue", name) for name in RAW_SCHEMA.names()})
+MASKED_LINEAGE = _lineage(
+    **dict.fromkeys(_FROM_BODY, ("raw_login_batch", "body")),
+    **{name: ("raw_login_batch", name) for name in ("message_id", "sent_at", "receive_count")},
+    create_date=("raw_login_batch", "sent_at"),
+)
+TABLE_LINEAGE = _lineage(**{name: ("masked_logins", name) for name in LOGIN_COLUMNS})
+
+RAW_DEFINITION: Metadata = {"dagster/column_schema": _frame_columns(RAW_SCHEMA)}
+MASKED_DEFINITION: Metadata = {"dagster/column_schema": _frame_columns(MASKED_SCHEMA)}
+TABLE_DEFINITION: Metadata = {
+    "dagster/column_schema": _columns(_TABLE_TYPES),
+    "dagster/table_name": "user_logins",
+}
+
+
+def of_drain(drained: Drained, now: datetime) -> Metadata:
+    """What a drain received, how fast, and how long its oldest message waited."""
+    raw = drained.raw
+    return {
+        "dagster/row_count": raw.height,
+        "dagster/column_lineage": RAW_LINEAGE,
+        "messages": raw.height,
+        "body_bytes": int(raw["body"].str.len_bytes().sum()),
+        "receive_requests": drained.requests,
+        "seconds": drained.seconds,
+        "messages_per_second": raw.height / drained.seconds if drained.seconds else 0.0,
+        "ended_by": drained.end.value,
+        "redelivered": raw.filter(pl.col("receive_count") > 1).height,
+        "oldest_message_age_seconds": oldest_age_seconds(raw, now),
+    }
+
+
+def of_masking(masked: pl.DataFrame, keyring: Keyring, seconds: float) -> Metadata:
+    """How many logins and rejections there are, why, and under which keys."""
+    logins = masked.filter(pl.col("reason").is_null())
+    distinct = {
+        f"distinct_{each.field.name}s": logins[each.field.column].n_unique()
+        for each in keyring.maskers
+    }
+    return distinct | {
+        "dagster/row_count": masked.height,
+        "dagster/column_lineage": MASKED_LINEAGE,
+        "logins": logins.height,
+        "rejected": rejected_line_count(masked),
+        "reasons": _counts_table("reason", reason_counts(masked)),
+        "versions_without_number": logins["app_version"].null_count(),
+        "events_with_extra_fields": logins.filter(pl.col("extra_fields") > 0).height,
+        "tokens_per_key": _counts_table(
+            "key",
+            {f"{each.field.name} {each.primary_key_id}": logins.height for each in keyring.maskers},
+        ),
+        "seconds": seconds,
+        "messages_per_second": masked.height / seconds if seconds else 0.0,
+    }
+
+
+def of_commit(balance: Balance, deleted: Settled, seconds: tuple[float, float]) -> Metadata:
+    """The balance, what was deleted, and the time that commit and deletes took."""
+    return {
+        "dagster/column_lineage": TABLE_LINEAGE,
+        **balance.as_counts(),
+        "deleted_from_queue": deleted.done,
+        "left_on_queue": deleted.left,
+        "commit_seconds": seconds[0],
+        "delete_seconds": seconds[1],
+    }
+
+
+def _counts_table(name: str, counts: dict[str, int]) -> MetadataValue[Any]:
+    records = [TableRecord({name: key, "messages": count}) for key, count in counts.items()]
+    schema = TableSchema(columns=[TableColumn(name, "string"), TableColumn("messages", "int")])
+    return MetadataValue.table(records=records, schema=schema)

@@ -1,0 +1,65 @@
+"""When a batch is complete, and when its messages come back if it fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+MAX_RECEIVE = 10
+
+_FIRST_DELAY_SECONDS = 5
+_LONGEST_DELAY_SECONDS = 900
+
+
+class DrainEnd(StrEnum):
+    """Why a batch stopped receiving."""
+
+    DRY = "dry"
+    MESSAGES = "messages"
+    BYTES = "bytes"
+    TIME = "time"
+
+
+@dataclass(frozen=True, slots=True)
+class DrainLimits:
+    """What ends a batch, whichever comes first."""
+
+    messages: int
+    bytes: int
+    seconds: float
+    empty_answers: int
+
+
+@dataclass(frozen=True, slots=True)
+class DrainProgress:
+    """How far a batch has got; `claimed` counts what receives under way may still bring."""
+
+    messages: int = 0
+    claimed: int = 0
+    bytes: int = 0
+    empty_answers: int = 0
+    seconds: float = 0.0
+
+
+def drain_end(limits: DrainLimits, progress: DrainProgress) -> DrainEnd | None:
+    """Why no further receive should be sent, or None to go on."""
+    if progress.messages + progress.claimed >= limits.messages:
+        return DrainEnd.MESSAGES
+    if progress.bytes >= limits.bytes:
+        return DrainEnd.BYTES
+    if progress.seconds >= limits.seconds:
+        return DrainEnd.TIME
+    if progress.empty_answers >= limits.empty_answers:
+        return DrainEnd.DRY
+    return None
+
+
+def next_claim(limits: DrainLimits, progress: DrainProgress) -> int:
+    """How many messages the next receive may ask for, 1 to 10."""
+    return max(1, min(MAX_RECEIVE, limits.messages - progress.messages - progress.claimed))
+
+
+def release_delay(receive_count: int) -> int:
+    """Seconds until a message that was handed back is seen again; doubles with each receive."""
+    doublings = min(max(receive_count, 1) - 1, 16)
+    return int(min(_FIRST_DELAY_SECONDS * 2**doublings, _LONGEST_DELAY_SECONDS))

@@ -1,0 +1,206 @@
+"""Keysets, and the two things they do: mask a field, seal a message.
+
+Masking is AES-256-SIV (RFC 5297), sealing AES-256-GCM, both by Google Tink.
+Source: https://developers.google.com/tink/deterministic-aead
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from base64 import b64decode
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+from functools import cache
+from typing import Any
+
+import tink
+from tink import aead, daead, secret_key_access
+from tink import json_proto_keyset_format as json_format
+
+from fetch_mask_assets.domain.errors import KeysetError, TokenError
+from fetch_mask_assets.domain.masked_field import DEVICE_ID, IP, MaskedField
+from fetch_mask_assets.domain.token import format_token, parse_token
+
+QUARANTINE = "quarantine"
+KEYSET_NAMES = (IP.name, DEVICE_ID.name, QUARANTINE)
+
+_SIV_TYPE = "type.googleapis.com/google.crypto.tink.AesSivKey"
+_GCM_TYPE = "type.googleapis.com/google.crypto.tink.AesGcmKey"
+_KEY_TYPE = {IP.name: _SIV_TYPE, DEVICE_ID.name: _SIV_TYPE, QUARANTINE: _GCM_TYPE}
+CHECK_VALUE_BYTES = 16
+_CHECK_TEXT = b"login_ingest/key-check"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldMasker:
+    """Masks the values of one field, and unmasks its tokens."""
+
+    field: MaskedField
+    primary_key_id: int
+    check_values: Mapping[int, bytes] = dataclass_field(repr=False)
+    _primitive: daead.DeterministicAead = dataclass_field(repr=False)
+
+    def mask(self, value: str) -> str:
+        """The token of a value under the primary key."""
+        canonical = self.field.canonical(value)
+        data = self.field.associated_data
+        return format_token(self.field, self._primitive.encrypt_deterministically(canonical, data))
+
+    def unmask(self, token: str) -> str:
+        """The original behind a token.
+
+        Raises:
+            TokenError: not a token of this field, of a key the keyset lacks, or altered.
+        """
+        parsed = parse_token(self.field, token)
+        if parsed.key_id not in self.check_values:
+            raise TokenError(f"key {parsed.key_id} is not in the keyset of {self.field.name}.")
+        try:
+            canonical = self._primitive.decrypt_deterministically(
+                parsed.ciphertext, self.field.associated_data
+            )
+            return self.field.original(canonical)
+        except (tink.TinkError, ValueError):
+            raise TokenError(f"an altered or foreign token of {self.field.name}.") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Sealer:
+    """Seals message bodies, each bound to its message id."""
+
+    primary_key_id: int
+    check_values: Mapping[int, bytes] = dataclass_field(repr=False)
+    _primitive: aead.Aead = dataclass_field(repr=False)
+
+    def seal(self, body: str, message_id: str) -> bytes:
+        """The sealed body (AES-256-GCM under Tink's prefix)."""
+        text = body.encode("utf-8", "surrogatepass")
+        return self._primitive.encrypt(text, _seal_data(message_id))
+
+    def open(self, sealed: bytes, message_id: str) -> str:
+        """The body that was sealed for this message id.
+
+        Raises:
+            TokenError: altered, sealed for another message, or under a key the keyset lacks.
+        """
+        try:
+            text = self._primitive.decrypt(sealed, _seal_data(message_id))
+        except tink.TinkError:
+            raise TokenError("the sealed body does not open for this message and keyset.") from None
+        return text.decode("utf-8", "surrogatepass")
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """All keysets that a run needs."""
+
+    ip: FieldMasker
+    device_id: FieldMasker
+    sealer: Sealer
+
+    @property
+    def maskers(self) -> tuple[FieldMasker, ...]:
+        """One masker for each masked field."""
+        return (self.ip, self.device_id)
+
+    @property
+    def check_values(self) -> dict[str, Mapping[int, bytes]]:
+        """For each keyset by name, the check value of each of its keys by id."""
+        fields = {masker.field.name: masker.check_values for masker in self.maskers}
+        return fields | {QUARANTINE: self.sealer.check_values}
+
+
+def new_keyset(name: str) -> str:
+    """A new keyset with one key, as Tink's JSON. Secret: only ever for a private file."""
+    _register()
+    template = (
+        aead.aead_key_templates.AES256_GCM
+        if name == QUARANTINE
+        else daead.deterministic_aead_key_templates.AES256_SIV
+    )
+    handle = tink.new_keyset_handle(template)
+    return json_format.serialize(handle, secret_key_access.TOKEN)
+
+
+def open_keyring(keysets: Mapping[str, str]) -> Keyring:
+    """The keyring of keysets given as Tink's JSON, by name.
+
+    Raises:
+        KeysetError: one is missing, is not a keyset, or is for another purpose.
+    """
+    opened = {name: _open(name, keysets.get(name)) for name in KEYSET_NAMES}
+    return Keyring(
+        ip=_masker(IP, opened[IP.name]),
+        device_id=_masker(DEVICE_ID, opened[DEVICE_ID.name]),
+        sealer=_sealer(opened[QUARANTINE]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """A keyset opened: Tink's handle, and what its JSON says of its keys."""
+
+    handle: tink.KeysetHandle
+    primary_key_id: int
+    check_values: Mapping[int, bytes] = dataclass_field(repr=False)
+
+
+@cache
+def _register() -> None:
+    daead.register()  # type: ignore[no-untyped-call]  # tink leaves out "-> None"
+    aead.register()
+
+
+def _open(name: str, text: str | None) -> _Keys:
+    if text is None:
+        raise KeysetError(f"the keyset of {name} is missing.")
+    _register()
+    try:
+        handle = json_format.parse(text, secret_key_access.TOKEN)
+    except (tink.TinkError, ValueError):
+        raise KeysetError(f"the keyset of {name} is not a Tink keyset in JSON.") from None
+    keyset = json.loads(json_format.serialize(handle, secret_key_access.TOKEN))
+    for key in keyset["key"]:
+        _refuse_other_kinds(name, key)
+    return _Keys(handle, keyset["primaryKeyId"], _check_values(keyset["key"]))
+
+
+def _refuse_other_kinds(name: str, key: Mapping[str, Any]) -> None:
+    if key["keyData"]["typeUrl"] != _KEY_TYPE[name] or key["outputPrefixType"] != "TINK":
+        raise KeysetError(f"the keyset of {name} holds key {key['keyId']}, of another kind.")
+
+
+def _masker(masked_field: MaskedField, keys: _Keys) -> FieldMasker:
+    return FieldMasker(
+        field=masked_field,
+        primary_key_id=keys.primary_key_id,
+        check_values=keys.check_values,
+        _primitive=keys.handle.primitive(daead.DeterministicAead),  # type: ignore[type-abstract]  # Tink's own idiom
+    )
+
+
+def _sealer(keys: _Keys) -> Sealer:
+    return Sealer(
+        primary_key_id=keys.primary_key_id,
+        check_values=keys.check_values,
+        _primitive=keys.handle.primitive(aead.Aead),  # type: ignore[type-abstract]  # Tink's own idiom
+    )
+
+
+def _check_values(keys: Iterable[Mapping[str, Any]]) -> dict[int, bytes]:
+    return {
+        key["keyId"]: _check_value(b64decode(key["keyData"]["value"]))
+        for key in keys
+        if key["status"] == "ENABLED"
+    }
+
+
+def _check_value(key_material: bytes) -> bytes:
+    """Sixteen bytes that only this key gives and that do not give it back (RFC 2104)."""
+    return hmac.digest(key_material, _CHECK_TEXT, "sha256")[:CHECK_VALUE_BYTES]
+
+
+def _seal_data(message_id: str) -> bytes:
+    return f"login_ingest/quarantine/{message_id}".encode()

@@ -1,0 +1,85 @@
+"""What is normal for a batch, as data: measures, each with a limit that can be set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import polars as pl
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The highest normal numbers."""
+
+    rejected_percent: float
+    unnumbered_percent: float
+    redelivered_percent: float
+    age_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A number of a batch: what it says, its unit, its limit and the setting of that limit.
+
+    `value` takes the raw or the masked frame, and the present time.
+    """
+
+    name: str
+    says: str
+    unit: str
+    setting: str
+    limit: Callable[[Limits], float]
+    value: Callable[[pl.DataFrame, datetime], float]
+
+
+def oldest_age_seconds(raw: pl.DataFrame, now: datetime) -> float:
+    """How long the oldest message waited until now; 0 for an empty batch or a clock that lags."""
+    oldest = raw["sent_at"].min()
+    return max(0.0, (now - oldest).total_seconds()) if isinstance(oldest, datetime) else 0.0
+
+
+def _percent(frame: pl.DataFrame, condition: pl.Expr) -> float:
+    return 100.0 * frame.filter(condition).height / frame.height if frame.height else 0.0
+
+
+RAW_MEASURES = (
+    Measure(
+        "redelivered_messages",
+        "Messages that were received before: runs fail, or take longer than the visibility.",
+        "%",
+        "LOGIN_WARN_REDELIVERED_PERCENT",
+        lambda limits: limits.redelivered_percent,
+        lambda raw, _now: _percent(raw, pl.col("receive_count") > 1),
+    ),
+    Measure(
+        "oldest_message_age",
+        "How long the oldest message waited: more than usual means that runs do not keep up.",
+        "s",
+        "LOGIN_WARN_AGE_SECONDS",
+        lambda limits: limits.age_seconds,
+        oldest_age_seconds,
+    ),
+)
+
+MASKED_MEASURES = (
+    Measure(
+        "rejected_messages",
+        "Messages that broke the contract and are quarantined: an app may have changed its events.",
+        "%",
+        "LOGIN_WARN_REJECTED_PERCENT",
+        lambda limits: limits.rejected_percent,
+        lambda masked, _now: _percent(masked, pl.col("reason").is_not_null()),
+    ),
+    Measure(
+        "versions_without_number",
+        "Logins that load with a null version, because its text has no number.",
+        "%",
+        "LOGIN_WARN_UNNUMBERED_PERCENT",
+        lambda limits: limits.unnumbered_percent,
+        lambda masked, _now: _percent(
+            masked.filter(pl.col("reason").is_null()), pl.col("app_version").is_null()
+        ),
+    ),
+)

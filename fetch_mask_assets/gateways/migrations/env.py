@@ -1,0 +1,14 @@
+"""What Alembic runs: the migrations, on the connection that `upgrade` hands over."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from fetch_mask_assets.gateways.migrations import SCHEMA, VERSION_TABLE
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    version_table=VERSION_TABLE,
+    version_table_schema=SCHEMA,
+)
+context.run_migrations()

@@ -1,0 +1,97 @@
+"""Whether everything that a run needs is well, asked before anything is received.
+
+A receive that cannot be used burns the message's receive count, and in the end sends good
+messages to the dead-letter queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fetch_mask_assets.domain.errors import FetchMaskError, NotReadyError
+from fetch_mask_assets.domain.keyset import Keyring
+from fetch_mask_assets.gateways.database import LoginDatabase
+from fetch_mask_assets.gateways.keysets import read_keyring
+from fetch_mask_assets.gateways.queue import LoginQueue
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that a run needs: whether it is well, and what to know or to do."""
+
+    name: str
+    is_well: bool
+    says: str
+
+
+def require_ready(database: LoginDatabase, keyring: Keyring) -> None:
+    """Makes sure that a batch can be committed, and registers keys that are new.
+
+    Raises:
+        NotReadyError: the schema or the keys do not fit.
+        DatabaseError: the database cannot be reached.
+    """
+    _require_schema(database)
+    _require_no_conflict(database.register_keys(keyring.check_values))
+
+
+def findings(
+    database: LoginDatabase, keysets: Path, queue: LoginQueue | None = None
+) -> tuple[Finding, ...]:
+    """What is well and what is not, without changing anything."""
+    questions: list[tuple[str, Callable[[], str]]] = [
+        ("masking keys", lambda: _ask_keys(keysets)),
+        ("database", lambda: _ask_schema(database)),
+        ("key registry", lambda: _ask_registry(database, keysets)),
+    ]
+    if queue is not None:
+        questions.append(("queue", lambda: _ask_queue(queue)))
+    return tuple(_finding(name, ask) for name, ask in questions)
+
+
+def _finding(name: str, ask: Callable[[], str]) -> Finding:
+    try:
+        return Finding(name, is_well=True, says=ask())
+    except FetchMaskError as error:
+        return Finding(name, is_well=False, says=str(error))
+
+
+def _ask_keys(keysets: Path) -> str:
+    keyring = read_keyring(keysets)
+    primaries = ", ".join(f"{each.field.name} {each.primary_key_id}" for each in keyring.maskers)
+    return f"the keysets open; primary keys: {primaries}."
+
+
+def _ask_schema(database: LoginDatabase) -> str:
+    _require_schema(database)
+    return "the database answers, and its schema is the one of this release."
+
+
+def _ask_registry(database: LoginDatabase, keysets: Path) -> str:
+    _require_no_conflict(database.key_conflicts(read_keyring(keysets).check_values))
+    return "the keys are the ones that the table's tokens were made with."
+
+
+def _ask_queue(queue: LoginQueue) -> str:
+    depth = queue.depth()
+    return f"the queue answers: {depth.waiting} messages wait, {depth.in_flight} are in flight."
+
+
+def _require_schema(database: LoginDatabase) -> None:
+    current, needed = database.schema_revisions()
+    if current != needed:
+        raise NotReadyError(
+            f"the database's schema is at revision {current or 'none'}, and this release needs"
+            f" {needed}: run `fetch-mask migrate`."
+        )
+
+
+def _require_no_conflict(conflicts: tuple[str, ...]) -> None:
+    if conflicts:
+        raise NotReadyError(
+            f"the masking keys do not fit the database: {'; '.join(conflicts)}. Equal values would"
+            " silently stop being equal. Point MASKING_KEYSETS to the keysets that this database"
+            " was filled with."
+        )

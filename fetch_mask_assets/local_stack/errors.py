@@ -1,0 +1,9 @@
+"""What can go wrong with the local stack."""
+
+from __future__ import annotations
+
+from fetch_mask_assets.domain.errors import FetchMaskError
+
+
+class LocalStackError(FetchMaskError):
+    """A part of the local stack cannot be started, stopped or set up; says what to do."""

@@ -1,0 +1,208 @@
+"""The SQS server of a checkout, and its two queues."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import boto3
+import psutil
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from fetch_mask_assets.local_stack.errors import LocalStackError
+from fetch_mask_assets.local_stack.layout import make_private_directory, write_private_file
+from fetch_mask_assets.local_stack.processes import process_of, stop
+from fetch_mask_assets.local_stack.state import LOOPBACK, State
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.literals import QueueAttributeNameType
+
+REGION = "us-east-1"
+CREDENTIAL = "local"
+LOGIN_EVENTS = "login-events"
+DEAD_LETTERS = "login-events-dead-letter"
+MAX_RECEIVE_COUNT = 5
+
+_SERVICES = ("sqs",)
+_MODULE = "ministack"
+_ACCOUNT = "000000000000"
+_FOURTEEN_DAYS = str(14 * 24 * 60 * 60)
+_START_SECONDS = 30
+# On SIGTERM the server saves its queues; only a hung one is killed, and loses what is newer.
+_STOP_STEPS = ((signal.SIGTERM, 30.0), (signal.SIGKILL, 10.0))
+
+# The shell ends at once, so that the server is nobody's child and outlives this command.
+_DETACHED = '"$@" </dev/null >server.log 2>&1 & echo $!'
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessMark:
+    """What tells our server from a later process with the same id."""
+
+    pid: int
+    created: float
+
+
+def start(directory: Path, state: State) -> None:
+    """Starts the server in its directory; does nothing if it runs.
+
+    Raises:
+        LocalStackError: it does not start; names the log that says why.
+    """
+    if not is_running(directory):
+        make_private_directory(directory)
+        make_private_directory(directory / "state")
+        make_private_directory(directory / "tmp")
+        _start_server(directory, state.sqs_port)
+    _wait_until_ready(directory, state)
+
+
+def stop_server(directory: Path) -> None:
+    """Stops the server if it runs; it keeps the queues with their messages.
+
+    Raises:
+        LocalStackError: it does not end.
+    """
+    process = _process(directory)
+    if process and stop([process], _STOP_STEPS):
+        raise LocalStackError(f"The SQS server (process {process.pid}) does not stop: end it.")
+
+
+def is_running(directory: Path) -> bool:
+    """Whether the server's process is there."""
+    return _process(directory) is not None
+
+
+def client(state: State) -> SQSClient:
+    """A client of this server; the settings of the user's AWS play no part."""
+    return boto3.client(
+        "sqs",
+        endpoint_url=endpoint(state),
+        region_name=REGION,
+        aws_access_key_id=CREDENTIAL,
+        aws_secret_access_key=CREDENTIAL,
+        config=Config(connect_timeout=2, retries={"total_max_attempts": 2}),
+    )
+
+
+def endpoint(state: State) -> str:
+    """Where the server listens."""
+    return f"http://{LOOPBACK}:{state.sqs_port}"
+
+
+def queue_url(state: State, name: str = LOGIN_EVENTS) -> str:
+    """The URL of one of the queues."""
+    return f"{endpoint(state)}/{_ACCOUNT}/{name}"
+
+
+def create_queues(
+    sqs: SQSClient, name: str = LOGIN_EVENTS, dead_letters: str = DEAD_LETTERS
+) -> str:
+    """Makes a queue and its dead-letter queue where they are not there; the queue's URL."""
+    last = _create_queue(sqs, dead_letters, {})
+    policy = {"deadLetterTargetArn": _arn(sqs, last), "maxReceiveCount": MAX_RECEIVE_COUNT}
+    return _create_queue(sqs, name, {"RedrivePolicy": json.dumps(policy)})
+
+
+def _create_queue(
+    sqs: SQSClient, name: str, attributes: Mapping[QueueAttributeNameType, str]
+) -> str:
+    # Asked first: the server takes a queue from the time of another port for none, and makes
+    # an empty one beside it.
+    try:
+        return sqs.get_queue_url(QueueName=name)["QueueUrl"]
+    except sqs.exceptions.QueueDoesNotExist:
+        kept = {"MessageRetentionPeriod": _FOURTEEN_DAYS, **attributes}
+        return sqs.create_queue(QueueName=name, Attributes=kept)["QueueUrl"]
+
+
+def _arn(sqs: SQSClient, url: str) -> str:
+    answer = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+    return answer["Attributes"]["QueueArn"]
+
+
+def _start_server(directory: Path, port: int) -> None:
+    done = subprocess.run(  # noqa: S603 (a fixed script, our own interpreter)
+        ["/bin/sh", "-c", _DETACHED, "sh", sys.executable, "-P", "-m", _MODULE],
+        stdout=subprocess.PIPE,
+        env=_environment(directory, port),
+        cwd=directory,
+        umask=0o077,
+        start_new_session=True,
+        check=True,
+    )
+    pid = int(done.stdout)
+    write_private_file(_mark_file(directory), json.dumps(asdict(_mark(pid))))
+
+
+def _environment(directory: Path, port: int) -> Mapping[str, str]:
+    return {
+        **os.environ,
+        "GATEWAY_PORT": str(port),
+        "BIND_HOST": LOOPBACK,
+        "MINISTACK_HOST": LOOPBACK,
+        "MINISTACK_ACCOUNT_ID": _ACCOUNT,
+        "MINISTACK_REGION": REGION,
+        "SERVICES": ",".join(_SERVICES),
+        "PERSIST_STATE": "1",
+        "STATE_DIR": str(directory / "state"),
+        "TMPDIR": str(directory / "tmp"),
+        # Its errors quote requests, and requests hold message bodies.
+        "LOG_LEVEL": "CRITICAL",
+        # It would listen on these ports too, on every interface.
+        "SFTP_ENABLED": "0",
+        "IOT_MTLS_ENABLED": "0",
+        "USE_SSL": "0",
+        # It stops containers that an earlier run may have left: there are none of ours.
+        "DOCKER_HOST": f"unix://{directory}/no-docker",
+    }
+
+
+def _mark(pid: int) -> ProcessMark:
+    try:
+        return ProcessMark(pid, psutil.Process(pid).create_time())
+    except psutil.NoSuchProcess:
+        return ProcessMark(pid, 0.0)
+
+
+@retry(
+    retry=retry_if_exception_type(BotoCoreError),
+    stop=stop_after_delay(_START_SECONDS),
+    wait=wait_fixed(0.1),
+    reraise=True,
+)
+def _answer(state: State) -> None:
+    client(state).list_queues()
+
+
+def _wait_until_ready(directory: Path, state: State) -> None:
+    try:
+        _answer(state)
+    except BotoCoreError:
+        raise LocalStackError(
+            f"The SQS server does not answer on port {state.sqs_port}:"
+            f" {directory / 'server.log'} says why."
+        ) from None
+
+
+def _process(directory: Path) -> psutil.Process | None:
+    try:
+        mark = ProcessMark(**json.loads(_mark_file(directory).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    return process_of(mark.pid, _MODULE, mark.created)
+
+
+def _mark_file(directory: Path) -> Path:
+    return directory / "process.json"

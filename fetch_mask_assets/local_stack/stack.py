@@ -1,0 +1,153 @@
+"""The local stack as a whole: up, down, and what runs of it."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from fetch_mask_assets.gateways.keysets import create_keysets
+from fetch_mask_assets.gateways.migrations import upgrade
+from fetch_mask_assets.local_stack import environment as env
+from fetch_mask_assets.local_stack import postgres, sqs
+from fetch_mask_assets.local_stack.errors import LocalStackError
+from fetch_mask_assets.local_stack.layout import (
+    PRIVATE_FILE,
+    Layout,
+    make_private_directory,
+    write_private_file,
+)
+from fetch_mask_assets.local_stack.state import (
+    State,
+    load_state,
+    new_state,
+    save_state,
+    with_free_ports,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+_LOCK_SECONDS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A running stack and the settings that lead to it."""
+
+    layout: Layout
+    state: State
+    environment: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStatus:
+    """Whether one server of the stack runs, and on which loopback port."""
+
+    name: str
+    is_running: bool
+    port: int | None
+
+
+def up(checkout: Path) -> Stack:
+    """Starts what does not run, sets up what is missing, and writes the settings to `.env`.
+
+    Raises:
+        LocalStackError: a part of it cannot be had; says which, and what to do.
+    """
+    layout = Layout.of(checkout)
+    env.refuse_remote(layout.dotenv)
+    with _locked(layout):
+        state = _state(layout)
+        sqs.start(layout.sqs, state)
+        postgres.start(layout.postgres, state)
+        stack = Stack(layout, state, env.environment(layout, state))
+        _set_up(stack)
+        return stack
+
+
+def down(checkout: Path, *, delete: bool) -> None:
+    """Stops what runs; its data stays for the next time, unless it is to be deleted.
+
+    Raises:
+        LocalStackError: a server does not stop.
+    """
+    layout = Layout.of(checkout)
+    if not layout.top.exists():
+        return
+    with _locked(layout):
+        sqs.stop_server(layout.sqs)
+        postgres.stop_server(layout.postgres)
+        if delete:
+            _delete(layout)
+
+
+def status(checkout: Path) -> tuple[ServiceStatus, ...]:
+    """What of the stack runs."""
+    layout = Layout.of(checkout)
+    state = load_state(layout.state)
+    ports = (state.postgres_port, state.sqs_port) if state else (None, None)
+    running = (postgres.is_running(layout.postgres), sqs.is_running(layout.sqs))
+    return tuple(map(ServiceStatus, ("Postgres", "SQS"), running, ports))
+
+
+def is_up(checkout: Path) -> bool:
+    """Whether all of the stack runs."""
+    return all(service.is_running for service in status(checkout))
+
+
+def _state(layout: Layout) -> State:
+    state = with_free_ports(
+        load_state(layout.state) or new_state(),
+        postgres_runs=postgres.is_running(layout.postgres),
+        sqs_runs=sqs.is_running(layout.sqs),
+    )
+    save_state(layout.state, state)
+    return state
+
+
+def _set_up(stack: Stack) -> None:
+    layout, state = stack.layout, stack.state
+    sqs.create_queues(sqs.client(state))
+    postgres.create_databases(state, (env.LOGINS, env.DAGSTER))
+    upgrade(postgres.url(state, env.LOGINS))
+    create_keysets(make_private_directory(layout.keysets))
+    _set_up_dagster(layout.dagster_home)
+    env.write_dotenv(layout.dotenv, stack.environment)
+
+
+def _set_up_dagster(home: Path) -> None:
+    make_private_directory(home)
+    source = files("fetch_mask_assets.local_stack") / "dagster.yaml"
+    write_private_file(home / "dagster.yaml", source.read_text(encoding="utf-8"))
+
+
+def _delete(layout: Layout) -> None:
+    # The settings first: without them nothing points at what is being deleted.
+    if layout.dotenv.exists():
+        env.clear_dotenv(layout.dotenv, env.NAMES)
+    shutil.rmtree(layout.top)
+
+
+@contextmanager
+def _locked(layout: Layout) -> Iterator[None]:
+    make_private_directory(layout.top)
+    lock = FileLock(layout.lock, timeout=_LOCK_SECONDS, mode=PRIVATE_FILE)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise LocalStackError(
+            f"Another command has been starting or stopping this stack for {_LOCK_SECONDS}"
+            " seconds: wait for it to end, then try again."
+        ) from None
+    try:
+        # Whoever held the lock before us may have deleted it all.
+        make_private_directory(layout.top)
+        yield
+    finally:
+        lock.release()

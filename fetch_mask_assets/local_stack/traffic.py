@@ -1,0 +1,50 @@
+"""Sample messages that trickle into the queue, so that there is something to see."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from fetch_mask_assets.local_stack import sqs
+from fetch_mask_assets.local_stack.samples import sample_bodies
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
+
+    from fetch_mask_assets.local_stack.state import State
+
+_SECONDS_BETWEEN = 2.0
+_MESSAGES_AT_ONCE = 5
+
+
+class Traffic:
+    """Sends a few messages every couple of seconds, when asked to."""
+
+    def __init__(self, state: State, seed: int) -> None:
+        """Connects to the queue; sends nothing yet."""
+        self._sqs = sqs.client(state)
+        self._queue_url = sqs.queue_url(state)
+        self._bodies: Iterator[str] = sample_bodies(seed)
+        self._next = 0.0
+
+    def trickle(self) -> None:
+        """Sends the next few messages if it is time for them."""
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + _SECONDS_BETWEEN
+        # Traffic that fails is no reason to end what it is for; the next few may come through.
+        with suppress(BotoCoreError, ClientError):
+            self._send()
+
+    def _send(self) -> None:
+        bodies = islice(self._bodies, _MESSAGES_AT_ONCE)
+        entries: list[SendMessageBatchRequestEntryTypeDef] = [
+            {"Id": str(number), "MessageBody": body} for number, body in enumerate(bodies)
+        ]
+        self._sqs.send_message_batch(QueueUrl=self._queue_url, Entries=entries)

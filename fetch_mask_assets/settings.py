@@ -1,0 +1,130 @@
+"""Every setting, by the name it has in the environment.
+
+Belongs here: names, defaults, bounds, and turning an environment into frozen values.
+Does not belong here: reading `os.environ` (callers pass it in) or using a setting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from fetch_mask_assets.domain.errors import SettingError
+
+QUEUE_URL = "LOGIN_QUEUE_URL"
+DATABASE_URL = "LOGIN_DATABASE_URL"
+KEYSETS = "MASKING_KEYSETS"
+
+REQUIRED: Mapping[str, str] = {
+    QUEUE_URL: "the URL of the SQS queue that login events wait on",
+    DATABASE_URL: "the libpq URL of the warehouse, postgresql://user:password@host/database",
+    KEYSETS: "the directory that holds the masking keysets",
+}
+
+# AWS: about 120,000 messages of a standard queue can be in flight at once.
+IN_FLIGHT_LIMIT = 120_000
+
+
+def _number(name: str, default: int, at_least: int, at_most: int, meaning: str) -> Any:  # noqa: ANN401 (dataclasses.field says so too)
+    bounds = {"name": name, "at_least": at_least, "at_most": at_most, "meaning": meaning}
+    return field(default=default, metadata=bounds)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tuning:
+    """The numbers of a deployment. Each has a default, bounds and a name in the environment."""
+
+    batch_messages: int = _number(
+        "LOGIN_BATCH_MESSAGES", 10_000, 1, 100_000, "messages in one batch, at most"
+    )
+    batch_bytes: int = _number(
+        "LOGIN_BATCH_BYTES", 64 * 2**20, 2**20, 2**30, "bytes of message bodies in one batch"
+    )
+    batch_seconds: int = _number(
+        "LOGIN_BATCH_SECONDS", 30, 1, 3_600, "seconds after which a batch stops receiving"
+    )
+    receivers: int = _number("LOGIN_RECEIVERS", 4, 1, 32, "receive calls under way at once")
+    wait_seconds: int = _number(
+        "LOGIN_RECEIVE_WAIT_SECONDS", 2, 1, 20, "seconds that one long poll waits for messages"
+    )
+    empty_answers: int = _number(
+        "LOGIN_EMPTY_ANSWERS", 4, 2, 100, "empty answers in a row after which a queue counts as dry"
+    )
+    visibility_seconds: int = _number(
+        "LOGIN_VISIBILITY_SECONDS",
+        300,
+        10,
+        43_200,
+        "seconds for which a received message stays hidden from other runs",
+    )
+    max_runs: int = _number("LOGIN_MAX_RUNS", 4, 1, 1_000, "runs at once, at most")
+    warn_rejected_percent: int = _number(
+        "LOGIN_WARN_REJECTED_PERCENT", 5, 0, 100, "rejected messages of a batch that are normal"
+    )
+    warn_unnumbered_percent: int = _number(
+        "LOGIN_WARN_UNNUMBERED_PERCENT", 5, 0, 100, "versions without a number that are normal"
+    )
+    warn_redelivered_percent: int = _number(
+        "LOGIN_WARN_REDELIVERED_PERCENT", 10, 0, 100, "redelivered messages that are normal"
+    )
+    warn_age_seconds: int = _number(
+        "LOGIN_WARN_AGE_SECONDS", 3_600, 1, 1_209_600, "age of the oldest message that is normal"
+    )
+    run_retention_days: int = _number(
+        "LOGIN_RUN_RETENTION_DAYS", 14, 1, 3_650, "days for which Dagster keeps a finished run"
+    )
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Tuning:
+        """Reads the numbers that are set, takes the default of the others.
+
+        Raises:
+            SettingError: a number is not one, is out of its bounds, or two do not go together.
+        """
+        given = {
+            each.name: _bounded(environ[each.metadata["name"]], each.metadata)
+            for each in fields(cls)
+            if environ.get(each.metadata["name"], "").strip()
+        }
+        return _consistent(cls(**given))
+
+
+def required(environ: Mapping[str, str], name: str) -> str:
+    """The value of a required setting.
+
+    Raises:
+        SettingError: it is not set; the message says what to set.
+    """
+    value = environ.get(name, "").strip()
+    if not value:
+        raise SettingError(f"{name} is not set: set it to {REQUIRED[name]}.")
+    return value
+
+
+def _bounded(text: str, bounds: Mapping[str, Any]) -> int:
+    lowest, highest = bounds["at_least"], bounds["at_most"]
+    try:
+        number = int(text)
+    except ValueError:
+        number = lowest - 1
+    if lowest <= number <= highest:
+        return number
+    raise SettingError(
+        f"{bounds['name']} ({bounds['meaning']}) must be a whole number"
+        f" from {lowest} to {highest}: set it so, or unset it."
+    )
+
+
+def _consistent(tuning: Tuning) -> Tuning:
+    if tuning.batch_seconds + tuning.wait_seconds >= tuning.visibility_seconds:
+        raise SettingError(
+            "LOGIN_VISIBILITY_SECONDS must exceed LOGIN_BATCH_SECONDS plus"
+            " LOGIN_RECEIVE_WAIT_SECONDS: otherwise messages come back before they are committed."
+        )
+    if tuning.batch_messages * tuning.max_runs > IN_FLIGHT_LIMIT:
+        raise SettingError(
+            f"LOGIN_BATCH_MESSAGES times LOGIN_MAX_RUNS must not exceed {IN_FLIGHT_LIMIT}:"
+            " SQS hands out no more messages than that at once. Lower one of them."
+        )
+    return tuning

@@ -1,0 +1,105 @@
+"""A real Postgres and a real SQS server for the tests, and a database and a queue for each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from fetch_mask_assets import settings
+from fetch_mask_assets.gateways.keysets import create_keysets
+from fetch_mask_assets.local_stack import environment as local_environment
+from fetch_mask_assets.local_stack import postgres, sqs
+from fetch_mask_assets.local_stack import stack as local_stack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from mypy_boto3_sqs import SQSClient
+
+    from fetch_mask_assets.local_stack.stack import Stack
+
+_TEMPLATE = "template_logins"
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """One stack for all tests of a process; with pytest-xdist, one for each worker."""
+    checkout = tmp_path_factory.mktemp("checkout")
+    try:
+        yield local_stack.up(checkout)
+    finally:
+        local_stack.down(checkout, delete=True)
+
+
+@pytest.fixture(name="sqs", scope="session")
+def _sqs(stack: Stack) -> SQSClient:
+    return sqs.client(stack.state)
+
+
+@pytest.fixture(scope="session")
+def template_database(stack: Stack) -> str:
+    """A migrated database that nobody connects to, so that it can be copied."""
+    _administer(stack, f"CREATE DATABASE {_TEMPLATE} TEMPLATE {local_environment.LOGINS}")
+    return _TEMPLATE
+
+
+@pytest.fixture
+def database_url(stack: Stack, template_database: str) -> Iterator[str]:
+    """A migrated, empty database of the test's own."""
+    name = _unique("logins")
+    _administer(stack, f"CREATE DATABASE {name} TEMPLATE {template_database}")
+    try:
+        yield postgres.url(stack.state, name)
+    finally:
+        _administer(stack, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def queue_url(sqs: SQSClient) -> Iterator[str]:
+    """An empty queue of the test's own, with a dead-letter queue."""
+    yield from _queue(sqs, _unique("login-events"))
+
+
+@pytest.fixture
+def keysets_directory(tmp_path: Path) -> Path:
+    """Keysets of the test's own."""
+    directory = tmp_path / "keysets"
+    create_keysets(directory)
+    return directory
+
+
+@pytest.fixture
+def environment(
+    stack: Stack, database_url: str, queue_url: str, keysets_directory: Path
+) -> dict[str, str]:
+    """Every setting, pointing at what the test has of its own; Dagster's storage is shared."""
+    return {
+        **stack.environment,
+        settings.DATABASE_URL: database_url,
+        settings.QUEUE_URL: queue_url,
+        settings.KEYSETS: str(keysets_directory),
+    }
+
+
+def _queue(client: SQSClient, name: str) -> Iterator[str]:
+    dead_letters = f"{name}-dead-letter"
+    url = sqs.create_queues(client, name, dead_letters)
+    try:
+        yield url
+    finally:
+        client.delete_queue(QueueUrl=url)
+        client.delete_queue(QueueUrl=url.replace(name, dead_letters))
+
+
+def _administer(stack: Stack, statement: str) -> None:
+    url = postgres.url(stack.state, postgres.OWNER)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(statement.encode())
+
+
+def _unique(prefix: str) -> str:
+    return f"{prefix}_{uuid4().hex}"
