@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import psycopg
 import pytest
+from mypy_boto3_sqs import SQSClient
 
 from fetch_mask_assets import settings
 from fetch_mask_assets.gateways.keysets import create_keysets
 from fetch_mask_assets.local_stack import environment as local_environment
 from fetch_mask_assets.local_stack import postgres, sqs
 from fetch_mask_assets.local_stack import stack as local_stack
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from mypy_boto3_sqs import SQSClient
-
-    from fetch_mask_assets.local_stack.stack import Stack
+from fetch_mask_assets.local_stack.stack import Stack
 
 _TEMPLATE = "template_logins"
 

@@ -12,9 +12,10 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
 from uuid import uuid4
 
 import psutil
@@ -23,6 +24,7 @@ import pytest
 from click.testing import CliRunner
 from dagster import DagsterInstance, DagsterRunStatus, job, op
 from dotenv import dotenv_values
+from mypy_boto3_sqs import SQSClient
 
 from fetch_mask_assets.cli.local import local
 from fetch_mask_assets.domain.login_event import LoginEvent, decode_login_event
@@ -33,15 +35,8 @@ from fetch_mask_assets.local_stack.errors import LocalStackError
 from fetch_mask_assets.local_stack.layout import Layout
 from fetch_mask_assets.local_stack.processes import left_after, stop
 from fetch_mask_assets.local_stack.samples import samples
+from fetch_mask_assets.local_stack.stack import Stack
 from fetch_mask_assets.local_stack.state import free_port, load_state
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
-
-    from mypy_boto3_sqs import SQSClient
-
-    from fetch_mask_assets.local_stack.stack import Stack
 
 
 @pytest.fixture

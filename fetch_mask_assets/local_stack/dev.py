@@ -7,23 +7,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from types import FrameType
 
 from dotenv import dotenv_values
 
 from fetch_mask_assets.local_stack import stack as local_stack
 from fetch_mask_assets.local_stack.errors import LocalStackError
 from fetch_mask_assets.local_stack.processes import family, left_after, send, stop
+from fetch_mask_assets.local_stack.stack import Stack
 from fetch_mask_assets.local_stack.state import LOOPBACK, is_free
 from fetch_mask_assets.local_stack.traffic import Traffic
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-    from types import FrameType
-
-    from fetch_mask_assets.local_stack.stack import Stack
 
 _USUAL_PORT = 3000
 _POLL_SECONDS = 0.2

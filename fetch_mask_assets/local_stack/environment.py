@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from io import StringIO
-from typing import TYPE_CHECKING
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
@@ -13,15 +14,8 @@ from dotenv.parser import parse_stream
 from fetch_mask_assets import settings
 from fetch_mask_assets.local_stack import postgres, sqs
 from fetch_mask_assets.local_stack.errors import LocalStackError
-from fetch_mask_assets.local_stack.layout import write_private_file
-from fetch_mask_assets.local_stack.state import LOOPBACK
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
-
-    from fetch_mask_assets.local_stack.layout import Layout
-    from fetch_mask_assets.local_stack.state import State
+from fetch_mask_assets.local_stack.layout import Layout, write_private_file
+from fetch_mask_assets.local_stack.state import LOOPBACK, State
 
 LOGINS = "logins"
 DAGSTER = "dagster"

@@ -7,9 +7,10 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import psutil
 import psycopg
 from psycopg import sql
 from tenacity import (
@@ -25,11 +26,6 @@ from fetch_mask_assets.local_stack.layout import make_private_directory, write_p
 from fetch_mask_assets.local_stack.processes import name_of, process_of, stop
 from fetch_mask_assets.local_stack.server_user import command_prefix, give_to_server
 from fetch_mask_assets.local_stack.state import LOOPBACK, State
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    import psutil
 
 OWNER = "postgres"
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from signal import Signals
 
 import psutil
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from signal import Signals
 
 _POLL_SECONDS = 0.05
 # The kernel counts from boot; the clock that psutil adds to it may be set meanwhile.

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, count, islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 from uuid import UUID
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 DEFAULT_COUNT = 600
 

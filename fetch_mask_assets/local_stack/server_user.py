@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from fetch_mask_assets.local_stack.errors import LocalStackError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _NAME = "nobody"
 

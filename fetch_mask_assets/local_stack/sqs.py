@@ -7,26 +7,22 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import boto3
 import psutil
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
+from mypy_boto3_sqs import SQSClient
+from mypy_boto3_sqs.literals import QueueAttributeNameType
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from fetch_mask_assets.local_stack.errors import LocalStackError
 from fetch_mask_assets.local_stack.layout import make_private_directory, write_private_file
 from fetch_mask_assets.local_stack.processes import process_of, stop
 from fetch_mask_assets.local_stack.state import LOOPBACK, State
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from mypy_boto3_sqs import SQSClient
-    from mypy_boto3_sqs.literals import QueueAttributeNameType
 
 REGION = "us-east-1"
 CREDENTIAL = "local"

@@ -7,13 +7,10 @@ import secrets
 import socket
 import time
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from fetch_mask_assets.local_stack.errors import LocalStackError
 from fetch_mask_assets.local_stack.layout import write_private_file
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
 

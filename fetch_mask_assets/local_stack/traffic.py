@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
+from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
 
 from fetch_mask_assets.local_stack import sqs
 from fetch_mask_assets.local_stack.samples import sample_bodies
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
-
-    from fetch_mask_assets.local_stack.state import State
+from fetch_mask_assets.local_stack.state import State
 
 _SECONDS_BETWEEN = 2.0
 _MESSAGES_AT_ONCE = 5

@@ -1,0 +1,62 @@
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: help setup run test dev lint check readme lock stop clean
+
+help: ## Show what there is to make.
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /\1|/' | column -t -s '|'
+
+setup: $(INSTALLED) ## Make the virtual environment with the locked packages.
+
+$(INSTALLED): requirements-dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: setup ## Start the local stack and take sample messages from queue to table.
+	@$(BIN)/fetch-mask local up
+	@$(BIN)/fetch-mask local samples | $(BIN)/fetch-mask send -
+	@$(BIN)/fetch-mask ingest
+	@$(BIN)/fetch-mask show
+	@echo
+	@echo "Look further:  make dev  (the Dagster UI, with traffic)"
+	@echo "Stop it:       make stop"
+
+test: setup ## Run the tests.
+	@$(BIN)/pytest -n 2 --dist loadfile
+
+dev: setup ## Start the local stack and the Dagster UI, with traffic; Ctrl-C stops all of it.
+	@exec $(BIN)/fetch-mask local dev
+
+stop: setup ## Stop the local stack; its data stays.
+	@$(BIN)/fetch-mask local down
+
+lint: setup ## Check style, format, types and the direction of imports.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+readme: setup ## Run every command that the README and the docs show.
+	$(BIN)/python .ci/run_shown_commands.py README.md
+
+check: lint test run readme ## What CI runs.
+
+lock: setup ## Lock the newest allowed packages, with hashes.
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	  --no-strip-extras --no-header pyproject.toml --output-file requirements.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	  --no-strip-extras --no-header --extra local --extra dev --constraint requirements.txt \
+	  pyproject.toml --output-file requirements-dev.txt
+
+clean: ## Remove the local stack with its data, and the virtual environment.
+	@if [ -x $(BIN)/fetch-mask ]; then $(BIN)/fetch-mask local down --delete; fi
+	rm -rf .venv
