@@ -22,6 +22,8 @@ from fetch_mask_assets.local_stack.state import LOOPBACK, is_free
 from fetch_mask_assets.local_stack.traffic import Traffic
 
 _USUAL_PORT = 3000
+# A trickle never runs dry: batches end by time, and a person wants to see one end.
+_FOR_WATCHING = {"LOGIN_BATCH_SECONDS": "10"}
 _POLL_SECONDS = 0.2
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Dagster ends its own processes on SIGINT; whatever is left gets the stronger ones.
@@ -132,4 +134,4 @@ def _environment(dotenv: Path) -> dict[str, str]:
     own = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     # The file rather than the stack's settings: the user may have tuned it.
     kept = {name: value for name, value in dotenv_values(dotenv).items() if value is not None}
-    return {**own, **kept}
+    return {**_FOR_WATCHING, **own, **kept}

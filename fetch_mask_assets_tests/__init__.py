@@ -1,0 +1,1 @@
+"""Tests of the product: real servers, real runs, real processes."""
