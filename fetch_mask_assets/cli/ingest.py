@@ -165,9 +165,9 @@ def _why(result: ExecuteInProcessResult) -> str:
 
 
 def _sentence(outcome: _Outcome) -> str:
-    account = total(outcome.balances)
+    account, batches = total(outcome.balances), len(outcome.balances)
     return (
-        f"Received {account.received} messages in {len(outcome.balances)} batches:"
+        f"Received {account.received} messages in {batches} batch{'' if batches == 1 else 'es'}:"
         f" {account.loaded} loaded, {account.quarantined} quarantined,"
         f" {account.already_known} already known."
     )

@@ -297,12 +297,13 @@ def test_sending_fills_requests_of_ten_messages(sqs: SQSClient, queue_url: str) 
 
 def test_sending_keeps_each_request_within_a_mebibyte(sqs: SQSClient, queue_url: str) -> None:
     client = _Records(sqs, "send_message_batch")
-    texts = ["ä" * 300_000, "b" * 448_000, "c" * 600_000, "d" * 10]
+    texts = ["ä" * 125_000, "a" * 250_000, "b" * 250_000, "c" * 250_000, "d" * 50_000, "e"]
     with closing(_queue(client, queue_url)) as queue:
-        assert sum(settled.done for settled in queue.send(texts)) == 4
+        settled = list(queue.send(texts))
+    assert sum(each.done + each.left for each in settled) == 6
     assert [[entry["MessageBody"][0] for entry in entries] for entries in client.requests] == [
-        ["ä", "b"],
-        ["c", "d"],
+        ["ä", "a", "b", "c"],
+        ["d", "e"],
     ]
 
 
