@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import click
 from dagster import AssetCheckKey, AssetCheckSeverity, DagsterInstance
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -61,21 +62,25 @@ def _checks(instance: DagsterInstance) -> Table:
     keys = sorted(defs.resolve_asset_graph().asset_check_keys)
     return _table(
         "Asset checks",
-        ("asset", "check", "last result", "passed", "not passed"),
+        ("asset", "check", "last", "passed", "failed", "not run"),
         [_check_line(instance, key) for key in keys],
     )
 
 
 def _check_line(instance: DagsterInstance, key: AssetCheckKey) -> tuple[object, ...]:
     history = instance.event_log_storage.get_asset_check_execution_history(key, limit=_HISTORY)
+    # A run that failed or was stopped leaves checks planned and never evaluated.
     results = [
         record.event.dagster_event.asset_check_evaluation_data
         for record in history
-        if record.event and record.event.dagster_event
+        if record.status is not AssetCheckExecutionRecordStatus.PLANNED
+        and record.event
+        and record.event.dagster_event
     ]
     passed = sum(result.passed for result in results)
     last = _verdict(results[0].passed, results[0].severity) if results else "not yet run"
-    return (key.asset_key.to_user_string(), key.name, last, passed, len(results) - passed)
+    counts = (passed, len(results) - passed, len(history) - len(results))
+    return (key.asset_key.to_user_string(), key.name, last, *counts)
 
 
 def _verdict(passed: bool, severity: AssetCheckSeverity) -> Text:  # noqa: FBT001 (a result)
