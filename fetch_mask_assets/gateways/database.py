@@ -31,6 +31,9 @@ COMMIT_ATTEMPTS = 4
 MOST_REFUSED_ROWS = 100
 """More refusals than this in one batch are a fault of the table, not of the rows."""
 
+# Any number that nothing else locks; the loader may not lock the table itself.
+_REGISTRY_LOCK = 7264015
+
 # A session that hangs must not hold the ledger's locks until somebody notices.
 _SESSION = (
     "-c lock_timeout=30s -c statement_timeout=300s -c idle_in_transaction_session_timeout=300s"
@@ -84,7 +87,7 @@ class LoginDatabase:
         """
         with self._session("register keys") as connection, connection.transaction():
             # Of two workers with different new keysets, only the first may find the registry empty.
-            connection.execute("LOCK TABLE login_ingest.masking_key IN SHARE ROW EXCLUSIVE MODE")
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", [_REGISTRY_LOCK])
             conflicts = key_conflicts(_registered(connection), present)
             if not conflicts:
                 _register(connection, present)
@@ -325,12 +328,7 @@ SELECT received, loaded, quarantined, already_known,
 FROM login_ingest.batch WHERE run_id = %s
 """
 
-# Word for word the predicate of the index user_logins_untokened, which answers it.
-_COUNT_UNTOKENED = r"""
-SELECT count(*) FROM user_logins
-WHERE (masked_ip ~ '^ip:[A-Za-z0-9_-]{50}$'
-       AND masked_device_id ~ '^device_id:[A-Za-z0-9_-]{50,}$') IS NOT TRUE
-"""
+_COUNT_UNTOKENED = "SELECT login_ingest.untokened_rows()"
 
 _READ_KEYS = "SELECT keyset, key_id, check_value FROM login_ingest.masking_key ORDER BY keyset"
 

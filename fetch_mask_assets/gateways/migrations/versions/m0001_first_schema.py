@@ -21,11 +21,12 @@ CREATE TABLE IF NOT EXISTS user_logins (
 )
 """
 
-# Holds only rows that should not exist, so that counting them costs nothing.
+# Holds only rows that should not exist, so that counting them costs nothing. A token that was
+# erased is null, which is neither a match nor a mismatch.
 _UNTOKENED = r"""
 CREATE INDEX user_logins_untokened ON user_logins ((1))
-WHERE (masked_ip ~ '^ip:[A-Za-z0-9_-]{50}$'
-       AND masked_device_id ~ '^device_id:[A-Za-z0-9_-]{50,}$') IS NOT TRUE
+WHERE masked_ip !~ '^ip:[A-Za-z0-9_-]{50}$'
+   OR masked_device_id !~ '^device_id:[A-Za-z0-9_-]{50,}$'
 """
 
 _BATCH = """

@@ -1,0 +1,181 @@
+"""The definitions: what they hold, and that they load anywhere."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import yaml
+from dagster import AssetCheckKey, AssetKey, Definitions
+
+import fetch_mask_assets
+from fetch_mask_assets.definitions import build_definitions, defs
+from fetch_mask_assets.domain.errors import SettingError
+
+CHECKOUT = Path(fetch_mask_assets.__file__).parents[1]
+CANARY = "canary-4711"
+
+PARENTS = {
+    "login_queue": set(),
+    "raw_login_batch": {"login_queue"},
+    "masked_logins": {"raw_login_batch"},
+    "user_logins": {"raw_login_batch", "masked_logins"},
+}
+KINDS = {
+    "login_queue": {"sqs", "json"},
+    "raw_login_batch": {"sqs", "polars"},
+    "masked_logins": {"polars"},
+    "user_logins": {"postgres", "table"},
+}
+BLOCKING = {
+    ("masked_logins", "every_message_accounted_for"),
+    ("masked_logins", "no_foreign_column"),
+    ("masked_logins", "no_raw_value"),
+    ("masked_logins", "tokens_well_formed"),
+    ("masked_logins", "equal_stays_equal"),
+    ("masked_logins", "tokens_unmask"),
+    ("masked_logins", "tokens_tell_nothing"),
+    ("user_logins", "balance_holds"),
+}
+NOT_BLOCKING = {
+    ("raw_login_batch", "redelivered_messages"),
+    ("raw_login_batch", "oldest_message_age"),
+    ("masked_logins", "rejected_messages"),
+    ("masked_logins", "versions_without_number"),
+    ("user_logins", "only_tokens"),
+}
+
+
+def test_the_definitions_load_in_a_fresh_interpreter_without_any_setting(tmp_path: Path) -> None:
+    code = (
+        "from fetch_mask_assets.definitions import defs;"
+        "from dagster import Definitions; Definitions.validate_loadable(defs)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env={},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_chain_is_the_one_of_the_design() -> None:
+    graph = defs.resolve_asset_graph()
+    assert {
+        key.to_user_string(): {parent.to_user_string() for parent in graph.get(key).parent_keys}
+        for key in graph.get_all_asset_keys()
+    } == PARENTS
+
+
+def test_each_asset_has_its_group_kinds_owner_and_description() -> None:
+    graph = defs.resolve_asset_graph()
+    for name, kinds in KINDS.items():
+        node = graph.get(AssetKey(name))
+        assert node.kinds == kinds
+        assert node.group_name == "user_logins"
+        assert node.owners == ["team:data-platform"]
+        assert node.description
+    assert not graph.get(AssetKey("login_queue")).is_executable
+
+
+def test_the_checks_are_the_ones_expected_and_the_right_ones_block() -> None:
+    specs = {
+        (spec.asset_key.to_user_string(), spec.name): spec
+        for checks in defs.asset_checks or ()
+        for spec in checks.check_specs
+    }
+    assert {key for key, spec in specs.items() if spec.blocking} == BLOCKING
+    assert {key for key, spec in specs.items() if not spec.blocking} == NOT_BLOCKING
+    assert all(spec.description for spec in specs.values())
+
+
+def test_the_job_is_the_whole_chain_with_every_check_in_one_process() -> None:
+    job = defs.resolve_job_def("ingest_logins")
+    layer = job.asset_layer
+    assert {key.to_user_string() for key in layer.selected_asset_keys} == {
+        "raw_login_batch",
+        "masked_logins",
+        "user_logins",
+    }
+    assert layer.asset_graph.asset_check_keys == {
+        AssetCheckKey(AssetKey(asset), check) for asset, check in BLOCKING | NOT_BLOCKING
+    }
+    assert job.executor_def.name == "in_process"
+
+
+def test_a_run_that_hangs_is_ended() -> None:
+    assert defs.resolve_job_def("ingest_logins").tags["dagster/max_runtime"] == "1800"
+
+
+def test_jobs_sensors_and_schedules_are_there_and_on() -> None:
+    repository = defs.get_repository_def()
+    assert {"ingest_logins", "prune_runs"} <= set(repository.job_names)
+    [sensor] = repository.sensor_defs
+    assert (sensor.name, sensor.default_status.value) == ("login_queue_depth", "RUNNING")
+    [schedule] = repository.schedule_defs
+    assert (schedule.name, schedule.default_status.value) == ("prune_runs_nightly", "RUNNING")
+
+
+def test_frames_that_pass_between_assets_are_written_nowhere() -> None:
+    for name in ("raw_login_batch", "masked_logins"):
+        assets = defs.resolve_assets_def(name)
+        assert assets.get_io_manager_key_for_asset_key(AssetKey(name)) == "batch_memory"
+
+
+def test_no_resource_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    for name in ("LOGIN_DATABASE_URL", "LOGIN_QUEUE_URL", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, f"postgresql://user:{CANARY}@host/name")
+    monkeypatch.setenv("MASKING_KEYSETS", "keysets")
+    definitions = build_definitions({})
+    resources = definitions.resources or {}
+    assert CANARY not in repr(resources)
+    for name in ("login_queue", "login_database", "masking_keys", "warning_limits"):
+        with resources[name].process_config_and_initialize_cm() as resolved:
+            assert CANARY not in f"{resolved!r} {resolved} {resources[name]}"
+
+
+def test_credentials_given_to_the_queue_are_not_shown() -> None:
+    queue = (build_definitions({}).resources or {})["login_queue"].model_copy(
+        update={"aws_secret_access_key": CANARY, "aws_session_token": CANARY}
+    )
+    assert CANARY not in f"{queue!r} {queue}"
+
+
+def test_numbers_of_the_environment_reach_the_resources() -> None:
+    definitions = build_definitions({"LOGIN_BATCH_MESSAGES": "77", "LOGIN_RUN_RETENTION_DAYS": "3"})
+    assert (definitions.resources or {})["login_queue"].batch_messages == 77
+    schedule = definitions.resolve_schedule_def("prune_runs_nightly")
+    assert "older than 3 days" in (schedule.description or "")
+
+
+def test_a_number_out_of_its_bounds_does_not_load() -> None:
+    with pytest.raises(SettingError, match="LOGIN_RECEIVERS"):
+        build_definitions({"LOGIN_RECEIVERS": "0"})
+
+
+def test_definitions_of_other_numbers_load() -> None:
+    Definitions.validate_loadable(build_definitions({"LOGIN_MAX_RUNS": "9"}))
+
+
+def test_the_settings_of_dagster_hold_no_secret() -> None:
+    text = (files("fetch_mask_assets.local_stack") / "dagster.yaml").read_text("utf-8")
+    settings = yaml.safe_load(text)
+    assert settings["storage"] == {"postgres": {"postgres_url": {"env": "DAGSTER_POSTGRES_URL"}}}
+    assert settings["telemetry"] == {"enabled": False}
+    assert settings["run_monitoring"]["enabled"]
+
+
+def test_the_workspace_finds_the_package_from_a_bare_checkout() -> None:
+    workspace = yaml.safe_load((CHECKOUT / "workspace.yaml").read_text("utf-8"))
+    [location] = workspace["load_from"]
+    assert location["python_module"] == {
+        "module_name": "fetch_mask_assets.definitions",
+        "working_directory": ".",
+    }

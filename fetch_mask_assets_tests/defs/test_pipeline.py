@@ -1,0 +1,446 @@
+"""Real runs of the chain: good ones, failing ones, and what they leave on the queue."""
+
+from __future__ import annotations
+
+import json
+import logging
+from hashlib import md5
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import polars as pl
+import psycopg
+import pytest
+
+from fetch_mask_assets.domain.batch import mask_batch
+from fetch_mask_assets.domain.errors import QueueError
+from fetch_mask_assets.gateways.keysets import create_keysets
+from fetch_mask_assets.gateways.queue import LoginQueue
+from fetch_mask_assets.local_stack.state import free_port
+from fetch_mask_assets_tests.defs.conftest import WITHOUT_CHECKS, checks, failure, metadata
+from fetch_mask_assets_tests.logins import bodies, body
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from fetch_mask_assets.domain.keyset import Keyring
+    from fetch_mask_assets_tests.defs.conftest import Pipeline
+
+CANARY_IP = "203.0.113.77"
+CANARY_DEVICE = "canary-device-4711"
+ONE_SENTENCE = (
+    "A batch lives only inside the run that received it: select raw_login_batch, masked_logins"
+    " and user_logins together"
+)
+
+# Good runs
+
+
+def test_a_run_loads_what_waits_and_deletes_it(pipeline: Pipeline) -> None:
+    sent = pipeline.send([*bodies(23), "not json", body(99, ip="999.1.1.1")])
+    result = pipeline.run(messages=25)
+    assert result.success
+    assert pipeline.in_queue() == (0, 0)
+    assert pipeline.rows() == 23
+    ledger = pipeline.database.query("SELECT message_id FROM login_ingest.ledger")
+    assert sorted(ledger) == sorted((message_id,) for message_id in sent)
+    assert all(check.passed for name, check in checks(result).items() if name != _WARNS)
+    assert len(checks(result)) == 13
+
+
+def test_tokens_in_the_table_unmask_to_what_was_sent(pipeline: Pipeline) -> None:
+    sent = [body(number, ip=ip, device_id=f"däv-{number}") for number, ip in enumerate(_SPELLINGS)]
+    pipeline.send(sent)
+    assert pipeline.run(messages=len(sent)).success
+    rows = pipeline.database.query(
+        "SELECT masked_ip, masked_device_id FROM user_logins ORDER BY user_id"
+    )
+    keyring = pipeline.keyring
+    assert [keyring.ip.unmask(ip) for ip, _ in rows] == list(_SPELLINGS.values())
+    assert [keyring.device_id.unmask(device) for _, device in rows] == [
+        f"däv-{number}" for number in range(len(sent))
+    ]
+    assert len({ip for ip, _ in rows}) == len(set(_SPELLINGS.values()))
+
+
+def test_the_metadata_of_a_run_counts_and_holds_no_value(pipeline: Pipeline) -> None:
+    pipeline.send(
+        [
+            body(1, ip=CANARY_IP, device_id=CANARY_DEVICE),
+            body(2, ip=CANARY_IP, app_version="beta", extra="x"),
+            json.dumps({"ip": CANARY_IP, "device_id": CANARY_DEVICE}),
+        ]
+    )
+    result = pipeline.run(messages=3)
+    received = metadata(result, "raw_login_batch")
+    assert (received["messages"], received["redelivered"]) == (3, 0)
+    assert (received["ended_by"], received["dagster/row_count"]) == ("messages", 3)
+    masked = metadata(result, "masked_logins")
+    assert (masked["logins"], masked["rejected"], masked["distinct_ips"]) == (2, 1, 1)
+    assert (masked["versions_without_number"], masked["events_with_extra_fields"]) == (1, 1)
+    loaded = metadata(result, "user_logins")
+    expected = {"received": 3, "loaded": 2, "quarantined": 1, "already_known": 0}
+    assert expected.items() <= loaded.items()
+    assert (loaded["deleted_from_queue"], loaded["left_on_queue"]) == (3, 0)
+    _assert_no_canary(pipeline)
+
+
+def test_messages_that_break_the_contract_are_quarantined_and_can_be_opened(
+    pipeline: Pipeline,
+) -> None:
+    broken = [
+        "not json",
+        json.dumps({"event": "purchase"}),
+        body(1, ip="999.1.1.1"),
+        body(2, device_id=None),
+        body(3, user_id=f"me@{CANARY_IP}", ip=CANARY_IP),
+    ]
+    ids = pipeline.send(broken)
+    assert pipeline.run(messages=5).success
+    quarantine = {
+        message_id: (reason, field, sealed)
+        for message_id, reason, field, sealed in pipeline.database.query(
+            "SELECT message_id, reason, field, sealed_body FROM login_ingest.quarantine"
+        )
+    }
+    assert [quarantine[message_id][:2] for message_id in ids] == [
+        ("not_json", None),
+        ("missing", "user_id"),
+        ("not_an_ip", "ip"),
+        ("null", "device_id"),
+        ("repeats_masked_value", "user_id"),
+    ]
+    sealer = pipeline.keyring.sealer
+    assert [sealer.open(quarantine[message_id][2], message_id) for message_id in ids] == broken
+    assert pipeline.rows() == 0
+
+
+def test_an_empty_queue_is_a_good_run_that_writes_nothing(pipeline: Pipeline) -> None:
+    result = pipeline.run()
+    assert result.success
+    assert metadata(result, "raw_login_batch")["ended_by"] == "dry"
+    assert all(check.passed for check in checks(result).values())
+    assert pipeline.is_untouched()
+
+
+def test_equal_values_have_equal_tokens_in_another_run(pipeline: Pipeline) -> None:
+    for _ in range(2):
+        pipeline.send([body(1)])
+        assert pipeline.run(messages=1).success
+    assert pipeline.rows() == 2
+    assert pipeline.database.query(
+        "SELECT DISTINCT masked_ip IS NULL, masked_device_id IS NULL FROM user_logins"
+    ) == [(False, False)]
+    assert (
+        len(pipeline.database.query("SELECT DISTINCT masked_ip, masked_device_id FROM user_logins"))
+        == 1
+    )
+
+
+def test_more_runs_take_what_one_leaves(pipeline: Pipeline) -> None:
+    pipeline.send(bodies(20))
+    received = [
+        metadata(pipeline.run(messages=8), "raw_login_batch")["messages"] for _ in range(3)
+    ]
+    assert received == [8, 8, 4]
+    assert pipeline.rows() == 20
+
+
+# Delivered more than once
+
+
+def test_messages_that_were_committed_but_not_deleted_are_recognised(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline.send([*bodies(4), "not json"])
+    kept: dict[str, str] = {}
+
+    def fail(_queue: LoginQueue, handles: Mapping[str, str]) -> NoReturn:
+        kept.update(handles)
+        raise QueueError("SQS refused delete_message_batch: ServiceUnavailable.")
+
+    with monkeypatch.context() as fault:
+        fault.setattr(LoginQueue, "delete", fail)
+        result = pipeline.run(messages=5)
+    assert not result.success
+    assert "ServiceUnavailable" in failure(result)
+    assert pipeline.rows() == 4
+    for handle in kept.values():
+        pipeline.sqs.change_message_visibility(
+            QueueUrl=pipeline.queue_url, ReceiptHandle=handle, VisibilityTimeout=0
+        )
+    again = pipeline.run(messages=5)
+    assert again.success
+    loaded = metadata(again, "user_logins")
+    assert (loaded["received"], loaded["already_known"], loaded["loaded"]) == (5, 5, 0)
+    assert checks(again)["redelivered_messages"].passed is False
+    assert pipeline.rows() == 4
+    assert pipeline.in_queue() == (0, 0)
+
+
+# Runs that fail after receiving
+
+
+def test_a_failing_commit_hands_the_messages_back(pipeline: Pipeline) -> None:
+    sent = pipeline.send(bodies(3))
+    _execute(pipeline, "ALTER TABLE user_logins RENAME locale TO another")
+    result = pipeline.run(messages=3)
+    assert not result.success
+    assert "SQLSTATE 42703" in failure(result)
+    assert pipeline.in_queue() == (0, 3)
+    _execute(pipeline, "ALTER TABLE user_logins RENAME another TO locale")
+    # They come back after five seconds; nobody would see them for a minute otherwise.
+    again = pipeline.run(messages=3, LOGIN_EMPTY_ANSWERS="50", LOGIN_BATCH_SECONDS="20")
+    assert metadata(again, "user_logins")["loaded"] == 3
+    ledger = pipeline.database.query("SELECT message_id FROM login_ingest.ledger")
+    assert sorted(ledger) == sorted((message_id,) for message_id in sent)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "fetch_mask_assets.defs.assets.mask_batch",
+        "fetch_mask_assets.defs.assets.broken_rules",
+        "fetch_mask_assets.defs.assets.require_ready",
+        "fetch_mask_assets.defs.checks.MaskedBatch",
+        "fetch_mask_assets.defs.checks.TableFacts",
+        "fetch_mask_assets.defs.assets.newest_handles",
+        "fetch_mask_assets.gateways.database.LoginDatabase.commit_batch",
+        "fetch_mask_assets.gateways.queue.LoginQueue.receive",
+        "fetch_mask_assets.gateways.queue.LoginQueue.delete",
+    ],
+)
+def test_the_text_of_an_unexpected_error_is_in_no_event(
+    pipeline: Pipeline,
+    monkeypatch: pytest.MonkeyPatch,
+    target: str,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    pipeline.send([body(1, ip=CANARY_IP, device_id=CANARY_DEVICE)])
+
+    def fail(*_inputs: object, **_named: object) -> NoReturn:
+        try:
+            raise KeyError(CANARY_IP)
+        except KeyError as cause:
+            raise ValueError(CANARY_DEVICE) from cause
+
+    monkeypatch.setattr(target, fail)
+    caplog.set_level(logging.DEBUG)
+    result = pipeline.run(messages=1)
+    assert not result.success
+    assert "failed with ValueError in fail (test_pipeline.py" in failure(result)
+    _assert_no_canary(pipeline)
+    shown = caplog.text + "".join(capfd.readouterr())
+    assert CANARY_IP not in shown
+    assert CANARY_DEVICE not in shown
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "fetch_mask_assets.defs.assets.table_metadata.of_drain",
+        "fetch_mask_assets.defs.assets.table_metadata.of_masking",
+        "fetch_mask_assets.defs.assets.table_metadata.of_commit",
+    ],
+)
+def test_the_text_of_an_unexpected_error_in_reporting_is_in_no_event(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    pipeline.send([body(1, ip=CANARY_IP, device_id=CANARY_DEVICE)])
+
+    def fail(*_inputs: object, **_named: object) -> NoReturn:
+        raise ValueError(CANARY_DEVICE)
+
+    monkeypatch.setattr(target, fail)
+    assert not pipeline.run(messages=1).success
+    _assert_no_canary(pipeline)
+
+
+# Runs that must not receive
+
+
+def test_nothing_is_received_while_the_database_is_down(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline.send(bodies(2))
+    url = f"postgresql://someone:secret@127.0.0.1:{free_port()}/logins"
+    monkeypatch.setenv("LOGIN_DATABASE_URL", url)
+    result = pipeline.run()
+    assert not result.success
+    assert "LOGIN_DATABASE_URL" in failure(result)
+    _assert_never_received(pipeline, 2)
+
+
+def test_nothing_is_received_while_the_schema_is_another(pipeline: Pipeline) -> None:
+    pipeline.send(bodies(2))
+    _execute(pipeline, "UPDATE login_ingest.schema_version SET version_num = '0000'")
+    result = pipeline.run()
+    assert not result.success
+    assert "fetch-mask migrate" in failure(result)
+    _assert_never_received(pipeline, 2)
+
+
+def test_nothing_is_received_with_other_keys(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert pipeline.run(LOGIN_EMPTY_ANSWERS="2").success
+    pipeline.send(bodies(2))
+    create_keysets(tmp_path / "others")
+    monkeypatch.setenv("MASKING_KEYSETS", str(tmp_path / "others"))
+    result = pipeline.run()
+    assert not result.success
+    assert "the masking keys do not fit the database" in failure(result)
+    _assert_never_received(pipeline, 2)
+
+
+def test_nothing_is_received_without_keys(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pipeline.send(bodies(2))
+    monkeypatch.setenv("MASKING_KEYSETS", str(tmp_path / "nowhere"))
+    result = pipeline.run()
+    assert not result.success
+    assert "MASKING_KEYSETS" in failure(result)
+    assert not (tmp_path / "nowhere").exists()
+    _assert_never_received(pipeline, 2)
+
+
+@pytest.mark.parametrize(
+    "only",
+    [
+        ["raw_login_batch"],
+        ["masked_logins"],
+        ["user_logins"],
+        ["raw_login_batch", "masked_logins"],
+        ["raw_login_batch", "user_logins"],
+        ["masked_logins", "user_logins"],
+    ],
+    ids="+".join,
+)
+def test_a_part_of_the_chain_receives_nothing_and_says_why(
+    pipeline: Pipeline, only: list[str]
+) -> None:
+    pipeline.send(bodies(1))
+    result = pipeline.run(only=only)
+    assert not result.success
+    assert ONE_SENTENCE in failure(result)
+    _assert_never_received(pipeline, 1)
+
+
+def test_a_part_of_the_chain_outside_the_job_says_why_too(pipeline: Pipeline) -> None:
+    pipeline.send(bodies(1))
+    result = pipeline.run(job="__ASSET_JOB", only=["raw_login_batch"])
+    assert not result.success
+    assert ONE_SENTENCE in failure(result)
+    _assert_never_received(pipeline, 1)
+
+
+# Sabotaged masking
+
+
+@pytest.fixture
+def masking_with_md5(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change to the masking that looks like masking."""
+
+    def hashed(raw: pl.DataFrame, keyring: Keyring) -> pl.DataFrame:
+        ips = pl.Series([json.loads(text)["ip"] for text in raw["body"]])
+        digests = [md5(ip.encode(), usedforsecurity=False).hexdigest() for ip in ips]
+        return mask_batch(raw, keyring).with_columns(masked_ip=pl.Series(digests))
+
+    monkeypatch.setattr("fetch_mask_assets.defs.assets.mask_batch", hashed)
+
+
+@pytest.fixture
+def masking_that_masks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change that lets device ids through."""
+
+    def clear(raw: pl.DataFrame, keyring: Keyring) -> pl.DataFrame:
+        devices = [json.loads(text)["device_id"] for text in raw["body"]]
+        return mask_batch(raw, keyring).with_columns(masked_device_id=pl.Series(devices))
+
+    monkeypatch.setattr("fetch_mask_assets.defs.assets.mask_batch", clear)
+
+
+@pytest.mark.usefixtures("masking_with_md5")
+def test_hashes_for_tokens_fail_the_blocking_checks_and_nothing_is_written(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.send([body(1, ip=CANARY_IP, device_id=CANARY_DEVICE), body(2)])
+    result = pipeline.run(messages=2)
+    assert not result.success
+    failed = {name for name, check in checks(result).items() if not check.passed}
+    assert failed == {"tokens_well_formed", "tokens_unmask", "tokens_tell_nothing"}
+    assert not result.asset_materializations_for_node("user_logins")
+    assert pipeline.is_untouched()
+    assert pipeline.in_queue() == (0, 2)
+    _assert_no_canary(pipeline)
+
+
+@pytest.mark.usefixtures("masking_with_md5")
+def test_hashes_for_tokens_are_refused_by_the_write_path_of_a_run_without_checks(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.send(bodies(2))
+    result = pipeline.run(messages=2, job=WITHOUT_CHECKS)
+    assert not result.success
+    assert not checks(result)
+    assert "tokens_well_formed (2)" in failure(result)
+    assert pipeline.is_untouched()
+
+
+@pytest.mark.usefixtures("masking_that_masks_nothing")
+def test_raw_values_are_refused_by_checks_and_by_the_write_path_without_being_shown(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.send([body(1, ip=CANARY_IP, device_id=CANARY_DEVICE)] * 2)
+    checked = pipeline.run(messages=1)
+    assert not checked.success
+    assert not checks(checked)["no_raw_value"].passed
+    unchecked = pipeline.run(messages=1, job=WITHOUT_CHECKS)
+    assert not unchecked.success
+    assert "no_raw_value (1)" in failure(unchecked)
+    assert pipeline.is_untouched()
+    _assert_no_canary(pipeline)
+
+
+def test_a_run_without_checks_loads_what_is_masked_well(pipeline: Pipeline) -> None:
+    pipeline.send(bodies(2))
+    assert pipeline.run(messages=2, job=WITHOUT_CHECKS).success
+    assert pipeline.rows() == 2
+
+
+# Parts
+
+_WARNS = "rejected_messages"  # two of twenty-five are more than the normal five in a hundred
+
+_SPELLINGS = {
+    "192.0.2.44": "192.0.2.44",
+    "::ffff:192.0.2.44": "192.0.2.44",
+    "2001:0DB8:0:0:0:0:0:7": "2001:db8::7",
+    "2001:db8::7": "2001:db8::7",
+    "127.0.0.1": "127.0.0.1",
+    "::1": "::1",
+}
+
+
+def _execute(pipeline: Pipeline, statement: str) -> None:
+    with psycopg.connect(pipeline.database.url, autocommit=True) as connection:
+        connection.execute(statement.encode())
+
+
+def _assert_never_received(pipeline: Pipeline, count: int) -> None:
+    messages = pipeline.receive()
+    counts = [message["Attributes"]["ApproximateReceiveCount"] for message in messages]
+    assert counts == ["1"] * count
+    assert pipeline.is_untouched()
+
+
+def _assert_no_canary(pipeline: Pipeline) -> None:
+    logs: list[Any] = []
+    for run in pipeline.instance.get_runs():
+        logs += pipeline.instance.all_logs(run.run_id)
+    assert len(logs) > 5
+    text = "".join(entry.to_json() + repr(entry) for entry in logs)
+    assert CANARY_IP not in text
+    assert CANARY_DEVICE not in text

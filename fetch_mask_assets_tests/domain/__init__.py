@@ -1,0 +1,1 @@
+"""Tests of the pure domain: values in, values out; no server, no file but the vectors."""
