@@ -14,6 +14,7 @@ from fetch_mask_assets.domain.errors import SettingError
 
 QUEUE_URL = "LOGIN_QUEUE_URL"
 DATABASE_URL = "LOGIN_DATABASE_URL"
+RECOVERY_DATABASE_URL = "LOGIN_RECOVERY_DATABASE_URL"
 KEYSETS = "MASKING_KEYSETS"
 
 REQUIRED: Mapping[str, str] = {
@@ -100,6 +101,15 @@ def required(environ: Mapping[str, str], name: str) -> str:
     if not value:
         raise SettingError(f"{name} is not set: set it to {REQUIRED[name]}.")
     return value
+
+
+def recovery_database_url(environ: Mapping[str, str]) -> str:
+    """The warehouse as the person who recovers reaches it; the loader's URL where it is not set.
+
+    Raises:
+        SettingError: neither is set.
+    """
+    return environ.get(RECOVERY_DATABASE_URL, "").strip() or required(environ, DATABASE_URL)
 
 
 def _bounded(text: str, bounds: Mapping[str, Any]) -> int:

@@ -24,6 +24,15 @@ def database() -> LoginDatabase:
     return LoginDatabase(settings.required(os.environ, settings.DATABASE_URL))
 
 
+def recovery_database() -> LoginDatabase:
+    """The warehouse, as the person who recovers reaches it.
+
+    Raises:
+        SettingError: neither LOGIN_RECOVERY_DATABASE_URL nor LOGIN_DATABASE_URL is set.
+    """
+    return LoginDatabase(settings.recovery_database_url(os.environ))
+
+
 def keysets() -> Path:
     """The directory of the keysets.
 

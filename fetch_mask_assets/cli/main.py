@@ -18,6 +18,12 @@ _COMMANDS: Mapping[str, str] = {
     "show": "Show the balance, the checks and a look at the table.",
     "doctor": "Check each thing that a run needs.",
     "migrate": "Bring the database to the schema of this release.",
+    "keys": "Make, list, check, rotate and retire masking keys.",
+    "unmask": "Get originals back, on the record: request, approve, reveal, audit.",
+    "find": "Find the rows of a known IP or device id, on the record.",
+    "erase": "Erase a value or a user, with a certificate.",
+    "quarantine": "Look at, replay and discard quarantined messages.",
+    "upgrade-md5": "Turn a table of MD5 digests into one of tokens.",
 }
 
 
@@ -33,8 +39,9 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 (click's signature)
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"fetch_mask_assets.cli.{cmd_name}")
-        command: click.Command = getattr(module, cmd_name)
+        name = cmd_name.replace("-", "_")
+        module = importlib.import_module(f"fetch_mask_assets.cli.{name}")
+        command: click.Command = getattr(module, name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 (click's signature)
