@@ -39,7 +39,11 @@ def pad_device_id(text: str) -> bytes:
 
     So a token's length tells nothing of the short ones.
     """
-    marked = text.encode() + _END_OF_TEXT
+    try:
+        marked = text.encode() + _END_OF_TEXT
+    except UnicodeEncodeError:
+        # It would carry the text on.
+        raise ValueError("the device id is not Unicode text") from None
     return marked.ljust(-(-len(marked) // BLOCK) * BLOCK, b"\0")
 
 
@@ -52,4 +56,8 @@ def unpad_device_id(padded: bytes) -> str:
     text, mark, zeros = padded.rpartition(_END_OF_TEXT)
     if not mark or zeros.strip(b"\0"):
         raise ValueError("the padding is not ISO/IEC 7816-4")
-    return text.decode()
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        # It would carry the bytes on.
+        raise ValueError("the padded device id is not UTF-8") from None

@@ -9,13 +9,28 @@ CheckValues = Mapping[str, Mapping[int, bytes]]
 """For each keyset by name, the check value of each of its keys by id."""
 
 
+class RetiredCheckValue(bytes):
+    """The check value of a retired key: a keyset may be without it."""
+
+    __slots__ = ()
+
+
 def key_conflicts(registered: CheckValues, present: CheckValues) -> tuple[str, ...]:
     """Why these keysets must not be used with this database; empty if they may.
 
-    A keyset may have keys that are not registered yet; it must have every key that is, with the
-    same check value, and share none with another keyset.
+    A keyset may have keys that are not registered yet; it must have every key that is and is not
+    retired, no other key under an id that is, and share none with another keyset.
     """
     return (*_absent_or_other(registered, present), *_shared(present))
+
+
+def retired_primaries(registered: CheckValues, primaries: Mapping[str, int]) -> tuple[str, ...]:
+    """Which keysets, given by the id of their primary key, would mask with a retired key."""
+    return tuple(
+        f"key {key_id} is the primary key of the keyset of {name}, and it is retired"
+        for name, key_id in primaries.items()
+        if isinstance(registered.get(name, {}).get(key_id), RetiredCheckValue)
+    )
 
 
 def _absent_or_other(registered: CheckValues, present: CheckValues) -> Iterator[str]:
@@ -23,7 +38,8 @@ def _absent_or_other(registered: CheckValues, present: CheckValues) -> Iterator[
         for key_id, check in checks.items():
             found = present.get(name, {}).get(key_id)
             if found is None:
-                yield f"the keyset of {name} lacks key {key_id}, which the database knows"
+                if not isinstance(check, RetiredCheckValue):
+                    yield f"the keyset of {name} lacks key {key_id}, which the database knows"
             elif found != check:
                 yield f"the keyset of {name} has another key under the id {key_id}"
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import tink
 from tink import aead, daead, secret_key_access
@@ -30,7 +30,10 @@ _SIV_TYPE = "type.googleapis.com/google.crypto.tink.AesSivKey"
 _GCM_TYPE = "type.googleapis.com/google.crypto.tink.AesGcmKey"
 _KEY_TYPE = {IP.name: _SIV_TYPE, DEVICE_ID.name: _SIV_TYPE, QUARANTINE: _GCM_TYPE}
 CHECK_VALUE_BYTES = 16
+
+_P = TypeVar("_P")
 _CHECK_TEXT = b"login_ingest/key-check"
+_FIELDS = {IP.name: IP, DEVICE_ID.name: DEVICE_ID}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,12 @@ class Keyring:
         fields = {masker.field.name: masker.check_values for masker in self.maskers}
         return fields | {QUARANTINE: self.sealer.check_values}
 
+    @property
+    def primary_key_ids(self) -> dict[str, int]:
+        """For each keyset by name, the id of the key that it masks or seals with."""
+        fields = {masker.field.name: masker.primary_key_id for masker in self.maskers}
+        return fields | {QUARANTINE: self.sealer.primary_key_id}
+
 
 def new_keyset(name: str) -> str:
     """A new keyset with one key, as Tink's JSON. Secret: only ever for a private file."""
@@ -138,13 +147,36 @@ def open_keyring(keysets: Mapping[str, str]) -> Keyring:
     )
 
 
+def parse_keyset(name: str, text: str) -> dict[str, Any]:
+    """The members of a keyset in Tink's JSON. Secret: the keys are among them.
+
+    Raises:
+        KeysetError: it is not a keyset, is for another purpose, or its primary key is not usable.
+    """
+    keys = _open(name, text)
+    _ = _sealer(keys) if name == QUARANTINE else _masker(_FIELDS[name], keys)
+    return _members(keys.handle)
+
+
 @dataclass(frozen=True, slots=True)
 class _Keys:
     """A keyset opened: Tink's handle, and what its JSON says of its keys."""
 
+    name: str
     handle: tink.KeysetHandle
     primary_key_id: int
     check_values: Mapping[int, bytes] = dataclass_field(repr=False)
+
+    def primitive(self, kind: type[_P]) -> _P:
+        """Tink's object that does the work.
+
+        Raises:
+            KeysetError: Tink refuses a key's material.
+        """
+        try:
+            return self.handle.primitive(kind)
+        except tink.TinkError:
+            raise KeysetError(f"the keyset of {self.name} holds a key that Tink refuses.") from None
 
 
 @cache
@@ -161,10 +193,15 @@ def _open(name: str, text: str | None) -> _Keys:
         handle = json_format.parse(text, secret_key_access.TOKEN)
     except (tink.TinkError, ValueError):
         raise KeysetError(f"the keyset of {name} is not a Tink keyset in JSON.") from None
-    keyset = json.loads(json_format.serialize(handle, secret_key_access.TOKEN))
+    keyset = _members(handle)
     for key in keyset["key"]:
         _refuse_other_kinds(name, key)
-    return _Keys(handle, keyset["primaryKeyId"], _check_values(keyset["key"]))
+    return _Keys(name, handle, keyset["primaryKeyId"], _check_values(keyset["key"]))
+
+
+def _members(handle: tink.KeysetHandle) -> dict[str, Any]:
+    members: dict[str, Any] = json.loads(json_format.serialize(handle, secret_key_access.TOKEN))
+    return members
 
 
 def _refuse_other_kinds(name: str, key: Mapping[str, Any]) -> None:
@@ -177,7 +214,7 @@ def _masker(masked_field: MaskedField, keys: _Keys) -> FieldMasker:
         field=masked_field,
         primary_key_id=keys.primary_key_id,
         check_values=keys.check_values,
-        _primitive=keys.handle.primitive(daead.DeterministicAead),  # type: ignore[type-abstract]  # Tink's own idiom
+        _primitive=keys.primitive(daead.DeterministicAead),  # type: ignore[type-abstract]  # Tink's own idiom
     )
 
 
@@ -185,13 +222,13 @@ def _sealer(keys: _Keys) -> Sealer:
     return Sealer(
         primary_key_id=keys.primary_key_id,
         check_values=keys.check_values,
-        _primitive=keys.handle.primitive(aead.Aead),  # type: ignore[type-abstract]  # Tink's own idiom
+        _primitive=keys.primitive(aead.Aead),  # type: ignore[type-abstract]  # Tink's own idiom
     )
 
 
 def _check_values(keys: Iterable[Mapping[str, Any]]) -> dict[int, bytes]:
     return {
-        key["keyId"]: _check_value(b64decode(key["keyData"]["value"]))
+        key["keyId"]: _check_value(b64decode(key["keyData"].get("value", "")))
         for key in keys
         if key["status"] == "ENABLED"
     }

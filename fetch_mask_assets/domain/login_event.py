@@ -25,6 +25,8 @@ CLEAR_FIELDS = tuple(name for name in FIELDS if name not in {"ip", "device_id"})
 # Shorter values occur inside others by chance.
 SHORTEST_TELLING_PART = 6
 
+_DOTS_OF_IPV4 = 3
+
 # C0, DEL and C1, without tab, line feed and carriage return, which text may hold.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -118,4 +120,18 @@ def repeats(clear: str | None, masked: str) -> bool:
     """Whether a clear text is the masked value, or holds it where that cannot be chance."""
     if clear is None:
         return False
-    return clear == masked or (len(masked) >= SHORTEST_TELLING_PART and masked in clear)
+    return (
+        clear == masked
+        or (len(masked) >= SHORTEST_TELLING_PART and masked in clear)
+        or _is_same_address(clear, masked)
+    )
+
+
+def _is_same_address(one: str, other: str) -> bool:
+    # Most texts are no address at first sight, and a failed parse is dear.
+    if ":" not in one and one.count(".") != _DOTS_OF_IPV4:
+        return False
+    try:
+        return pack_ip(one) == pack_ip(other)
+    except ValueError:
+        return False

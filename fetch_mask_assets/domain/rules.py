@@ -17,16 +17,21 @@ from urllib.parse import quote
 
 import polars as pl
 
-from fetch_mask_assets.domain.batch import MASKED_SCHEMA
+from fetch_mask_assets.domain.batch import LOGIN_COLUMNS, MASKED_SCHEMA
 from fetch_mask_assets.domain.errors import TokenError
-from fetch_mask_assets.domain.keyset import FieldMasker, Keyring
-from fetch_mask_assets.domain.login_event import SHORTEST_TELLING_PART
+from fetch_mask_assets.domain.keyset import FieldMasker, Keyring, Sealer
+from fetch_mask_assets.domain.login_event import SHORTEST_TELLING_PART, repeats
 from fetch_mask_assets.domain.masked_field import MASKED_FIELDS
 from fetch_mask_assets.domain.token import parse_token
 
 DIGEST_SAMPLE = 256
 """Distinct values of each field whose digests are looked for; digests are the code's, not the
 values', so a few tell of all."""
+
+
+SHORTEST_IN_TOKEN = 12
+"""Shorter forms occur in a token by chance, and a token is for ever: its message would be refused
+each time, and its batch with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +61,29 @@ def broken_rules(batch: MaskedBatch) -> dict[str, int]:
 
 def _unaccounted(batch: MaskedBatch) -> int:
     received: list[str] = batch.raw["message_id"].to_list()
-    kept: list[str] = batch.masked["message_id"].to_list()
+    kept: list[str] = _complete(batch.masked)["message_id"].to_list()
     strangers = sum(one != other for one, other in zip(received, kept, strict=False))
-    is_login = pl.all_horizontal(pl.col(field.column).is_not_null() for field in MASKED_FIELDS)
-    is_reject = pl.col("reason").is_not_null() & pl.col("sealed_body").is_not_null()
-    neither_or_both = batch.masked.filter(is_login == is_reject).height
+    neither_or_both = _complete(batch.masked).filter(_IS_LOGIN == _IS_REJECT).height
     return abs(len(received) - len(kept)) + strangers + neither_or_both
+
+
+_TOKENS = [field.column for field in MASKED_FIELDS]
+_OF_LOGINS = [*LOGIN_COLUMNS, "app_version_text", "extra_fields"]
+_IS_LOGIN = pl.all_horizontal(
+    pl.col(_TOKENS).is_not_null(), pl.col("reason", "sealed_body").is_null()
+)
+_IS_REJECT = pl.all_horizontal(
+    pl.col(_OF_LOGINS).is_null(), pl.col("reason", "sealed_body").is_not_null()
+)
+
+
+def _complete(masked: pl.DataFrame) -> pl.DataFrame:
+    """The columns of the schema; those that are lost or retyped, which another rule tells, null."""
+    return masked.with_columns(
+        pl.lit(None, kind).alias(name)
+        for name, kind in MASKED_SCHEMA.items()
+        if masked.schema.get(name) != kind
+    )
 
 
 def _foreign_columns(batch: MaskedBatch) -> int:
@@ -70,36 +92,71 @@ def _foreign_columns(batch: MaskedBatch) -> int:
 
 
 def _raw_values(batch: MaskedBatch) -> int:
+    # SQS gave the message id, and a token's prefix is ours: what they repeat is chance.
+    lines = _logins(batch).with_columns(
+        pl.col(field.column).str.strip_prefix(field.token_prefix) for field in MASKED_FIELDS
+    )
     texts = [name for name, kind in batch.masked.schema.items() if kind == pl.String]
-    lines = _logins(batch)
     return sum(
-        lines.filter(_repeats(pl.col(text), pl.col(f"original_{field.name}"))).height
+        lines.filter(
+            _repeats(pl.col(text), pl.col(f"original_{field.name}"), _shortest(text))
+        ).height
         for field in MASKED_FIELDS
         for text in texts
+        if text != "message_id"
+    ) + sum(_respelled(lines, text) for text in texts)
+
+
+def _shortest(text: str) -> int:
+    return SHORTEST_IN_TOKEN if text in _TOKENS else SHORTEST_TELLING_PART
+
+
+def _respelled(lines: pl.DataFrame, text: str) -> int:
+    """How often a text is the IP of its line in another spelling."""
+    similar = lines.filter(
+        pl.col(text).str.contains(r"^[0-9a-fA-F:.]*[:.][0-9a-fA-F:.]*$"),
+        ~_repeats(pl.col(text), pl.col("original_ip"), _shortest(text)),
     )
+    return sum(repeats(*pair) for pair in similar.select(text, "original_ip").iter_rows())
 
 
-def _repeats(clear: pl.Expr, masked: pl.Expr) -> pl.Expr:
-    telling = masked.str.len_chars() >= SHORTEST_TELLING_PART
+def _repeats(clear: pl.Expr, masked: pl.Expr, shortest: int) -> pl.Expr:
+    telling = masked.str.len_chars() >= shortest
     return (clear == masked) | (telling & clear.str.contains(masked, literal=True))
 
 
 def _logins(batch: MaskedBatch) -> pl.DataFrame:
-    """The masked logins with what they were made of, read from the bodies a second way."""
-    logins = batch.masked.with_columns(body=batch.raw["body"]).filter(pl.col("reason").is_null())
-    events = [json.loads(body) for body in logins["body"]]
-    originals = [
-        pl.Series(f"original_{field.name}", [event[field.name] for event in events], pl.String)
+    """The masked logins with what they were made of, read from the bodies a second way.
+
+    Lines that are none, which another rule tells, are left out.
+    """
+    height = min(batch.raw.height, batch.masked.height)
+    lines = _complete(batch.masked).head(height).with_columns(body=batch.raw["body"].head(height))
+    logins = lines.filter(pl.col("reason").is_null())
+    originals = [_originals(body) for body in logins["body"]]
+    columns = [
+        pl.Series(f"original_{field.name}", [each.get(field.name) for each in originals], pl.String)
         for field in MASKED_FIELDS
     ]
-    return logins.drop("body").with_columns(originals)
+    names = [column.name for column in columns]
+    return logins.drop("body").with_columns(columns).drop_nulls(names)
+
+
+def _originals(body: str) -> dict[str, str]:
+    try:
+        event = json.loads(body)
+        for field in MASKED_FIELDS:
+            field.canonical(event[field.name])
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return {}
+    return {field.name: event[field.name] for field in MASKED_FIELDS}
 
 
 def _malformed_tokens(batch: MaskedBatch) -> int:
     return sum(
         not _is_well_formed(masker, token)
         for masker in batch.keyring.maskers
-        for token in _distinct(batch.masked[masker.field.column])
+        for token in _distinct(_complete(batch.masked)[masker.field.column])
     )
 
 
@@ -123,7 +180,8 @@ def _ambiguous(values: list[bytes], tokens: list[str]) -> int:
 
 def _pairs(logins: pl.DataFrame, masker: FieldMasker) -> tuple[list[bytes], list[str]]:
     field = masker.field
-    distinct = logins.select(f"original_{field.name}", field.column).unique(maintain_order=True)
+    pairs = logins.select(f"original_{field.name}", field.column).drop_nulls()
+    distinct = pairs.unique(maintain_order=True)
     originals, tokens = (column.to_list() for column in distinct.iter_columns())
     return [field.canonical(original) for original in originals], tokens
 
@@ -150,6 +208,7 @@ def _telling_tokens(batch: MaskedBatch) -> int:
         _tells(token, original, masker)
         for masker in batch.keyring.maskers
         for original, token in logins.select(f"original_{masker.field.name}", masker.field.column)
+        .drop_nulls()
         .unique(maintain_order=True)
         .head(DIGEST_SAMPLE)
         .iter_rows()
@@ -157,10 +216,14 @@ def _telling_tokens(batch: MaskedBatch) -> int:
 
 
 def _tells(token: str, original: str, masker: FieldMasker) -> bool:
-    haystacks = [token.encode(), token.lower().encode(), *_opened(token, masker)]
+    text = token.removeprefix(masker.field.token_prefix)
+    haystacks = [text.encode(), text.lower().encode(), *_opened(token, masker)]
     plain = (original.encode(), masker.field.canonical(original))
+    # In a genuine token a short form is chance; elsewhere it is a finding.
+    is_genuine = _unmasks_to(masker, token, plain[1])
+    shortest = SHORTEST_IN_TOKEN if is_genuine else SHORTEST_TELLING_PART
     return any(
-        len(form) >= SHORTEST_TELLING_PART and form in haystack
+        len(form) >= shortest and form in haystack
         for value in plain
         for form in _unkeyed_forms(value)
         for haystack in haystacks
@@ -186,6 +249,20 @@ def _unkeyed_forms(value: bytes) -> Iterator[bytes]:
     yield from (b64encode(value).rstrip(b"="), urlsafe_b64encode(value).rstrip(b"="))
     yield from (b32encode(value).rstrip(b"="), quote(text).encode())
     yield codecs.encode(text, "rot13").encode()
+
+
+def _unopened_bodies(batch: MaskedBatch) -> int:
+    height = min(batch.raw.height, batch.masked.height)
+    lines = _complete(batch.masked).head(height).with_columns(body=batch.raw["body"].head(height))
+    sealed = lines.select("sealed_body", "message_id", "body").drop_nulls()
+    return sum(not _opens_to(batch.keyring.sealer, *line) for line in sealed.iter_rows())
+
+
+def _opens_to(sealer: Sealer, sealed: bytes, message_id: str, body: str) -> bool:
+    try:
+        return sealer.open(sealed, message_id) == body
+    except TokenError:
+        return False
 
 
 def _distinct(column: pl.Series) -> list[str]:
@@ -236,5 +313,12 @@ MASKING_RULES = (
         "No token holds an unkeyed digest or an encoding of its value.",
         "Nothing was written. The masking is reversible without the key: revert the change.",
         _telling_tokens,
+    ),
+    MaskingRule(
+        "sealed_bodies_open",
+        "Every sealed body gives back the body of its message.",
+        "Nothing was written. A change to the sealing would lose or show rejected messages:"
+        " revert it.",
+        _unopened_bodies,
     ),
 )

@@ -20,5 +20,5 @@ from fetch_mask_assets.domain import errors
     ],
 )
 def test_every_error_is_caught_by_the_root(kind: type[errors.FetchMaskError]) -> None:
-    with pytest.raises(errors.FetchMaskError, match="^what to do$"):
+    with pytest.raises(errors.FetchMaskError, match=r"^what to do$"):
         raise kind("what to do")

@@ -301,7 +301,7 @@ def test_a_check_value_is_this_for_ever() -> None:
     """The database keeps check values: another formula would refuse every known key."""
     actual = {name: check.hex() for name, check in _known_keyring().ip.check_values.items()}
 
-    assert {KEY_ID: "dbe4556f40c2c438694c67f6357eb06e"} == actual
+    assert actual == {KEY_ID: "dbe4556f40c2c438694c67f6357eb06e"}
 
 
 def test_check_values_hold_nothing_of_the_key() -> None:
@@ -526,14 +526,20 @@ def test_a_rotated_sealer_opens_what_the_old_key_sealed() -> None:
     assert new.sealer.open(sealed, "m1") == "canary"
 
 
-@pytest.mark.parametrize("value", ["canary-77", "192.0.2.999", "192.0.2.17 ", "canary\ud800"])
-@pytest.mark.parametrize("name", ["ip", "device_id"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ip", "canary-77"),
+        ("ip", "192.0.2.999"),
+        ("ip", "192.0.2.17 "),
+        ("ip", "canary\ud800"),
+        ("device_id", "canary\ud800"),
+    ],
+)
 def test_a_value_that_cannot_be_masked_is_refused_without_it(name: str, value: str) -> None:
-    if name == "device_id" and value.isascii():
-        pytest.skip("a device id of any shape can be masked")
     masker: FieldMasker = getattr(keyring(), name)
 
-    with pytest.raises(ValueError, match=".") as caught:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 (any text, if it tells nothing)
         masker.mask(value)
 
     assert "canary" not in shown(caught.value)

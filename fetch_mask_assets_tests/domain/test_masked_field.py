@@ -10,16 +10,16 @@ from fetch_mask_assets.domain.masked_field import DEVICE_ID, IP, MASKED_FIELDS
 def test_the_ip_and_the_device_id_are_masked() -> None:
     actual = [field.name for field in MASKED_FIELDS]
 
-    assert ["ip", "device_id"] == actual
+    assert actual == ["ip", "device_id"]
 
 
 def test_each_has_a_column_a_prefix_and_associated_data_of_its_own() -> None:
     actual = [(each.column, each.token_prefix, each.associated_data) for each in MASKED_FIELDS]
 
-    assert [
+    assert actual == [
         ("masked_ip", "ip:", b"user_logins/ip"),
         ("masked_device_id", "device_id:", b"user_logins/device_id"),
-    ] == actual
+    ]
 
 
 def test_every_field_is_either_masked_or_clear() -> None:

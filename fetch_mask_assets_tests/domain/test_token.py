@@ -18,7 +18,7 @@ TEXT = "ip:AQECAwQAAQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHw"
 def test_a_token_is_its_field_and_base64url() -> None:
     actual = format_token(IP, CIPHERTEXT)
 
-    assert TEXT == actual
+    assert actual == TEXT
 
 
 def test_a_token_is_taken_apart() -> None:
@@ -76,24 +76,23 @@ def test_the_alphabet_of_plain_base64_is_another_spelling() -> None:
         parse_token(IP, plain)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     field=st.sampled_from(MASKED_FIELDS),
     key_id=st.integers(0, 2**32 - 1),
-    sealed=st.integers(2, 10).flatmap(lambda blocks: st.binary(min_size=16 * blocks).map(bytes)),
+    sealed=st.integers(2, 10).flatmap(
+        lambda blocks: st.binary(min_size=16 * blocks, max_size=16 * blocks)
+    ),
 )
-def test_a_token_comes_back_as_it_was_made(
-    field: MaskedField, key_id: int, sealed: bytes
-) -> None:
-    whole_blocks = sealed[: min(len(sealed) // 16 * 16, 160)]
-    ciphertext = b"\1" + key_id.to_bytes(4, "big") + whole_blocks
+def test_a_token_comes_back_as_it_was_made(field: MaskedField, key_id: int, sealed: bytes) -> None:
+    ciphertext = b"\1" + key_id.to_bytes(4, "big") + sealed
 
     actual = parse_token(field, format_token(field, ciphertext))
 
     assert Token(key_id, ciphertext) == actual
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(text=st.text(st.characters()) | st.text().map(lambda rest: f"device_id:{rest}"))
 def test_any_text_is_a_token_or_a_token_error(text: str) -> None:
     with pytest.raises(TokenError):

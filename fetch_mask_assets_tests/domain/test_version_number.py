@@ -91,7 +91,7 @@ def test_a_number_can_be_read_back(number: int, expected: str) -> None:
 _PARTS = st.tuples(st.integers(0, 2146), st.integers(0, 999), st.integers(0, 999))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(one=_PARTS, other=_PARTS)
 def test_numbers_keep_the_order_of_versions(
     one: tuple[int, int, int], other: tuple[int, int, int]
@@ -104,13 +104,13 @@ def test_numbers_keep_the_order_of_versions(
     assert (one == other) == (first == second)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(number=st.integers(0, 2**31 - 1))
 def test_every_number_that_an_int4_holds_is_that_of_its_text(number: int) -> None:
     assert version_number(version_text(number)) == number
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(text=st.text() | st.text("0123456789.", max_size=14))
 def test_no_text_gives_a_number_that_an_int4_cannot_hold(text: str) -> None:
     number = version_number(text)
