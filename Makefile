@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help setup run test dev lint check readme lock stop clean
+.PHONY: help setup run test dev lint check readme benchmark lock stop clean
 
 help: ## Show what there is to make.
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /\1|/' | column -t -s '|'
@@ -49,6 +49,10 @@ readme: setup ## Run every command that the README and the docs show.
 	$(BIN)/python .ci/run_shown_commands.py README.md
 
 check: lint test run readme ## What CI runs.
+
+benchmark: setup ## Measure what a batch costs, beside MD5 row by row.
+	@$(BIN)/fetch-mask local up > /dev/null
+	@set -a; . ./.env; $(BIN)/python benchmarks/batch.py
 
 lock: setup ## Lock the newest allowed packages, with hashes.
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \

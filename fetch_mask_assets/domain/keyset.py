@@ -10,7 +10,7 @@ import hmac
 import json
 from base64 import b64decode
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from functools import cache
 from typing import Any, TypeVar
@@ -44,6 +44,7 @@ class FieldMasker:
     primary_key_id: int
     check_values: Mapping[int, bytes] = dataclass_field(repr=False)
     _primitive: daead.DeterministicAead = dataclass_field(repr=False)
+    _under: Mapping[int, daead.DeterministicAead] = dataclass_field(repr=False)
 
     def mask(self, value: str) -> str:
         """The token of a value under the primary key."""
@@ -51,8 +52,32 @@ class FieldMasker:
         data = self.field.associated_data
         return format_token(self.field, self._primitive.encrypt_deterministically(canonical, data))
 
+    def mask_under(self, key_id: int, value: str) -> str:
+        """The token of a value under one of the keyset's enabled keys, primary or not.
+
+        Raises:
+            KeysetError: the keyset has no such key, or it is disabled.
+        """
+        if key_id not in self._under:
+            raise KeysetError(f"the keyset of {self.field.name} has no enabled key {key_id}.")
+        canonical = self.field.canonical(value)
+        data = self.field.associated_data
+        ciphertext = self._under[key_id].encrypt_deterministically(canonical, data)
+        return format_token(self.field, ciphertext)
+
     def unmask(self, token: str) -> str:
         """The original behind a token.
+
+        Raises:
+            TokenError: not a token of this field, of a key the keyset lacks, or altered.
+        """
+        try:
+            return self.field.original(self.decrypt(token))
+        except ValueError:
+            raise self._foreign() from None
+
+    def decrypt(self, token: str) -> bytes:
+        """The canonical value behind a token.
 
         Raises:
             TokenError: not a token of this field, of a key the keyset lacks, or altered.
@@ -60,13 +85,14 @@ class FieldMasker:
         parsed = parse_token(self.field, token)
         if parsed.key_id not in self.check_values:
             raise TokenError(f"key {parsed.key_id} is not in the keyset of {self.field.name}.")
+        data = self.field.associated_data
         try:
-            canonical = self._primitive.decrypt_deterministically(
-                parsed.ciphertext, self.field.associated_data
-            )
-            return self.field.original(canonical)
-        except (tink.TinkError, ValueError):
-            raise TokenError(f"an altered or foreign token of {self.field.name}.") from None
+            return self._primitive.decrypt_deterministically(parsed.ciphertext, data)
+        except tink.TinkError:
+            raise self._foreign() from None
+
+    def _foreign(self) -> TokenError:
+        return TokenError(f"an altered or foreign token of {self.field.name}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +241,15 @@ def _masker(masked_field: MaskedField, keys: _Keys) -> FieldMasker:
         primary_key_id=keys.primary_key_id,
         check_values=keys.check_values,
         _primitive=keys.primitive(daead.DeterministicAead),  # type: ignore[type-abstract]  # Tink's own idiom
+        _under={key_id: _primitive_under(keys, key_id) for key_id in keys.check_values},
     )
+
+
+def _primitive_under(keys: _Keys, key_id: int) -> daead.DeterministicAead:
+    """The keyset's primitive as if that key were its primary: Tink encrypts under no other."""
+    text = json.dumps(_members(keys.handle) | {"primaryKeyId": key_id})
+    handle = json_format.parse(text, secret_key_access.TOKEN)
+    return replace(keys, handle=handle).primitive(daead.DeterministicAead)  # type: ignore[type-abstract]  # Tink's own idiom
 
 
 def _sealer(keys: _Keys) -> Sealer:

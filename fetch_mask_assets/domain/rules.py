@@ -13,6 +13,8 @@ import zlib
 from base64 import b16encode, b32encode, b64encode, urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 from urllib.parse import quote
 
 import polars as pl
@@ -21,7 +23,7 @@ from fetch_mask_assets.domain.batch import LOGIN_COLUMNS, MASKED_SCHEMA
 from fetch_mask_assets.domain.errors import TokenError
 from fetch_mask_assets.domain.keyset import FieldMasker, Keyring, Sealer
 from fetch_mask_assets.domain.login_event import SHORTEST_TELLING_PART, repeats
-from fetch_mask_assets.domain.masked_field import MASKED_FIELDS
+from fetch_mask_assets.domain.masked_field import MASKED_FIELDS, MaskedField
 from fetch_mask_assets.domain.token import parse_token
 
 DIGEST_SAMPLE = 256
@@ -34,13 +36,84 @@ SHORTEST_IN_TOKEN = 12
 each time, and its batch with it."""
 
 
-@dataclass(frozen=True, slots=True)
+class Pair(NamedTuple):
+    """A value that a batch holds, in its text and its canonical form, and a token of it."""
+
+    original: str
+    canonical: bytes
+    token: str
+
+
+@dataclass(frozen=True)
 class MaskedBatch:
-    """What the rules look at: the raw and the masked frame of one batch, and the keys."""
+    """What the rules look at: the raw and the masked frame of one batch, and the keys.
+
+    Without slots: what several rules need is worked out once and kept.
+    """
 
     raw: pl.DataFrame
     masked: pl.DataFrame
     keyring: Keyring
+
+    @cached_property
+    def logins(self) -> pl.DataFrame:
+        """The masked logins with what they were made of, read from the bodies a second way.
+
+        Lines that are none, which another rule tells, are left out.
+        """
+        logins = self.lines.filter(pl.col("reason").is_null())
+        events = [_strings(body) for body in logins["body"]]
+        names = [f"original_{field.name}" for field in MASKED_FIELDS]
+        columns = [
+            pl.Series(name, [event.get(field.name) for event in events], pl.String)
+            for name, field in zip(names, MASKED_FIELDS, strict=True)
+        ]
+        return logins.drop("body").with_columns(columns).drop_nulls(names)
+
+    @cached_property
+    def lines(self) -> pl.DataFrame:
+        """The masked lines beside their bodies, as far as both frames reach."""
+        height = min(self.raw.height, self.masked.height)
+        return complete(self.masked).head(height).with_columns(body=self.raw["body"].head(height))
+
+    @cached_property
+    def pairs(self) -> dict[str, list[Pair]]:
+        """For each field by name, its distinct pairs of value and token."""
+        return {field.name: _pairs(self.logins, field) for field in MASKED_FIELDS}
+
+
+def complete(masked: pl.DataFrame) -> pl.DataFrame:
+    """The columns of the schema; those that are lost or retyped, which another rule tells, null."""
+    return masked.with_columns(
+        pl.lit(None, kind).alias(name)
+        for name, kind in MASKED_SCHEMA.items()
+        if masked.schema.get(name) != kind
+    )
+
+
+def _strings(body: str) -> dict[str, str]:
+    try:
+        event = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    members = event.items() if isinstance(event, dict) else ()
+    return {name: value for name, value in members if isinstance(value, str)}
+
+
+def _pairs(logins: pl.DataFrame, field: MaskedField) -> list[Pair]:
+    distinct = logins.select(f"original_{field.name}", field.column).drop_nulls().unique()
+    return [
+        Pair(original, canonical, token)
+        for original, token in distinct.iter_rows()
+        if (canonical := _canonical(field, original)) is not None
+    ]
+
+
+def _canonical(field: MaskedField, original: str) -> bytes | None:
+    try:
+        return field.canonical(original)
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +134,9 @@ def broken_rules(batch: MaskedBatch) -> dict[str, int]:
 
 def _unaccounted(batch: MaskedBatch) -> int:
     received: list[str] = batch.raw["message_id"].to_list()
-    kept: list[str] = _complete(batch.masked)["message_id"].to_list()
+    kept: list[str] = complete(batch.masked)["message_id"].to_list()
     strangers = sum(one != other for one, other in zip(received, kept, strict=False))
-    neither_or_both = _complete(batch.masked).filter(_IS_LOGIN == _IS_REJECT).height
+    neither_or_both = complete(batch.masked).filter(_IS_LOGIN == _IS_REJECT).height
     return abs(len(received) - len(kept)) + strangers + neither_or_both
 
 
@@ -77,15 +150,6 @@ _IS_REJECT = pl.all_horizontal(
 )
 
 
-def _complete(masked: pl.DataFrame) -> pl.DataFrame:
-    """The columns of the schema; those that are lost or retyped, which another rule tells, null."""
-    return masked.with_columns(
-        pl.lit(None, kind).alias(name)
-        for name, kind in MASKED_SCHEMA.items()
-        if masked.schema.get(name) != kind
-    )
-
-
 def _foreign_columns(batch: MaskedBatch) -> int:
     kept = dict(batch.masked.schema)
     return len(kept.items() ^ dict(MASKED_SCHEMA).items())
@@ -93,7 +157,7 @@ def _foreign_columns(batch: MaskedBatch) -> int:
 
 def _raw_values(batch: MaskedBatch) -> int:
     # SQS gave the message id, and a token's prefix is ours: what they repeat is chance.
-    lines = _logins(batch).with_columns(
+    lines = batch.logins.with_columns(
         pl.col(field.column).str.strip_prefix(field.token_prefix) for field in MASKED_FIELDS
     )
     texts = [name for name, kind in batch.masked.schema.items() if kind == pl.String]
@@ -125,38 +189,11 @@ def _repeats(clear: pl.Expr, masked: pl.Expr, shortest: int) -> pl.Expr:
     return (clear == masked) | (telling & clear.str.contains(masked, literal=True))
 
 
-def _logins(batch: MaskedBatch) -> pl.DataFrame:
-    """The masked logins with what they were made of, read from the bodies a second way.
-
-    Lines that are none, which another rule tells, are left out.
-    """
-    height = min(batch.raw.height, batch.masked.height)
-    lines = _complete(batch.masked).head(height).with_columns(body=batch.raw["body"].head(height))
-    logins = lines.filter(pl.col("reason").is_null())
-    originals = [_originals(body) for body in logins["body"]]
-    columns = [
-        pl.Series(f"original_{field.name}", [each.get(field.name) for each in originals], pl.String)
-        for field in MASKED_FIELDS
-    ]
-    names = [column.name for column in columns]
-    return logins.drop("body").with_columns(columns).drop_nulls(names)
-
-
-def _originals(body: str) -> dict[str, str]:
-    try:
-        event = json.loads(body)
-        for field in MASKED_FIELDS:
-            field.canonical(event[field.name])
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return {}
-    return {field.name: event[field.name] for field in MASKED_FIELDS}
-
-
 def _malformed_tokens(batch: MaskedBatch) -> int:
     return sum(
         not _is_well_formed(masker, token)
         for masker in batch.keyring.maskers
-        for token in _distinct(_complete(batch.masked)[masker.field.column])
+        for token in _distinct(complete(batch.masked)[masker.field.column])
     )
 
 
@@ -168,63 +205,47 @@ def _is_well_formed(masker: FieldMasker, token: str) -> bool:
 
 
 def _unequal_groups(batch: MaskedBatch) -> int:
-    logins = _logins(batch)
-    return sum(_ambiguous(*_pairs(logins, masker)) for masker in batch.keyring.maskers)
+    return sum(_ambiguous(pairs) for pairs in batch.pairs.values())
 
 
-def _ambiguous(values: list[bytes], tokens: list[str]) -> int:
+def _ambiguous(pairs: list[Pair]) -> int:
     """How many more pairs there are than values, and than tokens: 0 if it is one to one."""
-    pairs = len(set(zip(values, tokens, strict=True)))
-    return 2 * pairs - len(set(values)) - len(set(tokens))
-
-
-def _pairs(logins: pl.DataFrame, masker: FieldMasker) -> tuple[list[bytes], list[str]]:
-    field = masker.field
-    pairs = logins.select(f"original_{field.name}", field.column).drop_nulls()
-    distinct = pairs.unique(maintain_order=True)
-    originals, tokens = (column.to_list() for column in distinct.iter_columns())
-    return [field.canonical(original) for original in originals], tokens
+    values = {pair.canonical for pair in pairs}
+    tokens = {pair.token for pair in pairs}
+    return 2 * len({pair[1:] for pair in pairs}) - len(values) - len(tokens)
 
 
 def _unopened_tokens(batch: MaskedBatch) -> int:
-    logins = _logins(batch)
     return sum(
-        not _unmasks_to(masker, token, value)
+        not _unmasks(masker, pair)
         for masker in batch.keyring.maskers
-        for value, token in zip(*_pairs(logins, masker), strict=True)
+        for pair in batch.pairs[masker.field.name]
     )
 
 
-def _unmasks_to(masker: FieldMasker, token: str, value: bytes) -> bool:
+def _unmasks(masker: FieldMasker, pair: Pair) -> bool:
     try:
-        return masker.field.canonical(masker.unmask(token)) == value
+        return masker.decrypt(pair.token) == pair.canonical
     except TokenError:
         return False
 
 
 def _telling_tokens(batch: MaskedBatch) -> int:
-    logins = _logins(batch)
     return sum(
-        _tells(token, original, masker)
+        _tells(masker, pair)
         for masker in batch.keyring.maskers
-        for original, token in logins.select(f"original_{masker.field.name}", masker.field.column)
-        .drop_nulls()
-        .unique(maintain_order=True)
-        .head(DIGEST_SAMPLE)
-        .iter_rows()
+        for pair in batch.pairs[masker.field.name][:DIGEST_SAMPLE]
     )
 
 
-def _tells(token: str, original: str, masker: FieldMasker) -> bool:
-    text = token.removeprefix(masker.field.token_prefix)
-    haystacks = [text.encode(), text.lower().encode(), *_opened(token, masker)]
-    plain = (original.encode(), masker.field.canonical(original))
+def _tells(masker: FieldMasker, pair: Pair) -> bool:
+    text = pair.token.removeprefix(masker.field.token_prefix)
+    haystacks = [text.encode(), text.lower().encode(), *_opened(pair.token, masker)]
     # In a genuine token a short form is chance; elsewhere it is a finding.
-    is_genuine = _unmasks_to(masker, token, plain[1])
-    shortest = SHORTEST_IN_TOKEN if is_genuine else SHORTEST_TELLING_PART
+    shortest = SHORTEST_IN_TOKEN if _unmasks(masker, pair) else SHORTEST_TELLING_PART
     return any(
         len(form) >= shortest and form in haystack
-        for value in plain
+        for value in (pair.original.encode(), pair.canonical)
         for form in _unkeyed_forms(value)
         for haystack in haystacks
     )
@@ -252,9 +273,7 @@ def _unkeyed_forms(value: bytes) -> Iterator[bytes]:
 
 
 def _unopened_bodies(batch: MaskedBatch) -> int:
-    height = min(batch.raw.height, batch.masked.height)
-    lines = _complete(batch.masked).head(height).with_columns(body=batch.raw["body"].head(height))
-    sealed = lines.select("sealed_body", "message_id", "body").drop_nulls()
+    sealed = batch.lines.select("sealed_body", "message_id", "body").drop_nulls()
     return sum(not _opens_to(batch.keyring.sealer, *line) for line in sealed.iter_rows())
 
 

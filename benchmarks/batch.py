@@ -1,0 +1,105 @@
+"""What a batch costs, stage by stage, beside the script that this product replaces.
+
+Needs a database of its own: LOGIN_DATABASE_URL, migrated, which it fills. The script put MD5
+over both fields and inserted row by row. Run it with `make benchmark`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import polars as pl
+import psycopg
+
+from fetch_mask_assets.domain.batch import RAW_SCHEMA, mask_batch
+from fetch_mask_assets.domain.keyset import KEYSET_NAMES, Keyring, new_keyset, open_keyring
+from fetch_mask_assets.domain.rules import MaskedBatch, broken_rules
+from fetch_mask_assets.gateways.database import BatchToCommit, LoginDatabase
+
+_MESSAGES = 10_000
+_INSERT = "INSERT INTO user_logins VALUES (%s, %s, %s, %s, %s, %s, %s)"
+
+
+def messages(count: int) -> pl.DataFrame:
+    """A raw batch with some repeated IPs and devices."""
+    bodies = [
+        json.dumps(
+            {
+                "user_id": f"user-{number % 3_000}",
+                "app_version": "2.3.0",
+                "device_type": "ios",
+                "ip": f"198.51.{number // 251 % 100}.{number % 251}",
+                "locale": "RU",
+                "device_id": f"{number % 5_000:09d}",
+            }
+        )
+        for number in range(count)
+    ]
+    columns = {
+        "message_id": [str(uuid.uuid4()) for _ in bodies],
+        "receipt_handle": [""] * count,
+        "sent_at": [datetime.now(UTC)] * count,
+        "receive_count": [1] * count,
+        "body": bodies,
+    }
+    return pl.DataFrame(columns, schema=RAW_SCHEMA)
+
+
+def script_way(raw: pl.DataFrame, database_url: str) -> None:
+    """The script: decode, MD5, one INSERT for each row, one commit."""
+    with psycopg.connect(database_url) as connection:
+        for body in raw["body"]:
+            event = json.loads(body)
+            connection.execute(
+                _INSERT,
+                (
+                    event["user_id"],
+                    event["device_type"],
+                    hashlib.md5(event["ip"].encode()).hexdigest(),
+                    hashlib.md5(event["device_id"].encode()).hexdigest(),
+                    event["locale"],
+                    int(event["app_version"].replace(".", "")),
+                    datetime.now(UTC).date(),
+                ),
+            )
+        connection.rollback()
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long one call takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    """Prints messages per second of each stage, and the whole as a ratio to the script."""
+    database_url = os.environ["LOGIN_DATABASE_URL"]
+    raw = messages(_MESSAGES)
+    keyring: Keyring = open_keyring({name: new_keyset(name) for name in KEYSET_NAMES})
+    masked = mask_batch(raw, keyring)
+    database = LoginDatabase(database_url)
+    batch = BatchToCommit(str(uuid.uuid4()), masked, seal=lambda _: b"")
+    stages = {
+        "decode, validate, mask": seconds(lambda: mask_batch(raw, keyring)),
+        "masking rules": seconds(lambda: broken_rules(MaskedBatch(raw, masked, keyring))),
+        "commit": seconds(lambda: database.commit_batch(batch)),
+    }
+    script = seconds(lambda: script_way(raw, database_url))
+    whole = sum(stages.values()) + stages["masking rules"]
+    for name, took in stages.items():
+        print(f"{name:24} {_MESSAGES / took:10,.0f} messages/s")
+    print(f"{'a batch, rules twice':24} {_MESSAGES / whole:10,.0f} messages/s")
+    print(f"{'MD5, row by row':24} {_MESSAGES / script:10,.0f} messages/s")
+    print(f"{'ratio':24} {script / whole:10.2f}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
