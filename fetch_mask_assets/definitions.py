@@ -14,14 +14,16 @@ from fetch_mask_assets.defs.assets import (
 )
 from fetch_mask_assets.defs.automation import prune_schedule, queue_depth_sensor
 from fetch_mask_assets.defs.batch_memory import BATCH_MEMORY, batch_memory
-from fetch_mask_assets.defs.checks import batch_measures, masking_rules, table_rules
+from fetch_mask_assets.defs.checks import masked_measures, masking_rules, raw_measures, table_rules
 from fetch_mask_assets.defs.jobs import ingest_logins, prune_runs
+from fetch_mask_assets.defs.remask import recovery_database, remask_logins, remasked_logins
 from fetch_mask_assets.defs.resources import (
     LoginDatabaseResource,
     LoginQueueResource,
     MaskingKeysResource,
     WarningLimitsResource,
 )
+from fetch_mask_assets.defs.retention import expire_quarantine, retention_schedule
 from fetch_mask_assets.settings import Tuning
 
 
@@ -33,16 +35,28 @@ def build_definitions(environ: Mapping[str, str]) -> Definitions:
     """
     tuning = Tuning.from_environment(environ)
     return Definitions(
-        assets=[login_queue_messages, raw_login_batch, masked_logins, user_logins],
-        asset_checks=[masking_rules, batch_measures, table_rules],
-        jobs=[ingest_logins, prune_runs],
+        assets=[
+            login_queue_messages,
+            raw_login_batch,
+            masked_logins,
+            user_logins,
+            remasked_logins,
+        ],
+        asset_checks=[raw_measures, masking_rules, masked_measures, table_rules],
+        jobs=[ingest_logins, prune_runs, remask_logins, expire_quarantine],
         sensors=[queue_depth_sensor(tuning.max_runs)],
-        schedules=[prune_schedule(tuning.run_retention_days)],
+        schedules=[
+            prune_schedule(tuning.run_retention_days),
+            retention_schedule(tuning.quarantine_retention_days),
+        ],
         executor=in_process_executor,
         resources={
             "login_queue": _login_queue(tuning),
             "login_database": LoginDatabaseResource(url=EnvVar(settings.DATABASE_URL)),
-            "masking_keys": MaskingKeysResource(location=EnvVar(settings.KEYSETS)),
+            "recovery_database": recovery_database(environ),
+            "masking_keys": MaskingKeysResource(
+                location=EnvVar(settings.KEYSETS), kms_key=settings.kms_key(environ) or ""
+            ),
             "warning_limits": _warning_limits(tuning),
             BATCH_MEMORY: batch_memory,
         },

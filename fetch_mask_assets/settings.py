@@ -16,11 +16,12 @@ QUEUE_URL = "LOGIN_QUEUE_URL"
 DATABASE_URL = "LOGIN_DATABASE_URL"
 RECOVERY_DATABASE_URL = "LOGIN_RECOVERY_DATABASE_URL"
 KEYSETS = "MASKING_KEYSETS"
+KMS_KEY = "MASKING_KMS_KEY"
 
 REQUIRED: Mapping[str, str] = {
     QUEUE_URL: "the URL of the SQS queue that login events wait on",
     DATABASE_URL: "the libpq URL of the warehouse, postgresql://user:password@host/database",
-    KEYSETS: "the directory that holds the masking keysets",
+    KEYSETS: "the directory that holds the masking keysets, or aws-secretsmanager://PREFIX",
 }
 
 # AWS: about 120,000 messages of a standard queue can be in flight at once.
@@ -75,6 +76,17 @@ class Tuning:
     run_retention_days: int = _number(
         "LOGIN_RUN_RETENTION_DAYS", 14, 1, 3_650, "days for which Dagster keeps a finished run"
     )
+    unmask_limit: int = _number(
+        "LOGIN_UNMASK_LIMIT", 100, 1, 10_000, "tokens in one request to unmask, values in one find"
+    )
+
+    quarantine_retention_days: int = _number(
+        "LOGIN_QUARANTINE_RETENTION_DAYS",
+        90,
+        1,
+        3_650,
+        "days for which a quarantined message is kept",
+    )
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Tuning:
@@ -110,6 +122,11 @@ def recovery_database_url(environ: Mapping[str, str]) -> str:
         SettingError: neither is set.
     """
     return environ.get(RECOVERY_DATABASE_URL, "").strip() or required(environ, DATABASE_URL)
+
+
+def kms_key(environ: Mapping[str, str]) -> str | None:
+    """The KMS key that the keysets are wrapped under: an id, ARN or alias; None if in the clear."""
+    return environ.get(KMS_KEY, "").strip() or None
 
 
 def _bounded(text: str, bounds: Mapping[str, Any]) -> int:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from dagster import DagsterInstance
 
 from fetch_mask_assets import settings
 from fetch_mask_assets.gateways.database import LoginDatabase
+from fetch_mask_assets.gateways.keysets import Keysets, keysets_at
 from fetch_mask_assets.gateways.queue import LoginQueue, QueueSettings, connect_queue
 from fetch_mask_assets.settings import Tuning
 
@@ -33,13 +33,15 @@ def recovery_database() -> LoginDatabase:
     return LoginDatabase(settings.recovery_database_url(os.environ))
 
 
-def keysets() -> Path:
-    """The directory of the keysets.
+def keysets() -> Keysets:
+    """The keysets, wherever they are kept.
 
     Raises:
         SettingError: MASKING_KEYSETS is not set.
+        KeysetError: it is no place where keysets are kept, or the AWS settings do not allow it.
     """
-    return Path(settings.required(os.environ, settings.KEYSETS))
+    location = settings.required(os.environ, settings.KEYSETS)
+    return keysets_at(location, settings.kms_key(os.environ))
 
 
 def tuning() -> Tuning:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import click
-from dagster import DagsterInstance, ExecuteInProcessResult
+from dagster import DagsterExecutionInterruptedError, DagsterInstance, ExecuteInProcessResult
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from fetch_mask_assets.cli import connections
@@ -154,13 +154,18 @@ def _run_job(work: _Ingestion) -> ExecuteInProcessResult:
 
 def _ran_dry(result: ExecuteInProcessResult) -> bool:
     events = result.asset_materializations_for_node(RAW_LOGIN_BATCH.to_python_identifier())
-    return any(event.metadata["ended_by"].value == DrainEnd.DRY for event in events)
+    return any(
+        event.metadata["ended_by"].value == DrainEnd.DRY or event.metadata["messages"].value == 0
+        for event in events
+    )
 
 
 def _why(result: ExecuteInProcessResult) -> str:
     failures = [event for event in result.all_events if event.is_step_failure]
     errors = [event.step_failure_data.error for event in failures]
     causes = [error.cause or error for error in errors if error]
+    if any(error.cls_name == DagsterExecutionInterruptedError.__name__ for error in causes):
+        return f"Run {result.run_id} was interrupted."
     return " ".join([f"Run {result.run_id} failed.", *(cause.message.strip() for cause in causes)])
 
 

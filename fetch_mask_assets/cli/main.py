@@ -19,6 +19,7 @@ _COMMANDS: Mapping[str, str] = {
     "doctor": "Check each thing that a run needs.",
     "migrate": "Bring the database to the schema of this release.",
     "keys": "Make, list, check, rotate and retire masking keys.",
+    "remask": "Bring old rows under the primary keys, after a rotation.",
     "unmask": "Get originals back, on the record: request, approve, reveal, audit.",
     "find": "Find the rows of a known IP or device id, on the record.",
     "erase": "Erase a value or a user, with a certificate.",

@@ -24,6 +24,7 @@ from fetch_mask_assets.defs.resources import (
 from fetch_mask_assets.domain.balance import Balance
 from fetch_mask_assets.domain.batch import mask_batch, newest_handles
 from fetch_mask_assets.domain.errors import RulesBrokenError
+from fetch_mask_assets.domain.remasking import batch_links
 from fetch_mask_assets.domain.rules import MaskedBatch, broken_rules
 from fetch_mask_assets.gateways.database import BatchToCommit
 from fetch_mask_assets.gateways.readiness import require_ready
@@ -70,9 +71,8 @@ def raw_login_batch(
     with no_values("receiving"):
         require_ready(login_database.database, masking_keys.keyring)
         drained = login_queue.queue.receive(login_queue.limits)
-    return MaterializeResult(
-        value=drained.raw, metadata=table_metadata.of_drain(drained, datetime.now(UTC))
-    )
+        metadata = table_metadata.of_drain(drained, datetime.now(UTC))
+    return MaterializeResult(value=drained.raw, metadata=metadata)
 
 
 @asset(
@@ -93,10 +93,9 @@ def masked_logins(
     started = time.perf_counter()
     with no_values("masking"):
         masked = mask_batch(raw, masking_keys.keyring)
-    seconds = time.perf_counter() - started
-    return MaterializeResult(
-        value=masked, metadata=table_metadata.of_masking(masked, masking_keys.keyring, seconds)
-    )
+        seconds = time.perf_counter() - started
+        metadata = table_metadata.of_masking(masked, masking_keys.keyring, seconds)
+    return MaterializeResult(value=masked, metadata=metadata)
 
 
 @asset(
@@ -123,12 +122,13 @@ def user_logins(  # noqa: PLR0913, PLR0917 (Dagster passes inputs and resources 
     started = time.perf_counter()
     with no_values("committing"):
         _refuse_broken(batch)
-        balance = _commit(login_database, context.run_id, batch)
+        balance = _commit(login_database, context.run.run_id, batch)
     committed = time.perf_counter()
     with no_values("deleting from the queue"):
         deleted = login_queue.queue.delete(newest_handles(raw))
-    seconds = (committed - started, time.perf_counter() - committed)
-    return MaterializeResult(metadata=table_metadata.of_commit(balance, deleted, seconds))
+        seconds = (committed - started, time.perf_counter() - committed)
+        metadata = table_metadata.of_commit(balance, deleted, seconds)
+    return MaterializeResult(metadata=metadata)
 
 
 def _require_whole_chain(context: AssetExecutionContext) -> None:
@@ -157,4 +157,5 @@ def _commit(database: LoginDatabaseResource, run_id: str, batch: MaskedBatch) ->
         body = bodies.filter(pl.col("message_id") == message_id)["body"][0]
         return batch.keyring.sealer.seal(body, message_id)
 
-    return database.database.commit_batch(BatchToCommit(run_id, batch.masked, seal))
+    links = batch_links(batch.masked, batch.keyring)
+    return database.database.commit_batch(BatchToCommit(run_id, batch.masked, seal, links))

@@ -58,7 +58,7 @@ def queue_depth_sensor(max_runs: int) -> SensorDefinition:
         depth = login_queue.queue.depth()
         unwell = [
             finding.says
-            for finding in findings(login_database.database, masking_keys.directory)
+            for finding in findings(login_database.database, masking_keys.keysets)
             if not finding.is_well
         ]
         if unwell:

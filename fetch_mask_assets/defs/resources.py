@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from dagster import ConfigurableResource, InitResourceContext
@@ -13,7 +12,7 @@ from fetch_mask_assets.domain.drain import DrainLimits
 from fetch_mask_assets.domain.keyset import Keyring
 from fetch_mask_assets.domain.measures import Limits
 from fetch_mask_assets.gateways.database import LoginDatabase
-from fetch_mask_assets.gateways.keysets import read_keyring
+from fetch_mask_assets.gateways.keysets import Keysets, keysets_at, read_keyring
 from fetch_mask_assets.gateways.queue import LoginQueue, QueueSettings, connect_queue
 
 
@@ -103,14 +102,19 @@ class LoginDatabaseResource(ConfigurableResource["LoginDatabaseResource"]):
 class MaskingKeysResource(ConfigurableResource["MaskingKeysResource"]):
     """Where the masking keysets are kept; never the keys themselves."""
 
-    location: str = Field(description="Directory that holds the keysets.")
+    location: str = Field(description="Directory or aws-secretsmanager:// that has the keysets.")
+    kms_key: str = Field(default="", description="KMS key that wraps them; empty if none does.")
 
     _keyring: Keyring | None = PrivateAttr(default=None)
 
     @property
-    def directory(self) -> Path:
-        """The directory of the keysets."""
-        return Path(self.location)
+    def keysets(self) -> Keysets:
+        """The keysets, wherever they are kept.
+
+        Raises:
+            KeysetError: the location is none, or the AWS settings do not allow it.
+        """
+        return keysets_at(self.location, self.kms_key or None)
 
     @property
     def keyring(self) -> Keyring:
@@ -120,7 +124,7 @@ class MaskingKeysResource(ConfigurableResource["MaskingKeysResource"]):
             KeysetError: a keyset cannot be read.
         """
         if self._keyring is None:
-            self._keyring = read_keyring(self.directory)
+            self._keyring = read_keyring(self.keysets)
         return self._keyring
 
 

@@ -47,10 +47,10 @@ def drain_end(limits: DrainLimits, progress: DrainProgress) -> DrainEnd | None:
         return DrainEnd.MESSAGES
     if progress.bytes >= limits.bytes:
         return DrainEnd.BYTES
-    if progress.seconds >= limits.seconds:
-        return DrainEnd.TIME
     if progress.empty_answers >= limits.empty_answers:
         return DrainEnd.DRY
+    if progress.seconds >= limits.seconds:
+        return DrainEnd.TIME
     return None
 
 

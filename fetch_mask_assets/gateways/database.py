@@ -17,8 +17,9 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from fetch_mask_assets.domain.balance import Balance, BatchCounts
 from fetch_mask_assets.domain.batch import LOGIN_COLUMNS
 from fetch_mask_assets.domain.errors import DatabaseError
-from fetch_mask_assets.domain.key_registry import CheckValues, key_conflicts
+from fetch_mask_assets.domain.key_registry import CheckValues, RetiredCheckValue, key_conflicts
 from fetch_mask_assets.domain.rejection import Reason
+from fetch_mask_assets.domain.remasking import TokenLink
 from fetch_mask_assets.gateways import migrations
 from fetch_mask_assets.gateways.postgres import (
     RefusedRowError,
@@ -26,6 +27,7 @@ from fetch_mask_assets.gateways.postgres import (
     connect,
     plain_errors,
 )
+from fetch_mask_assets.gateways.token_links import write_links
 
 COMMIT_ATTEMPTS = 4
 MOST_REFUSED_ROWS = 100
@@ -44,12 +46,14 @@ _SESSION = (
 class BatchToCommit:
     """A masked batch on its way into the table.
 
-    `seal` gives the sealed body of a message that the database refuses, by message id.
+    `seal` gives the sealed body of a message that the database refuses, by message id; `links`
+    are those of the batch's values to their tokens under other keys.
     """
 
     run_id: str
     masked: pl.DataFrame
     seal: Callable[[str], bytes] = field(repr=False)
+    links: Sequence[TokenLink] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +165,8 @@ def _commit(connection: psycopg.Connection, batch: BatchToCommit) -> None:
         [fresh.filter(pl.col("reason").is_not_null()), _sealed(logins, refused, batch.seal)]
     )
     quarantined = _insert_quarantine(connection, batch_id, rejected)
+    # Late, because whoever else links waits from here until the end of the transaction.
+    write_links(connection, batch.links)
     counts = {
         "batch_id": batch_id,
         "run_id": batch.run_id,
@@ -254,7 +260,10 @@ def _insert_quarantine(
 def _registered(connection: psycopg.Connection) -> dict[str, dict[int, bytes]]:
     rows = connection.execute(_READ_KEYS).fetchall()
     return {
-        name: {key_id: bytes(check) for _, key_id, check in lines}
+        name: {
+            key_id: RetiredCheckValue(check) if is_retired else bytes(check)
+            for _, key_id, check, is_retired in lines
+        }
         for name, lines in groupby(rows, key=itemgetter(0))
     }
 
@@ -330,7 +339,10 @@ FROM login_ingest.batch WHERE run_id = %s
 
 _COUNT_UNTOKENED = "SELECT login_ingest.untokened_rows()"
 
-_READ_KEYS = "SELECT keyset, key_id, check_value FROM login_ingest.masking_key ORDER BY keyset"
+_READ_KEYS = """
+SELECT keyset, key_id, check_value, retired_at IS NOT NULL FROM login_ingest.masking_key
+ORDER BY keyset
+"""
 
 _INSERT_KEY = """
 INSERT INTO login_ingest.masking_key (keyset, key_id, check_value) VALUES (%s, %s, %s)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from fetch_mask_assets.domain.errors import FetchMaskError, NotReadyError
+from fetch_mask_assets.domain.key_registry import retired_primaries
 from fetch_mask_assets.domain.keyset import Keyring
 from fetch_mask_assets.gateways.database import LoginDatabase
-from fetch_mask_assets.gateways.keysets import read_keyring
+from fetch_mask_assets.gateways.key_usage import retired_keys
+from fetch_mask_assets.gateways.keysets import Keysets, read_keyring
 from fetch_mask_assets.gateways.queue import LoginQueue
 
 
@@ -34,17 +37,20 @@ def require_ready(database: LoginDatabase, keyring: Keyring) -> None:
         DatabaseError: the database cannot be reached.
     """
     _require_schema(database)
+    _require_no_conflict(retired_primaries(retired_keys(database), keyring.primary_key_ids))
     _require_no_conflict(database.register_keys(keyring.check_values))
 
 
 def findings(
-    database: LoginDatabase, keysets: Path, queue: LoginQueue | None = None
+    database: LoginDatabase, keysets: Keysets | Path, queue: LoginQueue | None = None
 ) -> tuple[Finding, ...]:
     """What is well and what is not, without changing anything."""
+    # Once for all questions: keysets in AWS cost a call for each.
+    keyring = cache(lambda: read_keyring(keysets))
     questions: list[tuple[str, Callable[[], str]]] = [
-        ("masking keys", lambda: _ask_keys(keysets)),
+        ("masking keys", lambda: _ask_keys(keyring())),
         ("database", lambda: _ask_schema(database)),
-        ("key registry", lambda: _ask_registry(database, keysets)),
+        ("key registry", lambda: _ask_registry(database, keyring())),
     ]
     if queue is not None:
         questions.append(("queue", lambda: _ask_queue(queue)))
@@ -58,8 +64,7 @@ def _finding(name: str, ask: Callable[[], str]) -> Finding:
         return Finding(name, is_well=False, says=str(error))
 
 
-def _ask_keys(keysets: Path) -> str:
-    keyring = read_keyring(keysets)
+def _ask_keys(keyring: Keyring) -> str:
     primaries = ", ".join(f"{each.field.name} {each.primary_key_id}" for each in keyring.maskers)
     return f"the keysets open; primary keys: {primaries}."
 
@@ -69,8 +74,9 @@ def _ask_schema(database: LoginDatabase) -> str:
     return "the database answers, and its schema is the one of this release."
 
 
-def _ask_registry(database: LoginDatabase, keysets: Path) -> str:
-    _require_no_conflict(database.key_conflicts(read_keyring(keysets).check_values))
+def _ask_registry(database: LoginDatabase, keyring: Keyring) -> str:
+    retired = retired_primaries(retired_keys(database), keyring.primary_key_ids)
+    _require_no_conflict((*database.key_conflicts(keyring.check_values), *retired))
     return "the keys are the ones that the table's tokens were made with."
 
 
@@ -93,5 +99,5 @@ def _require_no_conflict(conflicts: tuple[str, ...]) -> None:
         raise NotReadyError(
             f"the masking keys do not fit the database: {'; '.join(conflicts)}. Equal values would"
             " silently stop being equal. Point MASKING_KEYSETS to the keysets that this database"
-            " was filled with."
+            " was filled with; `fetch-mask keys list` says which keys those are."
         )

@@ -30,7 +30,7 @@ LOGIN_EVENTS = "login-events"
 DEAD_LETTERS = "login-events-dead-letter"
 MAX_RECEIVE_COUNT = 5
 
-_SERVICES = ("sqs",)
+_SERVICES = ("sqs", "kms", "secretsmanager")
 _MODULE = "ministack"
 _ACCOUNT = "000000000000"
 _FOURTEEN_DAYS = str(14 * 24 * 60 * 60)

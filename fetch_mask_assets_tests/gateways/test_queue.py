@@ -21,7 +21,7 @@ from fetch_mask_assets.local_stack.state import free_port
 from fetch_mask_assets_tests.logins import bodies, body, send
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from mypy_boto3_sqs import SQSClient
 
@@ -263,13 +263,13 @@ def test_denied_access_is_an_error_with_its_code_and_without_what_aws_quotes(
     sqs: SQSClient, queue_url: str, operation: str, name: str
 ) -> None:
     with closing(_queue(_Refuses(sqs, operation, "AccessDenied", times=99), queue_url)) as queue:
-        call = {
+        calls: dict[str, Callable[[], object]] = {
             "get_queue_attributes": queue.depth,
             "receive_message": lambda: queue.receive(_limits()),
             "send_message_batch": lambda: list(queue.send([body(1, ip=CANARY)])),
-        }[operation]
+        }
         with pytest.raises(QueueError, match=rf"{name}: AccessDenied\..*credentials") as caught:
-            call()
+            calls[operation]()
     assert CANARY not in str(caught.value)
     assert caught.value.__suppress_context__
 

@@ -64,7 +64,7 @@ def test_another_schema_is_not_ready(
     database: LoginDatabase, keysets_directory: Path, damage: str, revision: str
 ) -> None:
     _run(database.url, damage)
-    with pytest.raises(NotReadyError, match=f"revision {revision},.*fetch-mask migrate"):
+    with pytest.raises(NotReadyError, match=rf"revision {revision},.*fetch-mask migrate"):
         require_ready(database, read_keyring(keysets_directory))
     assert database.query("SELECT keyset FROM login_ingest.masking_key") == []
 
@@ -74,7 +74,7 @@ def test_other_keys_are_not_ready_and_are_not_registered(
 ) -> None:
     require_ready(database, read_keyring(keysets_directory))
     create_keysets(tmp_path / "others")
-    with pytest.raises(NotReadyError, match="masking keys do not fit.*keyset of ip lacks key"):
+    with pytest.raises(NotReadyError, match=r"masking keys do not fit.*keyset of ip lacks key"):
         require_ready(database, read_keyring(tmp_path / "others"))
     assert database.query("SELECT count(*) FROM login_ingest.masking_key") == [(3,)]
 

@@ -50,6 +50,7 @@ _GRANTS = (
     f"GRANT INSERT, SELECT (message_id, batch_id) ON login_ingest.ledger TO {LOADER}",
     f"GRANT INSERT, SELECT (message_id, batch_id) ON login_ingest.quarantine TO {LOADER}",
     f"GRANT SELECT, INSERT ON login_ingest.masking_key TO {LOADER}, {RECOVERY}",
+    f"GRANT UPDATE (retired_at) ON login_ingest.masking_key TO {RECOVERY}",
     f"GRANT SELECT ON user_logins TO {ANALYST}",
     f"GRANT SELECT, UPDATE (masked_ip, masked_device_id) ON user_logins TO {RECOVERY}",
     f"GRANT SELECT ON login_ingest.batch, login_ingest.ledger TO {RECOVERY}, {AUDITOR}",

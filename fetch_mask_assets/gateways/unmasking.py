@@ -1,0 +1,183 @@
+"""Requests to unmask, and finding rows: each decided or recorded in the database first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg import IsolationLevel, sql
+
+from fetch_mask_assets.domain.errors import DatabaseError
+from fetch_mask_assets.domain.masked_field import MaskedField
+from fetch_mask_assets.domain.unmask_request import UnmaskRequest, Verdict, refusal, token_digest
+from fetch_mask_assets.gateways.audit import RECORDING_SESSION, record
+from fetch_mask_assets.gateways.postgres import connect, plain_errors
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRow:
+    """A row of `user_logins` without its masked columns, and the token that found it."""
+
+    token: str
+    user_id: str | None
+    device_type: str | None
+    locale: str | None
+    app_version: int | None
+    create_date: date | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """How many rows each token has, and the newest of them."""
+
+    counts: dict[str, int]
+    rows: tuple[FoundRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unmasking:
+    """The way back of a warehouse, by its libpq URL; each verb is a transaction of its own.
+
+    Who acts is the database's `session_user`. What a verb returns was committed, record and all.
+    """
+
+    url: str = field(repr=False)
+
+    def request(self, tokens: Sequence[str], reason: str, ticket: str, limit: int) -> int:
+        """Asks for originals; the number of the request.
+
+        Raises:
+            UnmaskRefusedError: refused; the refusal is recorded.
+            DatabaseError: nothing was asked.
+        """
+        with self._session("request") as connection:
+            answer = _one(connection, _REQUEST, list(tokens), reason, ticket, limit)
+        _refuse(answer[0])
+        return int(answer[1])
+
+    def approve(self, request_id: int, minutes: int) -> datetime:
+        """Approves somebody else's request; until when, by the database's clock.
+
+        Raises:
+            UnmaskRefusedError: refused; the refusal is recorded.
+            DatabaseError: nothing was approved.
+        """
+        with self._session("approve") as connection:
+            verdict, until = _one(connection, _APPROVE, request_id, minutes)
+        _refuse(verdict)
+        approved_until: datetime = until
+        return approved_until
+
+    def reveal(self, request_id: int) -> tuple[str, ...]:
+        """The tokens that the caller may unmask now; the reveal is recorded and committed.
+
+        Raises:
+            UnmaskRefusedError: refused; the refusal is recorded.
+            DatabaseError: nothing may be unmasked, whether or not it was recorded.
+        """
+        with self._session("record the reveal") as connection:
+            verdict, tokens = _one(connection, _REVEAL, request_id)
+        _refuse(verdict)
+        return tuple(tokens)
+
+    def requests(self) -> tuple[tuple[UnmaskRequest, ...], datetime]:
+        """All requests, newest first, and the time by the database's clock.
+
+        Raises:
+            DatabaseError: they cannot be read.
+        """
+        with self._session("read the requests") as connection:
+            rows = connection.execute(_LIST).fetchall()
+            (now,) = _one(connection, "SELECT clock_timestamp()")
+        return tuple(UnmaskRequest(*row) for row in rows), now
+
+    def first_column(self, statement: str, limit: int) -> tuple[str, ...]:
+        """The distinct texts in the first column of a SELECT; stops at one more than the limit.
+
+        Args:
+            statement: the caller's own, run with the caller's rights in a read-only transaction.
+            limit: in texts; nulls are left out.
+
+        Raises:
+            DatabaseError: the statement was refused, or its first column is no text.
+        """
+        texts: dict[str, None] = {}
+        with self._session("run the query") as connection:
+            connection.read_only = True
+            with connection.cursor(name="tokens") as cursor:
+                cursor.execute(statement.encode())
+                for value in (value for row in cursor for value in row[:1] if value is not None):
+                    _refuse_non_text(value)
+                    texts[value] = None
+                    if len(texts) > limit:
+                        break
+        return tuple(texts)
+
+    def find(self, masked_field: MaskedField, tokens: Sequence[str], most_rows: int) -> Found:
+        """The rows that hold these tokens; the look-up is recorded and committed.
+
+        Raises:
+            DatabaseError: nothing may be shown, whether or not it was recorded.
+        """
+        column = sql.Identifier(masked_field.column)
+        with self._session("find rows") as connection:
+            connection.isolation_level = IsolationLevel.REPEATABLE_READ
+            counted = connection.execute(_COUNT.format(column), [list(tokens)]).fetchall()
+            counts = dict.fromkeys(tokens, 0) | dict(counted)
+            rows = connection.execute(_FIND.format(column), [list(tokens), most_rows]).fetchall()
+            digests = {token_digest(token): count for token, count in counts.items()}
+            record(connection, "find", {"field": masked_field.name, "rows_by_sha256": digests})
+        return Found(counts, tuple(FoundRow(*row) for row in rows))
+
+    @contextmanager
+    def _session(self, verb: str) -> Iterator[psycopg.Connection]:
+        with plain_errors(verb), connect(self.url, options=RECORDING_SESSION) as connection:
+            yield connection
+
+
+def _refuse_non_text(value: object) -> None:
+    if not isinstance(value, str):
+        raise DatabaseError("the query's first column is no text: it must give tokens.")
+
+
+def _refuse(verdict: str) -> None:
+    error = refusal(Verdict(verdict))
+    if error:
+        raise error
+
+
+def _one(
+    connection: psycopg.Connection, statement: LiteralString, *values: object
+) -> tuple[Any, ...]:
+    row = connection.execute(statement, values or None).fetchone()
+    if row is None:
+        raise DatabaseError("the database answered with no row where there is always one.")
+    return row
+
+
+_REQUEST = """
+SELECT verdict, request FROM login_ingest.request_unmask(%s::text[], %s, %s, %s::integer)
+"""
+
+_APPROVE = """
+SELECT verdict, approved_until FROM login_ingest.approve_unmask(%s::bigint, %s::integer)
+"""
+
+_REVEAL = "SELECT verdict, tokens FROM login_ingest.reveal_unmask(%s::bigint)"
+
+_LIST = """
+SELECT request_id, requested_at, requester, reason, ticket, tokens, approver, approved_at,
+       expires_at
+FROM login_ingest.unmask_request ORDER BY request_id DESC
+"""
+
+_COUNT = sql.SQL("SELECT {0}, count(*) FROM user_logins WHERE {0} = ANY(%s::text[]) GROUP BY {0}")
+
+_FIND = sql.SQL(
+    "SELECT {0}, user_id, device_type, locale, app_version, create_date FROM user_logins"
+    " WHERE {0} = ANY(%s::text[]) ORDER BY create_date DESC NULLS LAST, user_id LIMIT %s"
+)

@@ -1,0 +1,251 @@
+"""Nothing raw at rest: everything that runs have written is searched for what they read."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zlib
+from base64 import b64encode
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import psycopg
+import pytest
+from dagster import DagsterInstance
+from psycopg import sql
+
+from fetch_mask_assets.definitions import build_definitions
+from fetch_mask_assets.local_stack import postgres
+from fetch_mask_assets.local_stack import sqs as local_sqs
+from fetch_mask_assets.local_stack import stack as local_stack
+from fetch_mask_assets_tests.logins import body, send
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from fetch_mask_assets.local_stack.stack import Stack
+
+FETCH_MASK = str(Path(sys.executable).parent / "fetch-mask")
+IPS = ("203.0.113.213", "198.51.100.177", "2001:db8:5eaf::c0de:77")
+DEVICES = ("canary-device-815-4711", "7f3c1e52-canary-uuid", "gerät-kanarie-0815")
+JUNK = "canary-of-a-message-that-is-none"
+
+
+@dataclass
+class Traces:
+    """Everything that the runs of this module have left behind."""
+
+    stack: Stack
+    directory: Path
+    outputs: list[bytes] = field(default_factory=list)
+
+    @cached_property
+    def texts(self) -> list[tuple[str, bytes]]:
+        """Each trace with where it was found, read once."""
+        return list(self._texts())
+
+    def _texts(self) -> Iterator[tuple[str, bytes]]:
+        """Each trace with where it was found; only the queue's own state is left out."""
+        yield from ((f"output {number}", text) for number, text in enumerate(self.outputs))
+        yield from _files(self.directory)
+        yield from (
+            (place, text)
+            for place, text in _files(self.stack.layout.checkout)
+            if not Path(place).is_relative_to(self.stack.layout.sqs)
+        )
+        for database in ("logins", "dagster"):
+            yield from _tables(postgres.url(self.stack.state, database))
+
+
+@pytest.fixture(scope="module")
+def traces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traces]:
+    """A stack of the module's own, after good runs and after each kind of failing run."""
+    checkout, directory = (tmp_path_factory.mktemp(name) for name in ("leaks", "elsewhere"))
+    try:
+        left = Traces(local_stack.up(checkout), directory)
+        _run_everything(left)
+        yield left
+    finally:
+        local_stack.down(checkout, delete=True)
+
+
+def test_the_runs_did_what_they_were_meant_to(traces: Traces) -> None:
+    url = postgres.url(traces.stack.state, "logins")
+    with psycopg.connect(url) as connection:
+        [counts] = connection.execute(
+            "SELECT (SELECT count(*) FROM user_logins),"
+            " (SELECT count(*) FROM login_ingest.quarantine)"
+        ).fetchall()
+    assert counts == (len(IPS), 6)
+    with psycopg.connect(postgres.url(traces.stack.state, "dagster")) as connection:
+        statuses = [status for (status,) in connection.execute("SELECT status FROM runs")]
+    assert (statuses.count("SUCCESS"), statuses.count("FAILURE")) == (1, 4)
+
+
+def test_the_search_finds_what_is_there(traces: Traces) -> None:
+    found = {place.split(" ")[0] for place, text in traces.texts if b"user_logins" in text}
+    assert {"output", "logins.public.user_logins", "dagster.public.event_logs"} & found
+    assert any(b"masking_rules" in text for place, text in traces.texts if "snapshots" in place)
+
+
+# Without ids of our own, the colons of an address would split the module between workers.
+@pytest.mark.parametrize("canary", [*IPS, *DEVICES, JUNK], ids=range(7))
+def test_no_trace_holds_a_raw_value_in_any_form(traces: Traces, canary: str) -> None:
+    forms = _forms(canary)
+    places = [(place, form) for place, text in traces.texts for form in forms if form in text]
+    assert places == []
+
+
+def test_every_file_of_dagster_is_private(traces: Traces) -> None:
+    home = traces.stack.layout.dagster_home
+    assert home.stat().st_mode & 0o077 == 0
+
+
+def _run_everything(traces: Traces) -> None:
+    stack = traces.stack
+    settings = {
+        **stack.environment,
+        "LOGIN_EMPTY_ANSWERS": "2",
+        "TMPDIR": str(traces.directory),
+        "HOME": str(traces.directory),
+    }
+    client, queue_url = local_sqs.client(stack.state), settings["LOGIN_QUEUE_URL"]
+    pairs = list(zip(IPS, DEVICES, strict=True))
+    texts = [body(n, ip=ip, device_id=device) for n, (ip, device) in enumerate(pairs)]
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        for target in (
+            "fetch_mask_assets.defs.assets.mask_batch",
+            "fetch_mask_assets.defs.assets.broken_rules",
+            "fetch_mask_assets.gateways.database.LoginDatabase.commit_batch",
+        ):
+            send(client, queue_url, texts)
+            _fail_in_process(settings, patch, target)
+            # What a run hands back comes later than a test can wait for.
+            client.purge_queue(QueueUrl=queue_url)
+    send(client, queue_url, texts)
+    with _unusable_table(settings["LOGIN_DATABASE_URL"]):
+        traces.outputs += _ingest(settings, traces.directory, expected=1)
+    client.purge_queue(QueueUrl=queue_url)
+    send(client, queue_url, [*texts, *_broken()])
+    traces.outputs += _ingest(settings, traces.directory, expected=0)
+    traces.outputs += _command(settings, traces.directory, "show")
+
+
+def _broken() -> list[str]:
+    ip, device = IPS[0], DEVICES[0]
+    return [
+        f"{JUNK} {ip} {device}",
+        json.dumps({"ip": ip, "device_id": device, "note": JUNK}),
+        body(1, ip=f"{ip}/24", device_id=device),
+        body(2, ip=ip, device_id=device, user_id=f"{ip} {JUNK}"),
+        body(3, ip=ip, device_id=device, locale=f"x{device}"),
+        body(4, ip=ip, device_id=[device, JUNK]),
+    ]
+
+
+def _fail_in_process(settings: Mapping[str, str], patch: pytest.MonkeyPatch, target: str) -> None:
+    """A run that fails where its values are at hand, with an error that quotes them."""
+
+    def fail(*_inputs: object, **_named: object) -> NoReturn:
+        try:
+            raise KeyError(IPS)  # noqa: TRY301 (a chained error is what is wanted)
+        except KeyError as cause:
+            raise ValueError(DEVICES) from cause
+
+    job = build_definitions({**settings, "LOGIN_BATCH_MESSAGES": "3"}).resolve_job_def(
+        "ingest_logins"
+    )
+    with DagsterInstance.get() as instance, patch.context() as fault:
+        fault.setattr(target, fail)
+        result = job.execute_in_process(instance=instance, raise_on_error=False)
+    assert not result.success
+
+
+@contextmanager
+def _unusable_table(url: str) -> Iterator[None]:
+    """The table lacks a column for a while."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("ALTER TABLE user_logins RENAME locale TO another")
+        yield
+        connection.execute("ALTER TABLE user_logins RENAME another TO locale")
+
+
+def _ingest(settings: Mapping[str, str], cwd: Path, expected: int) -> list[bytes]:
+    return _command(settings, cwd, "ingest", "--verbose", expected=expected)
+
+
+def _command(
+    settings: Mapping[str, str], cwd: Path, *arguments: str, expected: int = 0
+) -> list[bytes]:
+    done = subprocess.run(  # noqa: S603 (our own program, no shell)
+        [FETCH_MASK, *arguments],
+        env={**settings, "PATH": os.environ["PATH"]},
+        cwd=cwd,
+        capture_output=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == expected, done.stderr.decode()
+    return [done.stdout, done.stderr]
+
+
+def _files(directory: Path) -> Iterator[tuple[str, bytes]]:
+    for path in directory.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            yield str(path), path.read_bytes()
+
+
+def _tables(url: str) -> Iterator[tuple[str, bytes]]:
+    """Each table of a database as text, and each binary value in it, also decompressed."""
+    with psycopg.connect(url) as connection:
+        tables = connection.execute(
+            "SELECT schemaname, tablename FROM pg_tables"
+            " WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
+        ).fetchall()
+        for schema, table in tables:
+            name = f"{connection.info.dbname}.{schema}.{table}"
+            query = sql.SQL("SELECT * FROM {}").format(sql.Identifier(schema, table))
+            for row in connection.execute(query):
+                for value in row:
+                    yield name, value if isinstance(value, bytes) else str(value).encode()
+                    if isinstance(value, bytes):
+                        yield name, _decompressed(value)
+
+
+def _decompressed(value: bytes) -> bytes:
+    try:
+        return zlib.decompress(value)
+    except zlib.error:
+        return b""
+
+
+def _forms(canary: str) -> list[bytes]:
+    """The ways in which a value can lie in a file and still be read without a key."""
+    plain = [canary.encode(), canary.encode("utf-16-le"), json.dumps(canary)[1:-1].encode()]
+    try:
+        address = ip_address(canary)
+        plain += [address.exploded.encode(), address.packed] if address.version == 6 else []
+    except ValueError:
+        pass
+    reversed_ = [text[::-1] for text in plain]
+    hexadecimal = [form for text in plain for form in (text.hex().encode(),)]
+    upper = [text.upper() for text in hexadecimal]
+    return [*plain, *reversed_, *hexadecimal, *upper, *_base64(canary.encode())]
+
+
+def _base64(value: bytes) -> list[bytes]:
+    """What base64 makes of a value, wherever in a text it starts; only the certain part."""
+    forms = []
+    for offset in range(3):
+        encoded = b64encode(bytes(offset) + value)
+        certain = encoded[-(-offset * 4 // 3) : len(value + bytes(offset)) // 3 * 4]
+        forms += [certain, certain.translate(bytes.maketrans(b"+/", b"-_"))]
+    return forms

@@ -1,0 +1,147 @@
+"""The sensor: how many runs it asks for, when it does not, and what it says then."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import psycopg
+import pytest
+from dagster import (
+    DagsterRun,
+    DagsterRunStatus,
+    RunRequest,
+    SensorDefinition,
+    SensorResult,
+    SkipReason,
+    build_sensor_context,
+)
+from dagster._core.remote_origin import (
+    RegisteredCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
+
+from fetch_mask_assets.domain.errors import QueueError
+from fetch_mask_assets_tests.logins import bodies
+
+if TYPE_CHECKING:
+    from fetch_mask_assets_tests.defs.conftest import Pipeline
+
+
+@pytest.mark.parametrize(("waiting", "runs"), [(1, 1), (10, 1), (11, 2), (25, 3), (45, 4)])
+def test_as_many_runs_are_asked_for_as_the_backlog_fills_up_to_the_cap(
+    pipeline: Pipeline, waiting: int, runs: int
+) -> None:
+    pipeline.send(bodies(waiting))
+    requests = _requests(_tick(pipeline))
+    assert len(requests) == runs
+    # A run key would deduplicate for ever.
+    assert {request.run_key for request in requests} == {None}
+
+
+def test_an_empty_queue_asks_for_no_run_and_says_so(pipeline: Pipeline) -> None:
+    assert _says(_tick(pipeline)) == "No message is waiting; 0 are in flight."
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        DagsterRunStatus.QUEUED,
+        DagsterRunStatus.NOT_STARTED,
+        DagsterRunStatus.STARTING,
+        DagsterRunStatus.STARTED,
+        DagsterRunStatus.CANCELING,
+    ],
+)
+@pytest.mark.parametrize("job", ["ingest_logins", "__ASSET_JOB"])
+def test_runs_under_way_are_not_asked_for_again(
+    pipeline: Pipeline, status: DagsterRunStatus, job: str
+) -> None:
+    pipeline.send(bodies(25))
+    _add_runs(pipeline, job, [status, status])
+    assert len(_requests(_tick(pipeline))) == 1
+    _add_runs(pipeline, job, [status])
+    says = _says(_tick(pipeline))
+    assert "25 messages are waiting, and the 3 runs under way take them" in says
+
+
+def test_runs_that_ended_and_runs_of_other_jobs_do_not_count(pipeline: Pipeline) -> None:
+    pipeline.send(bodies(5))
+    ended = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
+    _add_runs(pipeline, "ingest_logins", ended)
+    _add_runs(pipeline, "prune_runs", [DagsterRunStatus.STARTED])
+    assert len(_requests(_tick(pipeline))) == 1
+
+
+def test_messages_in_flight_ask_for_no_run(pipeline: Pipeline) -> None:
+    pipeline.send(bodies(3))
+    pipeline.receive()
+    assert _says(_tick(pipeline)) == "No message is waiting; 3 are in flight."
+
+
+def test_a_database_that_is_not_ready_skips_and_says_what_to_do(pipeline: Pipeline) -> None:
+    pipeline.send(bodies(3))
+    with psycopg.connect(pipeline.database.url, autocommit=True) as connection:
+        connection.execute("DELETE FROM login_ingest.schema_version")
+    says = _says(_tick(pipeline))
+    assert says.startswith("Not ready, so no run was asked for: ")
+    assert "the database's schema is at revision none" in says
+    assert says.endswith("run `fetch-mask migrate`.")
+
+
+def test_keys_that_are_missing_skip_and_are_named(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline.send(bodies(3))
+    monkeypatch.setenv("MASKING_KEYSETS", "/nowhere")
+    says = _says(_tick(pipeline))
+    assert "there is no keyset at /nowhere/ip.json: check MASKING_KEYSETS" in says
+
+
+def test_a_tick_receives_nothing(pipeline: Pipeline) -> None:
+    pipeline.send(bodies(1))
+    _tick(pipeline)
+    [message] = pipeline.receive()
+    assert message["Attributes"]["ApproximateReceiveCount"] == "1"
+
+
+def test_a_queue_that_is_not_there_fails_the_tick(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGIN_QUEUE_URL", f"{pipeline.queue_url}-missing")
+    with pytest.raises(QueueError, match=r"NonExistentQueue.*LOGIN_QUEUE_URL"):
+        _tick(pipeline)
+
+
+def _tick(pipeline: Pipeline) -> object:
+    definitions = pipeline.definitions(LOGIN_BATCH_MESSAGES="10", LOGIN_MAX_RUNS="4")
+    sensor: SensorDefinition = definitions.resolve_sensor_def("login_queue_depth")
+    names = ("login_queue", "login_database", "masking_keys")
+    resources = definitions.resources or {}
+    with build_sensor_context(
+        instance=pipeline.instance, resources={name: resources[name] for name in names}
+    ) as context:
+        return sensor(context)
+
+
+def _requests(outcome: object) -> list[RunRequest]:
+    assert isinstance(outcome, SensorResult)
+    return list(outcome.run_requests or [])
+
+
+def _says(outcome: object) -> str:
+    assert isinstance(outcome, SkipReason)
+    return outcome.skip_message or ""
+
+
+def _add_runs(pipeline: Pipeline, job: str, statuses: list[DagsterRunStatus]) -> None:
+    repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("here"), "__repository__")
+    for status in statuses:
+        run = DagsterRun(
+            job_name=job,
+            run_id=str(uuid4()),
+            status=status,
+            remote_job_origin=RemoteJobOrigin(repository, job),
+        )
+        pipeline.instance.add_run(run)
