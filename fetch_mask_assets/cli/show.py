@@ -27,6 +27,7 @@ def show() -> None:
     console = Console()
     database = connections.database()
     console.print(_balance(database))
+    console.print(_quarantine(database))
     console.print(_reasons(database))
     with connections.dagster_instance() as instance:
         console.print(_checks(instance))
@@ -47,9 +48,20 @@ def _balance(database: LoginDatabase) -> Table:
     )
 
 
+def _quarantine(database: LoginDatabase) -> Table:
+    return _table(
+        "Account of the quarantine",
+        ("quarantined", "replayed", "discarded", "expired", "erased", "waiting", "adds up"),
+        database.query(
+            "SELECT quarantined, replayed, discarded, expired, erased, waiting,"
+            " CASE WHEN holds THEN 'yes' ELSE 'NO' END FROM login_ingest.quarantine_account"
+        ),
+    )
+
+
 def _reasons(database: LoginDatabase) -> Table:
     return _table(
-        "Quarantined, and why",
+        "What waits in the quarantine, and why",
         ("field", "reason", "messages"),
         database.query(
             "SELECT coalesce(field, '(body)'), reason, count(*) FROM login_ingest.quarantine"

@@ -23,12 +23,14 @@ PARENTS = {
     "raw_login_batch": {"login_queue"},
     "masked_logins": {"raw_login_batch"},
     "user_logins": {"raw_login_batch", "masked_logins"},
+    "remasked_logins": {"user_logins"},
 }
 KINDS = {
     "login_queue": {"sqs", "json"},
     "raw_login_batch": {"sqs", "polars"},
     "masked_logins": {"polars"},
     "user_logins": {"postgres", "table"},
+    "remasked_logins": {"postgres"},
 }
 BLOCKING = {
     ("masked_logins", "every_message_accounted_for"),
@@ -116,11 +118,14 @@ def test_a_run_that_hangs_is_ended() -> None:
 
 def test_jobs_sensors_and_schedules_are_there_and_on() -> None:
     repository = defs.get_repository_def()
-    assert {"ingest_logins", "prune_runs"} <= set(repository.job_names)
+    jobs = {"ingest_logins", "prune_runs", "remask_logins", "expire_quarantine"}
+    assert jobs <= set(repository.job_names)
     [sensor] = repository.sensor_defs
     assert (sensor.name, sensor.default_status.value) == ("login_queue_depth", "RUNNING")
-    [schedule] = repository.schedule_defs
-    assert (schedule.name, schedule.default_status.value) == ("prune_runs_nightly", "RUNNING")
+    assert {each.name: each.default_status.value for each in repository.schedule_defs} == {
+        "prune_runs_nightly": "RUNNING",
+        "expire_quarantine_nightly": "RUNNING",
+    }
 
 
 def test_frames_that_pass_between_assets_are_written_nowhere() -> None:

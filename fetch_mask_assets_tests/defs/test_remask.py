@@ -150,7 +150,7 @@ def test_batches_that_are_loaded_meanwhile_are_accounted_for(
     old = table.keyring
     table.commit(old, [1, 2, 3])
     ring = table.rotate()
-    replace, batches = TokenTable.replace, iter([(ring, [1, 9]), (old, [2, 7]), (old, [3, 9])])
+    replace, batches = TokenTable.replace, iter([(old, [2, 7]), (old, [3, 9]), (ring, [1, 9])])
 
     def beside(*given: Any) -> int:  # noqa: ANN401 (passes on what it was given)
         for batch in islice(batches, 1):

@@ -24,6 +24,8 @@ BOUNDS = [
     ("warn_redelivered_percent", "LOGIN_WARN_REDELIVERED_PERCENT", 10, 0, 100),
     ("warn_age_seconds", "LOGIN_WARN_AGE_SECONDS", 3_600, 1, 1_209_600),
     ("run_retention_days", "LOGIN_RUN_RETENTION_DAYS", 14, 1, 3_650),
+    ("unmask_limit", "LOGIN_UNMASK_LIMIT", 100, 1, 10_000),
+    ("quarantine_retention_days", "LOGIN_QUARANTINE_RETENTION_DAYS", 90, 1, 3_650),
 ]
 
 # Room for the extremes of one number, so that no pair disagrees.

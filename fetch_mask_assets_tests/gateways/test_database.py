@@ -276,7 +276,10 @@ def test_the_clock_of_the_loader_plays_no_part_in_the_day_of_a_login(
     "obstacle",
     [
         "ALTER TABLE user_logins ADD CONSTRAINT unforeseen CHECK (user_id <> 'user-13')",
-        "ALTER TABLE user_logins ALTER user_id TYPE varchar(6) USING user_id",
+        (
+            "DROP VIEW login_ingest.user_logins_linked;"
+            " ALTER TABLE user_logins ALTER user_id TYPE varchar(6) USING user_id"
+        ),
         (
             "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
             " IF NEW.user_id = 'user-13' THEN RAISE check_violation USING MESSAGE = NEW.user_id;"
