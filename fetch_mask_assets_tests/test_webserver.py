@@ -128,6 +128,7 @@ def test_the_definitions_load_from_the_workspace(webserver: Webserver) -> None:
         "raw_login_batch",
         "masked_logins",
         "user_logins",
+        "remasked_logins",
     }
 
 

@@ -6,8 +6,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dagster import DagsterInstance
-
 from fetch_mask_assets import settings
 from fetch_mask_assets.gateways.database import LoginDatabase
 from fetch_mask_assets.gateways.keysets import Keysets, keysets_at
@@ -70,14 +68,3 @@ def queue() -> Iterator[LoginQueue]:
     )
     with connect_queue(queue_settings) as connected:
         yield connected
-
-
-@contextmanager
-def dagster_instance() -> Iterator[DagsterInstance]:
-    """The instance of DAGSTER_HOME, or one that is gone afterwards where that is not set."""
-    with (
-        DagsterInstance.get()
-        if os.environ.get("DAGSTER_HOME")
-        else DagsterInstance.ephemeral() as it
-    ):
-        yield it

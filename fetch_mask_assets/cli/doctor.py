@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from fetch_mask_assets import settings
 from fetch_mask_assets.cli import connections
+from fetch_mask_assets.cli.instance import dagster_instance
 from fetch_mask_assets.domain.errors import FetchMaskError, SettingError
 from fetch_mask_assets.gateways.readiness import Finding, findings
 
@@ -67,7 +68,7 @@ def _dagster() -> Finding:
         says = "DAGSTER_HOME is not set: `ingest` works, but its runs are not kept for the UI."
         return Finding("dagster", is_well=True, says=says)
     try:
-        with connections.dagster_instance() as instance:
+        with dagster_instance() as instance:
             count = instance.get_runs_count()
     except (SQLAlchemyError, OSError, ValueError) as error:
         says = f"Dagster's storage cannot be used ({type(error).__name__}): check DAGSTER_HOME."

@@ -12,6 +12,7 @@ from dagster import DagsterExecutionInterruptedError, DagsterInstance, ExecuteIn
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from fetch_mask_assets.cli import connections
+from fetch_mask_assets.cli.instance import dagster_instance
 from fetch_mask_assets.cli.progress import saying
 from fetch_mask_assets.definitions import defs
 from fetch_mask_assets.defs.assets import RAW_LOGIN_BATCH
@@ -56,7 +57,7 @@ def ingest(*, max_batches: int | None, no_wait: bool, as_json: bool, verbose: bo
     database = connections.database()
     with (
         connections.queue() as queue,
-        connections.dagster_instance() as instance,
+        dagster_instance() as instance,
         saying() as say,
     ):
         _require_ready(database, queue)

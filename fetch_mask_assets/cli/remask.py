@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fetch_mask_assets.cli import connections
+from fetch_mask_assets.cli.instance import dagster_instance
 from fetch_mask_assets.definitions import defs
 from fetch_mask_assets.defs.remask import REMASK_LOGINS, REMASKED_LOGINS
 from fetch_mask_assets.domain.errors import DatabaseError, FetchMaskError
@@ -68,7 +69,7 @@ def remask(*, as_json: bool, verbose: bool) -> None:
 
 def _run(*, verbose: bool) -> _Outcome:
     level = "INFO" if verbose else "CRITICAL"
-    with connections.dagster_instance() as instance:
+    with dagster_instance() as instance:
         result = defs.resolve_job_def(REMASK_LOGINS).execute_in_process(
             instance=instance,
             raise_on_error=False,

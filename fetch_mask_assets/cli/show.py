@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fetch_mask_assets.cli import connections
+from fetch_mask_assets.cli.instance import dagster_instance
 from fetch_mask_assets.definitions import defs
 from fetch_mask_assets.gateways.database import LoginDatabase
 
@@ -29,7 +30,7 @@ def show() -> None:
     console.print(_balance(database))
     console.print(_quarantine(database))
     console.print(_reasons(database))
-    with connections.dagster_instance() as instance:
+    with dagster_instance() as instance:
         console.print(_checks(instance))
     console.print(_look(database))
     console.print(_repeated_ips(database))

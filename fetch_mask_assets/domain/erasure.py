@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -36,7 +37,7 @@ class Subjects:
     values: tuple[str, ...] = dataclass_field(repr=False)
 
     def tokens(self, keyring: Keyring) -> tuple[str, ...]:
-        """Their tokens under every enabled key; none for users, who are not masked."""
+        """Their tokens under every enabled key, and their MD5; none for users."""
         maskers = {each.field.name: each for each in keyring.maskers}
         masker = maskers.get(self.kind.value)
         return () if masker is None else tuple(sorted(_tokens(masker, self.values)))
@@ -103,7 +104,20 @@ _NAMES = {Kind.IP: "an IP address", Kind.DEVICE_ID: "a device id", Kind.USER: "a
 
 
 def _tokens(masker: FieldMasker, values: Iterable[str]) -> set[str]:
-    return {masker.mask_under(key_id, value) for value in values for key_id in masker.check_values}
+    return {
+        form
+        for value in values
+        for form in (
+            *_digests(value),
+            *(masker.mask_under(key, value) for key in masker.check_values),
+        )
+    }
+
+
+def _digests(value: str) -> tuple[str, str]:
+    # What a table that came from MD5 holds of the value until it is upgraded.
+    digest = hashlib.md5(value.encode(), usedforsecurity=False).hexdigest()
+    return digest, digest.upper()
 
 
 class _Leaf(NamedTuple):

@@ -62,7 +62,7 @@ def _everything(database_url: str) -> list[list[tuple[object, ...]]]:
             "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables"
             " WHERE schemaname IN ('public', 'login_ingest') ORDER BY 1"
         ).fetchall()
-    return [_rows(database_url, f"SELECT t::text FROM {name} t ORDER BY 1") for (name,) in tables]  # noqa: S608 (names from the catalogue)
+    return [_rows(database_url, f"SELECT t::text FROM {name} t ORDER BY 1") for (name,) in tables]
 
 
 def test_the_table_holds_tokens_and_the_report_counts_them(

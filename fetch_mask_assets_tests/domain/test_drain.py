@@ -38,7 +38,8 @@ LIMITS = DrainLimits(messages=100, bytes=1_000, seconds=30.0, empty_answers=4)
         (DrainProgress(empty_answers=9), DrainEnd.DRY),
         (DrainProgress(100, 0, 1_000, 4, 30.0), DrainEnd.MESSAGES),
         (DrainProgress(0, 0, 1_000, 4, 30.0), DrainEnd.BYTES),
-        (DrainProgress(0, 0, 0, 4, 30.0), DrainEnd.TIME),
+        (DrainProgress(0, 0, 0, 4, 30.0), DrainEnd.DRY),
+        (DrainProgress(0, 0, 0, 3, 30.0), DrainEnd.TIME),
     ],
 )
 def test_a_batch_ends_at_the_first_limit_it_reaches(

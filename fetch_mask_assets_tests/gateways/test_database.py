@@ -344,7 +344,7 @@ def test_a_trigger_that_drops_rows_silently_is_an_error_and_nothing_is_written(
 def test_a_table_without_a_column_is_an_error_and_nothing_is_written(
     database: LoginDatabase, keyring: Keyring
 ) -> None:
-    _run(database.url, "ALTER TABLE user_logins DROP COLUMN locale")
+    _run(database.url, "ALTER TABLE user_logins DROP COLUMN locale CASCADE")
     with pytest.raises(DatabaseError, match="SQLSTATE 42703"):
         database.commit_batch(_batch(masked_batch(keyring, bodies(2))))
     assert _is_untouched(database)
@@ -387,7 +387,7 @@ def test_rows_without_tokens_are_counted(
     assert database.untokened_rows() == 0
     _run(
         database.url,
-        f"INSERT INTO user_logins (user_id, masked_ip, masked_device_id) VALUES ({row})",  # noqa: S608 (ours)
+        f"INSERT INTO user_logins (user_id, masked_ip, masked_device_id) VALUES ({row})",
     )
     assert database.untokened_rows() == 1
 
@@ -411,7 +411,11 @@ def test_an_error_names_state_and_constraint_and_no_value(
 def test_a_row_that_the_copy_cannot_read_shows_nothing(
     database: LoginDatabase, keyring: Keyring
 ) -> None:
-    _run(database.url, "ALTER TABLE user_logins ALTER user_id TYPE integer USING 1")
+    _run(
+        database.url,
+        "DROP VIEW login_ingest.user_logins_linked;"
+        " ALTER TABLE user_logins ALTER user_id TYPE integer USING 1",
+    )
     with pytest.raises(DatabaseError) as caught:
         database.commit_batch(
             _batch(masked_batch(keyring, [body(n, user_id=CANARY) for n in range(101)]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -85,6 +86,26 @@ def test_a_value_loses_its_tokens_under_every_key_and_the_rows_stay(  # noqa: PL
     assert _count(database_url, f"user_logins WHERE {column} IS NULL") == 2
     assert _count(database_url, f"user_logins WHERE {other} IS NULL") == 0
     assert LoginDatabase(database_url).untokened_rows() == 0
+
+
+def test_a_value_that_is_still_an_md5_goes_with_what_an_upgrade_found_of_it(
+    database_url: str, steward: Person, keyring: Keyring
+) -> None:
+    digest = hashlib.md5(IP.encode(), usedforsecurity=False).hexdigest()
+    _run(
+        database_url,
+        f"INSERT INTO user_logins (user_id, masked_ip) VALUES ('u', '{digest}'), ('v', 'other')",
+        "INSERT INTO login_ingest.md5_match (field, new_token, digest)"
+        f" VALUES ('ip', '{keyring.ip.mask(IP)}', '{digest}')",
+    )
+
+    certificate = _erase(steward, keyring, Kind.IP, IP)
+
+    assert (certificate.logins, certificate.verified) == (1, True)
+    assert _rows(database_url, "SELECT user_id FROM user_logins WHERE masked_ip IS NULL") == [
+        ("u",)
+    ]
+    assert _count(database_url, "login_ingest.md5_match") == 0
 
 
 def test_rows_under_a_key_that_is_gone_are_found_by_their_links(
@@ -385,7 +406,7 @@ def _waiting(url: str) -> list[str]:
 
 
 def _count(url: str, what: str) -> int:
-    return int(_rows(url, f"SELECT count(*) FROM {what}")[0][0])  # noqa: S608 (the test's own words)
+    return int(_rows(url, f"SELECT count(*) FROM {what}")[0][0])
 
 
 def _rows(url: str, statement: str) -> list[tuple[Any, ...]]:

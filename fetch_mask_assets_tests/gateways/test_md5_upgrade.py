@@ -64,13 +64,13 @@ def addresses(url: str) -> DigestTable:
 
 def _fill(database_url: str, column: str, texts: Iterable[str | None]) -> None:
     with psycopg.connect(database_url) as connection, connection.cursor() as cursor:
-        statement = f"INSERT INTO user_logins (user_id, {column}) VALUES ('somebody', %s)"  # noqa: S608 (a column's name)
+        statement = f"INSERT INTO user_logins (user_id, {column}) VALUES ('somebody', %s)"
         cursor.executemany(statement.encode(), [[text] for text in texts])
 
 
 def _column(database_url: str, column: str) -> list[str | None]:
     with psycopg.connect(database_url) as connection:
-        rows = connection.execute(f"SELECT {column} FROM user_logins".encode())  # noqa: S608 (a column's name)
+        rows = connection.execute(f"SELECT {column} FROM user_logins".encode())
         return [text for (text,) in rows]
 
 

@@ -342,7 +342,7 @@ def test_the_loader_links_and_reads_neither_links_nor_tokens(
     assert _groups(database) == {1: 2, 2: 1}
     for relation in ("login_ingest.token_link", LINKED, "user_logins"):
         with pytest.raises(DatabaseError, match="42501"):
-            loader.query(f"SELECT count(*) FROM {relation}")  # noqa: S608 (fixed names)
+            loader.query(f"SELECT count(*) FROM {relation}")
     with pytest.raises(DatabaseError, match="42501"):
         _run(loader, "INSERT INTO login_ingest.token_link VALUES ('ip', 'ip:a', 'ip:b')")
 
@@ -473,7 +473,7 @@ def _links(database: LoginDatabase, field: str | None = None) -> dict[str, str]:
 
 
 def _stored(database: LoginDatabase, column: str = "masked_device_id") -> list[str]:
-    return [token for (token,) in database.query(f"SELECT {column} FROM user_logins")]  # noqa: S608 (fixed names)
+    return [token for (token,) in database.query(f"SELECT {column} FROM user_logins")]
 
 
 def _run(database: LoginDatabase, statement: str, *values: object) -> None:

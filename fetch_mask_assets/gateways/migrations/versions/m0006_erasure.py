@@ -331,10 +331,15 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     gone bigint;
 BEGIN
+    -- The lock that whoever writes links holds: one that is not committed yet must not survive.
+    PERFORM pg_advisory_xact_lock(7264040);
     DELETE FROM login_ingest.token_link
     WHERE field = the_field AND (old_token = ANY (tokens) OR new_token = ANY (tokens));
     GET DIAGNOSTICS gone = ROW_COUNT;
     PERFORM login_ingest.count_erased(the_erasure, 'links', gone);
+    -- What an unfinished upgrade from MD5 has found would bring the token back.
+    DELETE FROM login_ingest.md5_match
+    WHERE field = the_field AND (new_token = ANY (tokens) OR digest = ANY (tokens));
     RETURN gone;
 END $$
 """
