@@ -197,7 +197,7 @@ def test_tokens_are_those_of_every_enabled_key_and_the_digests_from_before() -> 
     after = open_keyring(keysets | {"ip": rotated(keysets["ip"], "ip")})
     subjects = parse_subjects(Kind.IP, ["::ffff:192.0.2.17"])
 
-    digest = hashlib.md5(b"::ffff:192.0.2.17", usedforsecurity=False).hexdigest()
+    digest = hashlib.md5(b"192.0.2.17", usedforsecurity=False).hexdigest()
     old = {digest, digest.upper()}
 
     assert set(subjects.tokens(before)) == {before.ip.mask(IP), *old}
