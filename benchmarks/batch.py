@@ -1,7 +1,7 @@
 """What a batch costs, stage by stage, beside the script that this product replaces.
 
-Needs a database of its own: LOGIN_DATABASE_URL, migrated, which it fills. The script put MD5
-over both fields and inserted row by row. Run it with `make benchmark`.
+Makes a database of its own beside LOGIN_DATABASE_URL's, and drops it. The script put MD5 over both
+fields and inserted row by row. Run it with `make benchmark`.
 """
 
 from __future__ import annotations
@@ -12,16 +12,19 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import polars as pl
 import psycopg
+from psycopg import sql
 
 from fetch_mask_assets.domain.batch import RAW_SCHEMA, mask_batch
 from fetch_mask_assets.domain.keyset import KEYSET_NAMES, Keyring, new_keyset, open_keyring
 from fetch_mask_assets.domain.rules import MaskedBatch, broken_rules
 from fetch_mask_assets.gateways.database import BatchToCommit, LoginDatabase
+from fetch_mask_assets.gateways.migrations import upgrade
 
 _MESSAGES = 10_000
 _INSERT = "INSERT INTO user_logins VALUES (%s, %s, %s, %s, %s, %s, %s)"
@@ -81,7 +84,26 @@ def seconds(work: Callable[[], object]) -> float:
 
 def main() -> None:
     """Prints messages per second of each stage, and the whole as a ratio to the script."""
-    database_url = os.environ["LOGIN_DATABASE_URL"]
+    with scratch_database(os.environ["LOGIN_DATABASE_URL"]) as database_url:
+        measure(database_url)
+
+
+@contextmanager
+def scratch_database(url: str) -> Iterator[str]:
+    """A migrated database that is gone afterwards."""
+    name = f"benchmark_{uuid.uuid4().hex}"
+    with psycopg.connect(url, autocommit=True) as server:
+        server.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        try:
+            own = psycopg.conninfo.make_conninfo(url, dbname=name)
+            upgrade(own)
+            yield own
+        finally:
+            server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def measure(database_url: str) -> None:
+    """Runs each stage once and prints."""
     raw = messages(_MESSAGES)
     keyring: Keyring = open_keyring({name: new_keyset(name) for name in KEYSET_NAMES})
     masked = mask_batch(raw, keyring)

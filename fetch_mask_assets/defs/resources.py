@@ -11,6 +11,7 @@ from pydantic import Field, PrivateAttr
 from fetch_mask_assets.domain.drain import DrainLimits
 from fetch_mask_assets.domain.keyset import Keyring
 from fetch_mask_assets.domain.measures import Limits
+from fetch_mask_assets.gateways.crash_dumps import forbid_crash_dumps
 from fetch_mask_assets.gateways.database import LoginDatabase
 from fetch_mask_assets.gateways.keysets import Keysets, keysets_at, read_keyring
 from fetch_mask_assets.gateways.queue import LoginQueue, QueueSettings, connect_queue
@@ -51,6 +52,7 @@ class LoginQueueResource(ResourceWithBoto3Configuration):
         context: InitResourceContext,  # noqa: ARG002 (Dagster passes it by name)
     ) -> Iterator["LoginQueueResource"]:
         """Connects, and at the end hands back what is neither deleted nor released."""
+        forbid_crash_dumps()
         with connect_queue(self._settings()) as queue:
             self._queue = queue
             yield self

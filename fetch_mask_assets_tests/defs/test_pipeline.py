@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import resource
 from hashlib import md5
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -46,6 +47,12 @@ def test_a_run_loads_what_waits_and_deletes_it(pipeline: Pipeline) -> None:
     assert sorted(ledger) == sorted((message_id,) for message_id in sent)
     assert all(check.passed for name, check in checks(result).items() if name != _WARNS)
     assert len(checks(result)) == 14
+
+
+def test_a_process_that_held_a_batch_writes_no_crash_dump(pipeline: Pipeline) -> None:
+    pipeline.run()
+
+    assert resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)
 
 
 def test_tokens_in_the_table_unmask_to_what_was_sent(pipeline: Pipeline) -> None:

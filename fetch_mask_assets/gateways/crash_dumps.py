@@ -1,0 +1,13 @@
+"""No crash dump: it would hold the raw batch that the process had in memory."""
+
+from __future__ import annotations
+
+import resource
+
+
+def forbid_crash_dumps() -> None:
+    """Lets neither this process nor its children write a core file, and not change that again.
+
+    Source: getrlimit(2), RLIMIT_CORE.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
