@@ -25,6 +25,7 @@ from fetch_mask_assets.gateways.postgres import (
     RefusedRowError,
     TransientDatabaseError,
     connect,
+    one_row,
     plain_errors,
 )
 from fetch_mask_assets.gateways.token_links import write_links
@@ -150,11 +151,11 @@ class LoginDatabase:
     def _commit_once(self, batch: BatchToCommit) -> Balance:
         with self._session("commit a batch") as connection, connection.transaction():
             _commit(connection, batch)
-            return Balance(*_one(connection, _READ_RECORD, batch.run_id))
+            return Balance(*one_row(connection, _READ_RECORD, batch.run_id))
 
 
 def _commit(connection: psycopg.Connection, batch: BatchToCommit) -> None:
-    (batch_id,) = _one(connection, _NEXT_BATCH_ID)
+    (batch_id,) = one_row(connection, _NEXT_BATCH_ID)
     new_ids = _insert_ledger(connection, batch_id, batch.masked)
     fresh = batch.masked.unique("message_id", keep="first", maintain_order=True).filter(
         pl.col("message_id").is_in(new_ids)
@@ -280,17 +281,8 @@ def _register(connection: psycopg.Connection, present: Mapping[str, Mapping[int,
         )
 
 
-def _one(
-    connection: psycopg.Connection, statement: LiteralString, *values: object
-) -> tuple[Any, ...]:
-    row = connection.execute(statement, values or None).fetchone()
-    if row is None:
-        raise DatabaseError("the database answered with no row where there is always one.")
-    return row
-
-
 def _number(connection: psycopg.Connection, statement: LiteralString) -> int:
-    (number,) = _one(connection, statement)
+    (number,) = one_row(connection, statement)
     return int(number)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, LiteralString
 
 import psycopg
 import sqlalchemy.exc
@@ -54,6 +55,21 @@ def connect(database_url: str, **options: str) -> psycopg.Connection:
         application_name="fetch_mask_assets",
         **options,  # type: ignore[arg-type]  # libpq's own options are all strings
     )
+
+
+def one_row(
+    connection: psycopg.Connection, statement: LiteralString, *values: object
+) -> tuple[Any, ...]:
+    """The one row of a statement that always has one.
+
+    Raises:
+        DatabaseError: it had none.
+        psycopg.Error: it was refused; wrap the call in `plain_errors`.
+    """
+    row = connection.execute(statement, values or None).fetchone()
+    if row is None:
+        raise DatabaseError("the database answered with no row where there is always one.")
+    return row
 
 
 def _plain(verb: str, error: BaseException | None) -> DatabaseError:

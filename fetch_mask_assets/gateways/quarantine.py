@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from datetime import UTC, datetime
-from typing import Any, LiteralString
+from typing import Any
 
 import polars as pl
 import psycopg
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from fetch_mask_assets.domain.batch import LOGIN_COLUMNS, RAW_SCHEMA, mask_batch
-from fetch_mask_assets.domain.errors import DatabaseError, RulesBrokenError, TokenError
+from fetch_mask_assets.domain.errors import RulesBrokenError, TokenError
 from fetch_mask_assets.domain.keyset import Keyring, Sealer
 from fetch_mask_assets.domain.remasking import batch_links
 from fetch_mask_assets.domain.rules import MaskedBatch, broken_rules
@@ -26,7 +26,12 @@ from fetch_mask_assets.domain.shape import (
     shape_of,
 )
 from fetch_mask_assets.gateways.audit import RECORDING_SESSION, record
-from fetch_mask_assets.gateways.postgres import TransientDatabaseError, connect, plain_errors
+from fetch_mask_assets.gateways.postgres import (
+    TransientDatabaseError,
+    connect,
+    one_row,
+    plain_errors,
+)
 from fetch_mask_assets.gateways.token_links import write_links
 
 MESSAGES_AT_ONCE = 200
@@ -149,7 +154,7 @@ class Quarantine:
             DatabaseError: they cannot be counted.
         """
         with self._session("count quarantined messages") as connection:
-            return int(_one(connection, _COUNT, *choice.values)[0])
+            return int(one_row(connection, _COUNT, *choice.values)[0])
 
     def account(self) -> QuarantineAccount:
         """What became of all that was ever quarantined.
@@ -158,7 +163,7 @@ class Quarantine:
             DatabaseError: it cannot be read.
         """
         with self._session("read the quarantine's account") as connection:
-            return QuarantineAccount(*_one(connection, _READ_ACCOUNT))
+            return QuarantineAccount(*one_row(connection, _READ_ACCOUNT))
 
     def replay(self, replay_id: str, choice: Choice, keyring: Keyring) -> Iterator[Replayed]:
         """Takes messages through today's contract and masking, in transactions of bounded size.
@@ -224,12 +229,12 @@ class Quarantine:
     def _discard_step(self, discard_id: str, choice: Choice, why: str) -> int:
         with self._session("discard quarantined messages") as connection:
             values = [discard_id, *choice.values, why, _ROWS_AT_ONCE]
-            return int(_one(connection, _DISCARD, *values)[0])
+            return int(one_row(connection, _DISCARD, *values)[0])
 
     @_repeated
     def _expire_step(self, keep_days: int) -> int:
         with self._session("delete old quarantined messages") as connection:
-            return int(_one(connection, _EXPIRE, keep_days, _ROWS_AT_ONCE)[0])
+            return int(one_row(connection, _EXPIRE, keep_days, _ROWS_AT_ONCE)[0])
 
     def _record(self, action: str, detail: Mapping[str, object]) -> None:
         with self._session("record") as connection:
@@ -273,7 +278,7 @@ def _replay(
         rejected.select("message_id", "reason", "field").write_json(),
         unopened,
     ]
-    replayed, still_rejected = _one(connection, _REPLAY, replay_id, *values)
+    replayed, still_rejected = one_row(connection, _REPLAY, replay_id, *values)
     return Replayed(int(replayed), int(still_rejected), unopened)
 
 
@@ -297,15 +302,6 @@ def _refuse_broken(batch: MaskedBatch) -> None:
             f"the masked messages break the masking rules {counts}: of these nothing was written,"
             " and they stay in the quarantine."
         )
-
-
-def _one(
-    connection: psycopg.Connection, statement: LiteralString, *values: object
-) -> tuple[Any, ...]:
-    row = connection.execute(statement, values or None).fetchone()
-    if row is None:
-        raise DatabaseError("the database answered with no row where there is always one.")
-    return row
 
 
 _READ = """

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from operator import not_
@@ -17,13 +17,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import boto3
 import polars as pl
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 from tenacity import Retrying, retry_if_result, stop_after_attempt, wait_random_exponential
 
 from fetch_mask_assets.domain.backlog import QueueDepth
 from fetch_mask_assets.domain.batch import RAW_SCHEMA
 from fetch_mask_assets.domain.drain import MAX_RECEIVE, DrainEnd, DrainLimits, release_delay
 from fetch_mask_assets.domain.errors import QueueError
+from fetch_mask_assets.gateways.aws import (
+    CONNECT_SECONDS,
+    READ_SECONDS,
+    plain_aws_errors,
+    silence_boto,
+)
 from fetch_mask_assets.gateways.drain import Drain
 
 if TYPE_CHECKING:  # the stubs are for the type checker alone and are not installed with us
@@ -227,13 +232,12 @@ def connect_queue(settings: QueueSettings) -> Iterator[LoginQueue]:
     Raises:
         QueueError: the AWS settings do not allow a client to be made.
     """
-    # boto's debug records hold whole responses, message bodies and all.
-    logging.getLogger("botocore").setLevel(logging.INFO)
+    silence_boto()
     config = Config(
         retries={"mode": "standard", "total_max_attempts": settings.max_attempts},
         max_pool_connections=settings.receivers,
-        connect_timeout=5,
-        read_timeout=settings.wait_seconds + 15,
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=settings.wait_seconds + READ_SECONDS,
     )
     with _plain_errors("connecting"):
         client = boto3.session.Session().client("sqs", config=config, **settings.client_options)
@@ -241,27 +245,12 @@ def connect_queue(settings: QueueSettings) -> Iterator[LoginQueue]:
         yield queue
 
 
-@contextmanager
-def _plain_errors(operation: str) -> Iterator[None]:
-    """Turns boto's errors into one that names the call and AWS's code, and nothing else."""
-    try:
-        yield
-    except ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "unknown")
-        raise QueueError(f"SQS refused {operation}: {code}. {_remedy(code)}") from None
-    except (BotoCoreError, ValueError) as error:
-        raise QueueError(
-            f"SQS could not be reached for {operation}: {type(error).__name__}."
-            " Check LOGIN_QUEUE_URL, AWS_ENDPOINT_URL, AWS_DEFAULT_REGION and the network."
-        ) from None
+_NO_QUEUE = "Check LOGIN_QUEUE_URL: there is no such queue."
+_REMEDIES = {"NonExistentQueue": _NO_QUEUE, "QueueDoesNotExist": _NO_QUEUE}
 
 
-def _remedy(code: str) -> str:
-    if "NonExistentQueue" in code or "QueueDoesNotExist" in code:
-        return "Check LOGIN_QUEUE_URL: there is no such queue."
-    if "AccessDenied" in code or "Token" in code or "Signature" in code:
-        return "Check the AWS credentials and the queue's policy."
-    return "Look the code up in the SQS API reference."
+def _plain_errors(operation: str) -> AbstractContextManager[None]:
+    return plain_aws_errors(f"SQS {operation}", _REMEDIES, kind=QueueError)
 
 
 def _held_as(message: MessageTypeDef) -> tuple[str, int]:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Any, LiteralString
 
 import psycopg
 from psycopg import IsolationLevel, sql
@@ -15,7 +14,7 @@ from fetch_mask_assets.domain.errors import DatabaseError
 from fetch_mask_assets.domain.masked_field import MaskedField
 from fetch_mask_assets.domain.unmask_request import UnmaskRequest, Verdict, refusal, token_digest
 from fetch_mask_assets.gateways.audit import RECORDING_SESSION, record
-from fetch_mask_assets.gateways.postgres import connect, plain_errors
+from fetch_mask_assets.gateways.postgres import connect, one_row, plain_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ class Unmasking:
             DatabaseError: nothing was asked.
         """
         with self._session("request") as connection:
-            answer = _one(connection, _REQUEST, list(tokens), reason, ticket, limit)
+            answer = one_row(connection, _REQUEST, list(tokens), reason, ticket, limit)
         _refuse(answer[0])
         return int(answer[1])
 
@@ -67,7 +66,7 @@ class Unmasking:
             DatabaseError: nothing was approved.
         """
         with self._session("approve") as connection:
-            verdict, until = _one(connection, _APPROVE, request_id, minutes)
+            verdict, until = one_row(connection, _APPROVE, request_id, minutes)
         _refuse(verdict)
         approved_until: datetime = until
         return approved_until
@@ -80,7 +79,7 @@ class Unmasking:
             DatabaseError: nothing may be unmasked, whether or not it was recorded.
         """
         with self._session("record the reveal") as connection:
-            verdict, tokens = _one(connection, _REVEAL, request_id)
+            verdict, tokens = one_row(connection, _REVEAL, request_id)
         _refuse(verdict)
         return tuple(tokens)
 
@@ -92,7 +91,7 @@ class Unmasking:
         """
         with self._session("read the requests") as connection:
             rows = connection.execute(_LIST).fetchall()
-            (now,) = _one(connection, "SELECT clock_timestamp()")
+            (now,) = one_row(connection, "SELECT clock_timestamp()")
         return tuple(UnmaskRequest(*row) for row in rows), now
 
     def first_column(self, statement: str, limit: int) -> tuple[str, ...]:
@@ -148,15 +147,6 @@ def _refuse(verdict: str) -> None:
     error = refusal(Verdict(verdict))
     if error:
         raise error
-
-
-def _one(
-    connection: psycopg.Connection, statement: LiteralString, *values: object
-) -> tuple[Any, ...]:
-    row = connection.execute(statement, values or None).fetchone()
-    if row is None:
-        raise DatabaseError("the database answered with no row where there is always one.")
-    return row
 
 
 _REQUEST = """
