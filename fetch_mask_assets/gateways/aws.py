@@ -57,8 +57,8 @@ def plain_aws_errors(
         raise kind(f"AWS refused {verb}: {code}. {_remedy(code, remedies or {})}") from None
     except (BotoCoreError, ValueError) as error:
         raise kind(
-            f"AWS could not be reached for {verb}: {type(error).__name__}. Check the AWS settings"
-            " (AWS_ENDPOINT_URL, AWS_DEFAULT_REGION, the credentials), LOGIN_QUEUE_URL and the network."
+            f"AWS could not be reached for {verb}: {type(error).__name__}. Check AWS_ENDPOINT_URL,"
+            " AWS_DEFAULT_REGION, the credentials, LOGIN_QUEUE_URL and the network."
         ) from None
 
 
