@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 import click
-from sqlalchemy.exc import SQLAlchemyError
 
 from fetch_mask_assets import settings
 from fetch_mask_assets.cli import connections
-from fetch_mask_assets.cli.instance import dagster_instance
+from fetch_mask_assets.cli.instance import STORAGE_ERRORS, InstanceError, dagster_instance
 from fetch_mask_assets.domain.errors import FetchMaskError, SettingError
 from fetch_mask_assets.gateways.readiness import Finding, findings
 
@@ -70,7 +69,9 @@ def _dagster() -> Finding:
     try:
         with dagster_instance() as instance:
             count = instance.get_runs_count()
-    except (SQLAlchemyError, OSError, ValueError) as error:
-        says = f"Dagster's storage cannot be used ({type(error).__name__}): check DAGSTER_HOME."
+    except InstanceError as error:
+        return Finding("dagster", is_well=False, says=str(error))
+    except STORAGE_ERRORS as error:
+        says = f"Dagster's storage does not answer ({type(error).__name__}): check its database."
         return Finding("dagster", is_well=False, says=says)
     return Finding("dagster", is_well=True, says=f"its storage answers and holds {count} runs.")

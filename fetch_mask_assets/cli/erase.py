@@ -13,6 +13,7 @@ import click
 
 from fetch_mask_assets.cli import connections
 from fetch_mask_assets.cli.progress import saying
+from fetch_mask_assets.domain.addresses import addresses_in
 from fetch_mask_assets.domain.erasure import Kind, Subjects, parse_subjects
 from fetch_mask_assets.domain.errors import FetchMaskError
 from fetch_mask_assets.domain.login_event import SHORTEST_TELLING_PART
@@ -86,10 +87,11 @@ def _refuse_blank(*texts: str) -> None:
 def _refuse_telling(subjects: Subjects, *texts: str) -> None:
     # Shorter ones are in a ticket's number by chance.
     telling = tuple(each for each in subjects.values if len(each) >= SHORTEST_TELLING_PART)
-    if any(map(Subjects(subjects.kind, telling).holds(), texts)):
+    holds = Subjects(subjects.kind, telling).holds()
+    if any(holds(text) or addresses_in(text) for text in texts):
         raise EraseError(
-            "--reason or --ticket holds what is to be erased, and would be kept for good. Nothing"
-            " was erased."
+            "--reason or --ticket holds what is to be erased, or an IP address, and would be kept for"
+            " good. Nothing was erased."
         )
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import click
 from dagster import DagsterExecutionInterruptedError, DagsterInstance, ExecuteInProcessResult
+from dagster_postgres.utils import DagsterPostgresException
+from sqlalchemy.exc import SQLAlchemyError
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from fetch_mask_assets.cli import connections
@@ -17,6 +19,7 @@ from fetch_mask_assets.cli.progress import saying
 from fetch_mask_assets.definitions import defs
 from fetch_mask_assets.defs.assets import RAW_LOGIN_BATCH
 from fetch_mask_assets.defs.jobs import INGEST_LOGINS
+from fetch_mask_assets.defs.local_runs import fail_dead_runs, own_process_tags
 from fetch_mask_assets.domain.backlog import NextStep, next_step
 from fetch_mask_assets.domain.balance import Balance, total
 from fetch_mask_assets.domain.drain import DrainEnd
@@ -55,12 +58,13 @@ def ingest(*, max_batches: int | None, no_wait: bool, as_json: bool, verbose: bo
     they are waited for. Exit code 1 if a run failed; its messages go back to the queue.
     """
     database = connections.database()
+    with connections.queue() as queue:
+        _require_ready(database, queue)
     with (
         connections.queue() as queue,
         dagster_instance() as instance,
         saying() as say,
     ):
-        _require_ready(database, queue)
         outcome = _ingest(
             _Ingestion(instance, database, queue, say, verbose=verbose),
             max_batches=max_batches,
@@ -146,11 +150,19 @@ def _require_ready(database: LoginDatabase, queue: LoginQueue) -> None:
 
 def _run_job(work: _Ingestion) -> ExecuteInProcessResult:
     level = "INFO" if work.verbose else "CRITICAL"
-    return defs.resolve_job_def(INGEST_LOGINS).execute_in_process(
-        instance=work.instance,
-        raise_on_error=False,
-        run_config={"loggers": {"console": {"config": {"log_level": level}}}},
-    )
+    try:
+        fail_dead_runs(work.instance)
+        return defs.resolve_job_def(INGEST_LOGINS).execute_in_process(
+            instance=work.instance,
+            raise_on_error=False,
+            tags=own_process_tags(),
+            run_config={"loggers": {"console": {"config": {"log_level": level}}}},
+        )
+    except (DagsterPostgresException, SQLAlchemyError) as error:
+        raise IngestError(
+            f"Dagster's storage went away during a run ({type(error).__name__}): check"
+            " DAGSTER_HOME and its database."
+        ) from None
 
 
 def _ran_dry(result: ExecuteInProcessResult) -> bool:

@@ -6,15 +6,38 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dagster import DagsterInstance
+from dagster import DagsterError, DagsterInstance
+from dagster_postgres.utils import DagsterPostgresException
+from sqlalchemy.exc import SQLAlchemyError
+
+from fetch_mask_assets.domain.errors import FetchMaskError
+
+STORAGE_ERRORS = (DagsterError, DagsterPostgresException, SQLAlchemyError, OSError, ValueError)
+"""What Dagster raises when its storage cannot be used."""
+
+
+class InstanceError(FetchMaskError):
+    """Dagster's instance cannot be used."""
 
 
 @contextmanager
 def dagster_instance() -> Iterator[DagsterInstance]:
-    """The instance of DAGSTER_HOME, or one that is gone afterwards where that is not set."""
-    with (
-        DagsterInstance.get()
-        if os.environ.get("DAGSTER_HOME")
-        else DagsterInstance.ephemeral() as it
-    ):
-        yield it
+    """The instance of DAGSTER_HOME, or one that is gone afterwards where that is not set.
+
+    Raises:
+        InstanceError: its storage cannot be used.
+    """
+    with _open() as instance:
+        yield instance
+
+
+def _open() -> DagsterInstance:
+    if not os.environ.get("DAGSTER_HOME"):
+        return DagsterInstance.ephemeral()
+    try:
+        return DagsterInstance.get()
+    except STORAGE_ERRORS as error:
+        raise InstanceError(
+            f"Dagster's storage cannot be used ({type(error).__name__}): check DAGSTER_HOME, its"
+            " dagster.yaml and its database."
+        ) from None

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from fetch_mask_assets.cli import connections
 from fetch_mask_assets.cli.progress import counting
+from fetch_mask_assets.domain.addresses import addresses_in
 from fetch_mask_assets.domain.errors import FetchMaskError
 from fetch_mask_assets.domain.rejection import Reason
 from fetch_mask_assets.domain.shape import ShapeCount, printable
@@ -127,6 +128,8 @@ def discard(
     """
     if not why.strip():
         raise QuarantineError("--why says nothing: say why the messages are discarded.")
+    if addresses_in(why):
+        raise QuarantineError("--why holds an IP address, and would be kept for good.")
     choice = _choice(message_ids, reason, everything=False)
     store = _store()
     count = store.count(choice)

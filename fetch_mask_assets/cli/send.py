@@ -50,7 +50,7 @@ def _lines(file: BinaryIO, unreadable: list[int]) -> Iterator[str]:
         except UnicodeDecodeError:
             unreadable.append(number)
             continue
-        if text:
+        if text.strip("\r"):
             yield text
 
 

@@ -270,9 +270,7 @@ def _teller(say: Callable[[str], None], name: str) -> Callable[[Replaced], None]
 def _drop_links(*, as_json: bool, others: Sequence[object]) -> None:
     if any(others):
         raise UsageConflictError("--drop-links upgrades nothing: give it without other options.")
-    url = connections.recovery_database().url
-    dropped = drop_links(url)
-    _record(url, "drop-links", {"links": dropped})
+    dropped = drop_links(connections.recovery_database().url)
     click.echo(json.dumps({"links_dropped": dropped}) if as_json else f"Dropped {dropped:,} links.")
 
 

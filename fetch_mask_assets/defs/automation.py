@@ -16,6 +16,7 @@ from dagster import (
 )
 
 from fetch_mask_assets.defs.jobs import INGEST_LOGINS, ingest_logins, prune_runs
+from fetch_mask_assets.defs.local_runs import fail_dead_runs
 from fetch_mask_assets.defs.resources import (
     LoginDatabaseResource,
     LoginQueueResource,
@@ -63,6 +64,7 @@ def queue_depth_sensor(max_runs: int) -> SensorDefinition:
         ]
         if unwell:
             return SkipReason(f"Not ready, so no run was asked for: {' '.join(unwell)}")
+        fail_dead_runs(context.instance)
         request = runs_to_request(
             depth,
             batch_messages=login_queue.batch_messages,

@@ -26,11 +26,11 @@ class ExpireConfig(Config):
 
 @op(description="Deletes quarantined messages that are older than the setting, on the record.")
 def delete_old_quarantined(
-    context: OpExecutionContext, config: ExpireConfig, login_database: LoginDatabaseResource
+    context: OpExecutionContext, config: ExpireConfig, recovery_database: LoginDatabaseResource
 ) -> None:
     """The database counts and records each transaction; a run that is killed left nothing half."""
     with no_values("deleting old quarantined messages"):
-        gone = sum(Quarantine(login_database.database.url).expire(config.keep_days))
+        gone = sum(Quarantine(recovery_database.database.url).expire(config.keep_days))
     context.log.info("deleted %d quarantined messages older than %d days", gone, config.keep_days)
 
 

@@ -11,6 +11,7 @@ from dataclasses import field as dataclass_field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from fetch_mask_assets.domain.addresses import addresses_in, packed
 from fetch_mask_assets.domain.canonical import MAX_DEVICE_ID_BYTES, pack_ip, unpack_ip
 from fetch_mask_assets.domain.errors import FetchMaskError
 from fetch_mask_assets.domain.keyset import FieldMasker, Keyring
@@ -37,7 +38,7 @@ class Subjects:
     values: tuple[str, ...] = dataclass_field(repr=False)
 
     def tokens(self, keyring: Keyring) -> tuple[str, ...]:
-        """Their tokens under every enabled key, and their MD5; none for users."""
+        """Their tokens under every key, retired ones too, and their MD5; none for users."""
         maskers = {each.field.name: each for each in keyring.maskers}
         masker = maskers.get(self.kind.value)
         return () if masker is None else tuple(sorted(_tokens(masker, self.values)))
@@ -104,14 +105,7 @@ _NAMES = {Kind.IP: "an IP address", Kind.DEVICE_ID: "a device id", Kind.USER: "a
 
 
 def _tokens(masker: FieldMasker, values: Iterable[str]) -> set[str]:
-    return {
-        form
-        for value in values
-        for form in (
-            *_digests(value),
-            *(masker.mask_under(key, value) for key in masker.check_values),
-        )
-    }
+    return {form for value in values for form in (*_digests(value), *masker.tokens_of(value))}
 
 
 def _digests(value: str) -> tuple[str, str]:
@@ -184,41 +178,14 @@ def _unescaped(text: str) -> str:
     return plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-_QUAD = re.compile(r"(?<!\d)\d{1,3}(?:\.\d{1,3}){3}(?!\d)", re.ASCII)
-_RUN = re.compile(r"[0-9A-Fa-f:.]+")
-_LONGEST_RUN = 64
-
-
 def _ip_finder(values: tuple[str, ...]) -> _Finder:
     wanted = {pack_ip(value) for value in values}
 
     def in_text(text: str) -> bool:
-        whole = _packed(text.strip())
-        return not wanted.isdisjoint(whole or _addresses(text))
+        whole = packed(text.strip())
+        return not wanted.isdisjoint(whole or addresses_in(text))
 
     return _Finder(in_leaf=lambda leaf: in_text(leaf.text), in_text=in_text)
-
-
-def _addresses(text: str) -> set[bytes]:
-    """The addresses that stand in a text, by their canonical forms."""
-    runs = [run for run in _RUN.findall(text) if ":" in run and len(run) <= _LONGEST_RUN]
-    candidates = {*_QUAD.findall(text), *(part for run in runs for part in _parts(run))}
-    return set().union(*map(_packed, candidates))
-
-
-def _parts(run: str) -> Iterator[str]:
-    """What of a run of hexadecimal groups may be an address: without what was glued to it."""
-    groups = run.strip(".").split(":")
-    for start in range(min(3, len(groups))):
-        for end in range(max(len(groups) - 2, start + 1), len(groups) + 1):
-            yield ":".join(groups[start:end])
-
-
-def _packed(text: str) -> set[bytes]:
-    try:
-        return {pack_ip(text)}
-    except ValueError:
-        return set()
 
 
 def _device_finder(values: tuple[str, ...]) -> _Finder:

@@ -45,12 +45,11 @@ class FieldMasker:
     check_values: Mapping[int, bytes] = dataclass_field(repr=False)
     _primitive: daead.DeterministicAead = dataclass_field(repr=False)
     _under: Mapping[int, daead.DeterministicAead] = dataclass_field(repr=False)
+    _retired: Mapping[int, daead.DeterministicAead] = dataclass_field(repr=False)
 
     def mask(self, value: str) -> str:
         """The token of a value under the primary key."""
-        canonical = self.field.canonical(value)
-        data = self.field.associated_data
-        return format_token(self.field, self._primitive.encrypt_deterministically(canonical, data))
+        return self._token(self._primitive, value)
 
     def mask_under(self, key_id: int, value: str) -> str:
         """The token of a value under one of the keyset's enabled keys, primary or not.
@@ -60,10 +59,24 @@ class FieldMasker:
         """
         if key_id not in self._under:
             raise KeysetError(f"the keyset of {self.field.name} has no enabled key {key_id}.")
-        canonical = self.field.canonical(value)
-        data = self.field.associated_data
-        ciphertext = self._under[key_id].encrypt_deterministically(canonical, data)
-        return format_token(self.field, ciphertext)
+        return self._token(self._under[key_id], value)
+
+    def tokens_of(self, value: str) -> frozenset[str]:
+        """The tokens of a value under every key of the keyset, disabled ones too.
+
+        A disabled key can be enabled again, and its tokens would then open.
+        """
+        primitives = (*self._under.values(), *self._retired.values())
+        return frozenset(self._token(primitive, value) for primitive in primitives)
+
+    @property
+    def all_key_ids(self) -> frozenset[int]:
+        """The ids of every key of the keyset, disabled ones too."""
+        return frozenset((*self._under, *self._retired))
+
+    def _token(self, primitive: daead.DeterministicAead, value: str) -> str:
+        canonical, data = self.field.canonical(value), self.field.associated_data
+        return format_token(self.field, primitive.encrypt_deterministically(canonical, data))
 
     def unmask(self, token: str) -> str:
         """The original behind a token.
@@ -242,12 +255,21 @@ def _masker(masked_field: MaskedField, keys: _Keys) -> FieldMasker:
         check_values=keys.check_values,
         _primitive=keys.primitive(daead.DeterministicAead),  # type: ignore[type-abstract]  # Tink's own idiom
         _under={key_id: _primitive_under(keys, key_id) for key_id in keys.check_values},
+        _retired={key_id: _primitive_under(keys, key_id) for key_id in _disabled(keys)},
     )
 
 
+def _disabled(keys: _Keys) -> list[int]:
+    members = _members(keys.handle)["key"]
+    return [key["keyId"] for key in members if key["status"] == "DISABLED"]
+
+
 def _primitive_under(keys: _Keys, key_id: int) -> daead.DeterministicAead:
-    """The keyset's primitive as if that key were its primary: Tink encrypts under no other."""
-    text = json.dumps(_members(keys.handle) | {"primaryKeyId": key_id})
+    """The primitive of one key of the keyset: Tink encrypts under none but an enabled primary."""
+    alone = [key for key in _members(keys.handle)["key"] if key["keyId"] == key_id]
+    text = json.dumps(
+        {"primaryKeyId": key_id, "key": [key | {"status": "ENABLED"} for key in alone]}
+    )
     handle = json_format.parse(text, secret_key_access.TOKEN)
     return replace(keys, handle=handle).primitive(daead.DeterministicAead)  # type: ignore[type-abstract]  # Tink's own idiom
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from fetch_mask_assets.domain.addresses import addresses_in, packed
 from fetch_mask_assets.domain.canonical import MAX_DEVICE_ID_BYTES, pack_ip
 from fetch_mask_assets.domain.message_body import parse_object
 from fetch_mask_assets.domain.rejection import Reason, RejectedError, Rejection
@@ -117,21 +119,30 @@ def _refuse_repeats(members: Mapping[str, Any]) -> None:
 
 
 def repeats(clear: str | None, masked: str) -> bool:
-    """Whether a clear text is the masked value, or holds it where that cannot be chance."""
+    """Whether a clear text is the masked value, or holds it where that cannot be chance.
+
+    Case, spaces around it and compatible characters (NFKC) make no difference, and an address
+    is itself in every spelling.
+    """
     if clear is None:
         return False
     return (
-        clear == masked
-        or (len(masked) >= SHORTEST_TELLING_PART and masked in clear)
-        or _is_same_address(clear, masked)
+        _holds(clear, masked)
+        or _holds(_plain(clear), _plain(masked))
+        or _holds_address(clear, masked)
     )
 
 
-def _is_same_address(one: str, other: str) -> bool:
-    # Most texts are no address at first sight, and a failed parse is dear.
-    if ":" not in one and one.count(".") != _DOTS_OF_IPV4:
+def _holds(clear: str, masked: str) -> bool:
+    return clear == masked or (len(masked) >= SHORTEST_TELLING_PART and masked in clear)
+
+
+def _plain(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).casefold().strip()
+
+
+def _holds_address(clear: str, masked: str) -> bool:
+    # Most texts hold no address at first sight, and looking for one is dear.
+    if ":" not in clear and clear.count(".") < _DOTS_OF_IPV4:
         return False
-    try:
-        return pack_ip(one) == pack_ip(other)
-    except ValueError:
-        return False
+    return not addresses_in(clear).isdisjoint(packed(masked))

@@ -81,6 +81,16 @@ class MaskedBatch:
         """For each field by name, its distinct pairs of value and token."""
         return {field.name: _pairs(self.logins, field) for field in MASKED_FIELDS}
 
+    @cached_property
+    def genuine(self) -> dict[str, list[str]]:
+        """For each field by name, its tokens that open to their values."""
+        return {
+            masker.field.name: [
+                pair.token for pair in self.pairs[masker.field.name] if _unmasks(masker, pair)
+            ]
+            for masker in self.keyring.maskers
+        }
+
 
 def complete(masked: pl.DataFrame) -> pl.DataFrame:
     """The columns of the schema; those that are lost or retyped, which another rule tells, null."""
@@ -156,36 +166,48 @@ def _foreign_columns(batch: MaskedBatch) -> int:
 
 
 def _raw_values(batch: MaskedBatch) -> int:
-    # SQS gave the message id, and a token's prefix is ours: what they repeat is chance.
-    lines = batch.logins.with_columns(
-        pl.col(field.column).str.strip_prefix(field.token_prefix) for field in MASKED_FIELDS
-    )
-    texts = [name for name, kind in batch.masked.schema.items() if kind == pl.String]
-    return sum(
-        lines.filter(
-            _repeats(pl.col(text), pl.col(f"original_{field.name}"), _shortest(text))
-        ).height
+    # SQS gave the message id: what it repeats is chance.
+    texts = [
+        name
+        for name, kind in batch.masked.schema.items()
+        if kind == pl.String and name != "message_id"
+    ]
+    return sum(_raw_values_in(_suspect_lines(batch, text), text) for text in texts)
+
+
+def _suspect_lines(batch: MaskedBatch, text: str) -> pl.DataFrame:
+    """The logins whose text may be a raw value; tokens without the prefix, which is ours.
+
+    A token that opens to its value is none, whatever it repeats: a sender who knows a token could
+    otherwise send a piece of it as a device id, and have the whole batch refused for ever.
+    """
+    for masker in batch.keyring.maskers:
+        if text == masker.field.column:
+            other = ~pl.col(text).is_in(batch.genuine[masker.field.name])
+            bare = pl.col(text).str.strip_prefix(masker.field.token_prefix)
+            return batch.logins.filter(other).with_columns(bare)
+    return batch.logins
+
+
+def _raw_values_in(lines: pl.DataFrame, text: str) -> int:
+    found = sum(
+        lines.filter(_repeats(pl.col(text), pl.col(f"original_{field.name}"))).height
         for field in MASKED_FIELDS
-        for text in texts
-        if text != "message_id"
-    ) + sum(_respelled(lines, text) for text in texts)
-
-
-def _shortest(text: str) -> int:
-    return SHORTEST_IN_TOKEN if text in _TOKENS else SHORTEST_TELLING_PART
+    )
+    return found + _respelled(lines, text)
 
 
 def _respelled(lines: pl.DataFrame, text: str) -> int:
     """How often a text is the IP of its line in another spelling."""
     similar = lines.filter(
         pl.col(text).str.contains(r"^[0-9a-fA-F:.]*[:.][0-9a-fA-F:.]*$"),
-        ~_repeats(pl.col(text), pl.col("original_ip"), _shortest(text)),
+        ~_repeats(pl.col(text), pl.col("original_ip")),
     )
     return sum(repeats(*pair) for pair in similar.select(text, "original_ip").iter_rows())
 
 
-def _repeats(clear: pl.Expr, masked: pl.Expr, shortest: int) -> pl.Expr:
-    telling = masked.str.len_chars() >= shortest
+def _repeats(clear: pl.Expr, masked: pl.Expr) -> pl.Expr:
+    telling = masked.str.len_chars() >= SHORTEST_TELLING_PART
     return (clear == masked) | (telling & clear.str.contains(masked, literal=True))
 
 
@@ -217,9 +239,8 @@ def _ambiguous(pairs: list[Pair]) -> int:
 
 def _unopened_tokens(batch: MaskedBatch) -> int:
     return sum(
-        not _unmasks(masker, pair)
+        len(batch.pairs[masker.field.name]) - len(batch.genuine[masker.field.name])
         for masker in batch.keyring.maskers
-        for pair in batch.pairs[masker.field.name]
     )
 
 

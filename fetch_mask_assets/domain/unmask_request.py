@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
 
-from fetch_mask_assets.domain.canonical import pack_ip
+from fetch_mask_assets.domain.addresses import addresses_in
 from fetch_mask_assets.domain.errors import FetchMaskError, TokenError
 from fetch_mask_assets.domain.keyset import FieldMasker
 from fetch_mask_assets.domain.masked_field import MASKED_FIELDS
@@ -141,7 +141,7 @@ def said(name: str, words: str) -> str:
         raise UnmaskRefusedError(
             f"the {name} must be one line of 1 to {LONGEST_WORDS} characters: nothing was asked."
         )
-    if any(_is_ip(word.strip("()[]<>{}\"'.,;!?")) for word in text.replace("=", " ").split()):
+    if addresses_in(text):
         raise UnmaskRefusedError(
             f"the {name} holds an IP address, which the audit must not keep: nothing was asked."
         )
@@ -175,11 +175,3 @@ def _is_token(text: str) -> bool:
                 return False
             return True
     return False
-
-
-def _is_ip(word: str) -> bool:
-    try:
-        pack_ip(word)
-    except ValueError:
-        return False
-    return True

@@ -167,7 +167,7 @@ def _commit(connection: psycopg.Connection, batch: BatchToCommit) -> None:
     )
     quarantined = _insert_quarantine(connection, batch_id, rejected)
     # Late, because whoever else links waits from here until the end of the transaction.
-    write_links(connection, batch.links)
+    write_links(connection, _links_of(batch.links, logins))
     counts = {
         "batch_id": batch_id,
         "run_id": batch.run_id,
@@ -179,6 +179,12 @@ def _commit(connection: psycopg.Connection, batch: BatchToCommit) -> None:
         "newest_sent_at": batch.masked["sent_at"].max(),
     }
     connection.execute(_INSERT_RECORD, counts)
+
+
+def _links_of(links: Sequence[TokenLink], logins: pl.DataFrame) -> list[TokenLink]:
+    # A message that comes again must not bring back the links of a value that was erased since.
+    loaded = {*logins["masked_ip"], *logins["masked_device_id"]}
+    return [link for link in links if link.new_token in loaded]
 
 
 def _insert_ledger(

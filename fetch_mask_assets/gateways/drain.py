@@ -82,6 +82,13 @@ class Drain:
                 before,
                 messages=before.messages + len(messages),
                 claimed=before.claimed - claim,
-                bytes=before.bytes + sum(len(message["Body"]) for message in messages),
+                bytes=before.bytes
+                + sum(
+                    len(message["Body"].encode("utf-8", "surrogatepass")) for message in messages
+                ),
                 empty_answers=0 if messages else before.empty_answers + 1,
             )
+
+
+def _body_bytes(message: MessageTypeDef) -> int:
+    return len(message["Body"].encode("utf-8", "surrogatepass"))

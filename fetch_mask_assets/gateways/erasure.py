@@ -15,6 +15,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 from fetch_mask_assets.domain.erasure import Kind, Subjects
 from fetch_mask_assets.domain.errors import DatabaseError, TokenError
 from fetch_mask_assets.domain.keyset import Keyring, Sealer
+from fetch_mask_assets.gateways.key_usage import rows_by_key
 from fetch_mask_assets.gateways.postgres import TransientDatabaseError, connect, plain_errors
 from fetch_mask_assets.gateways.quarantine import Quarantine
 
@@ -111,7 +112,7 @@ class Erasures:
             self._erase_kept_tokens(order, keys)
             say(f"Round {number}: is anything left?")
             left = self._found(order.subjects, keyring.sealer)
-            unopened = left.unopened
+            unopened = left.unopened + self._foreign_rows(order.subjects, keyring)
             remaining = self._remains(order, keys) + len(left.message_ids)
             if not remaining:
                 break
@@ -179,6 +180,18 @@ class Erasures:
             if holds(body):
                 found.message_ids.append(message.message_id)
         return found
+
+    @_repeated
+    def _foreign_rows(self, subjects: Subjects, keyring: Keyring) -> int:
+        """Rows under keys that the keyset has not: nobody can say whose they are."""
+        known = {each.field.name: each.all_key_ids for each in keyring.maskers}
+        if subjects.kind.value not in known:
+            return 0
+        with self._session("count rows by key") as connection:
+            rows = rows_by_key(connection, subjects.kind.value)
+        return sum(
+            count for key_id, count in rows.items() if key_id not in known[subjects.kind.value]
+        )
 
     def _remains(self, order: Order, keys: list[str]) -> int:
         return int(self._call("look for what is left", _REMAINS, order.subjects.kind.value, keys))

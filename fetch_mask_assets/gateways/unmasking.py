@@ -116,6 +116,16 @@ class Unmasking:
                         break
         return tuple(texts)
 
+    def tokens_at_most(self) -> int:
+        """The policy's limit of one request or look-up, in tokens.
+
+        Raises:
+            DatabaseError: it cannot be read.
+        """
+        with self._session("read the policy") as connection:
+            (most,) = one_row(connection, "SELECT tokens_at_most FROM login_ingest.unmask_policy")
+            return int(most)
+
     def find(self, masked_field: MaskedField, tokens: Sequence[str], most_rows: int) -> Found:
         """The rows that hold these tokens; the look-up is recorded and committed.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -11,6 +13,7 @@ from dagster import (
     DagsterRun,
     DagsterRunStatus,
     RunRequest,
+    RunsFilter,
     SensorDefinition,
     SensorResult,
     SkipReason,
@@ -22,6 +25,7 @@ from dagster._core.remote_origin import (
     RemoteRepositoryOrigin,
 )
 
+from fetch_mask_assets.defs.local_runs import HOST_TAG, PROCESS_TAG, own_process_tags
 from fetch_mask_assets.domain.errors import QueueError
 from fetch_mask_assets_tests.logins import bodies
 
@@ -72,6 +76,26 @@ def test_runs_that_ended_and_runs_of_other_jobs_do_not_count(pipeline: Pipeline)
     _add_runs(pipeline, "ingest_logins", ended)
     _add_runs(pipeline, "prune_runs", [DagsterRunStatus.STARTED])
     assert len(_requests(_tick(pipeline))) == 1
+
+
+def test_a_run_of_the_command_line_that_was_killed_is_failed_and_does_not_count(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.send(bodies(5))
+    dead = subprocess.Popen(["true"])  # noqa: S607 (any program that ends at once)
+    dead.wait()
+    killed = {HOST_TAG: socket.gethostname(), PROCESS_TAG: str(dead.pid)}
+    alive = own_process_tags()
+    elsewhere = {HOST_TAG: "another-host", PROCESS_TAG: str(dead.pid)}
+    _add_runs(pipeline, "ingest_logins", [DagsterRunStatus.STARTED], killed)
+
+    assert len(_requests(_tick(pipeline))) == 1
+
+    [run] = pipeline.instance.get_runs(RunsFilter(tags=killed))
+    assert run.status is DagsterRunStatus.FAILURE
+    for tags in (alive, elsewhere):
+        _add_runs(pipeline, "ingest_logins", [DagsterRunStatus.STARTED], tags)
+        assert "under way" in _says(_tick(pipeline))
 
 
 def test_messages_in_flight_ask_for_no_run(pipeline: Pipeline) -> None:
@@ -135,13 +159,19 @@ def _says(outcome: object) -> str:
     return outcome.skip_message or ""
 
 
-def _add_runs(pipeline: Pipeline, job: str, statuses: list[DagsterRunStatus]) -> None:
+def _add_runs(
+    pipeline: Pipeline,
+    job: str,
+    statuses: list[DagsterRunStatus],
+    tags: dict[str, str] | None = None,
+) -> None:
     repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("here"), "__repository__")
     for status in statuses:
         run = DagsterRun(
             job_name=job,
             run_id=str(uuid4()),
             status=status,
+            tags=tags or {},
             remote_job_origin=RemoteJobOrigin(repository, job),
         )
         pipeline.instance.add_run(run)

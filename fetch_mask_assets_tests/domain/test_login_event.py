@@ -439,3 +439,27 @@ def test_whatever_keeps_the_contract_loads_as_it_was_sent(
     actual = _loaded(text)._asdict()
 
     assert sent | {"extra_fields": 0} == actual
+
+
+@pytest.mark.parametrize(
+    ("user_id", "changes"),
+    [
+        ("login-203.0.113.77", {"ip": "::ffff:203.0.113.77"}),
+        ("z-2001:DB8::ABCD", {"ip": "2001:db8::abcd"}),
+        ("abcdef-123456", {"device_id": "ABCDEF-123456"}),
+        ("593-47-2222", {"device_id": " 593-47-2222 "}),
+        ("\u00e9clair-123", {"device_id": "e\u0301clair-123"}),
+    ],
+)
+def test_a_masked_value_in_other_dress_is_no_user_id(user_id: str, changes: dict[str, str]) -> None:
+    event = {
+        "user_id": user_id,
+        "app_version": "2.3.0",
+        "device_type": "ios",
+        "ip": "198.51.100.7",
+        "device_id": "111-22-3333",
+    }
+
+    assert decode_login_event(json.dumps(event | changes)) == Rejection(
+        Reason.REPEATS_MASKED_VALUE, "user_id"
+    )

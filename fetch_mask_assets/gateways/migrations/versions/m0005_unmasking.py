@@ -211,4 +211,5 @@ def _take_audit_from_owner() -> None:
     op.execute("ALTER SCHEMA login_ingest OWNER TO CURRENT_USER")
     op.execute(f"GRANT USAGE, CREATE ON SCHEMA login_ingest TO {OWNER}")
     op.execute("ALTER TABLE login_ingest.audit OWNER TO CURRENT_USER")
+    op.execute("ALTER FUNCTION login_ingest.refuse_audit_change() OWNER TO CURRENT_USER")
     op.execute(f"GRANT SELECT, INSERT ON login_ingest.audit TO {OWNER}")

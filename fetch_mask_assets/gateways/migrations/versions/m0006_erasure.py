@@ -420,7 +420,7 @@ _FUNCTIONS = {
     "take_quarantined(text, text[], text, integer)": (_TAKE, (RECOVERY,)),
     "replay_messages(text, jsonb, jsonb, integer)": (_REPLAY_MESSAGES, (RECOVERY,)),
     "discard_messages(text, text[], text, text, integer)": (_DISCARD_MESSAGES, (RECOVERY,)),
-    "expire_quarantine(integer, integer)": (_EXPIRE, (LOADER, RECOVERY)),
+    "expire_quarantine(integer, integer)": (_EXPIRE, (RECOVERY,)),
     "begin_erasure(text, text, integer, text, text)": (_BEGIN_ERASURE, (RECOVERY,)),
     "count_erased(text, text, bigint)": (_COUNT_ERASED, ()),
     "erasable_tokens(text, text[])": (_ERASABLE_TOKENS, (RECOVERY,)),

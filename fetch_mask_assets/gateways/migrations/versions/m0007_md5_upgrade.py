@@ -46,13 +46,16 @@ _ALLOW_DIGESTS = (
 
 _DROP_LINKS = """
 CREATE FUNCTION login_ingest.drop_md5_links() RETURNS bigint
-LANGUAGE sql SECURITY DEFINER SET search_path = login_ingest, pg_temp AS $$
-    WITH dropped AS (
-        DELETE FROM login_ingest.token_link
-        WHERE old_token ~ '^([0-9a-f]{32}|[0-9A-F]{32})$' RETURNING 1
-    )
-    SELECT count(*) FROM dropped
-$$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    gone bigint;
+BEGIN
+    DELETE FROM login_ingest.token_link WHERE old_token ~ '^([0-9a-f]{32}|[0-9A-F]{32})$';
+    GET DIAGNOSTICS gone = ROW_COUNT;
+    PERFORM login_ingest.record_audit(
+        'upgrade-md5 drop-links', json_build_object('links', gone)::text);
+    RETURN gone;
+END $$
 """
 
 _COMMENTS = {
