@@ -90,8 +90,8 @@ def _refuse_telling(subjects: Subjects, *texts: str) -> None:
     holds = Subjects(subjects.kind, telling).holds()
     if any(holds(text) or addresses_in(text) for text in texts):
         raise EraseError(
-            "--reason or --ticket holds what is to be erased, or an IP address, and would be kept for"
-            " good. Nothing was erased."
+            "--reason or --ticket holds what is to be erased, or an IP address, and would be kept"
+            " for good. Nothing was erased."
         )
 
 
