@@ -180,7 +180,7 @@ def dies(real):
             os.kill(os.getpid(), signal.SIGKILL)
         return real(*inputs)
     return call
-for where in ("mask_batch", "write_links", "_one", "Replayed"):
+for where in ("mask_batch", "write_links", "one_row", "Replayed"):
     if not os.fork():
         setattr(quarantine, where, dies(getattr(quarantine, where)))
         main.main()

@@ -35,15 +35,15 @@ def test_the_schedule_passes_the_setting_to_the_job() -> None:
     assert [request.run_config for request in tick.run_requests or ()] == [config]
 
 
-def test_the_loader_deletes_old_messages_and_keeps_young_ones(
+def test_whoever_recovers_deletes_old_messages_and_keeps_young_ones(
     database_url: str, keysets_directory: Path
 ) -> None:
     _quarantine(database_url, keysets_directory, 3)
     _age(database_url)
     _quarantine(database_url, keysets_directory, 2)
-    with person(database_url, "login_ingest_loader") as loader:
-        assert _runs(loader.url, keep_days=30)
-        assert _runs(loader.url, keep_days=30)
+    with person(database_url, "login_ingest_recovery") as steward:
+        assert _runs(steward.url, keep_days=30)
+        assert _runs(steward.url, keep_days=30)
 
     account = Quarantine(database_url).account()
     assert account == QuarantineAccount(5, 0, 0, 3, 0, 2, holds=True)
@@ -61,7 +61,7 @@ def test_a_database_that_is_down_fails_the_run() -> None:
 def _runs(url: str, *, keep_days: int) -> bool:
     """Whether a run of the job succeeds."""
     definitions = Definitions(
-        jobs=[expire_quarantine], resources={"login_database": LoginDatabaseResource(url=url)}
+        jobs=[expire_quarantine], resources={"recovery_database": LoginDatabaseResource(url=url)}
     )
     config = {"ops": {"delete_old_quarantined": {"config": {"keep_days": keep_days}}}}
     with DagsterInstance.ephemeral() as instance:

@@ -351,6 +351,7 @@ def test_partitions_are_erased_like_any_other_table(
             for part in range(3)
         ),
         "GRANT ALL ON user_logins TO login_ingest_owner",
+        "GRANT SELECT ON user_logins TO login_ingest_recovery",
     )
     _load(database_url, keyring, [body(number, ip=IP) for number in range(9)] + [body(10)])
 

@@ -369,20 +369,30 @@ def test_old_messages_expire_in_steps_and_younger_ones_stay(
     monkeypatch.setattr(module, "_ROWS_AT_ONCE", 2)
     ids = _quarantine(database_url, keyring, ["junk"] * 5)
     _change(database_url, "quarantined_at = now() - interval '91 days'", ids[1:4])
-    with person(database_url, "login_ingest_loader") as loader:
-        store = Quarantine(loader.url)
+    with person(database_url, "login_ingest_recovery") as steward:
+        store = Quarantine(steward.url)
         assert list(store.expire(90)) == [2, 1]
         assert list(store.expire(90)) == []
         assert store.account() == QuarantineAccount(5, 0, 0, 3, 0, 2, holds=True)
         for days in (0, -1):
             with pytest.raises(DatabaseError):
                 list(store.expire(days))
-        name = loader.name
+        name = steward.name
     assert _waiting(database_url) == sorted([ids[0], ids[4]])
     assert _audit(database_url) == [
         (name, "quarantine.expire", {"keep_days": 90, "messages": 2}),
         (name, "quarantine.expire", {"keep_days": 90, "messages": 1}),
     ]
+
+
+def test_the_loader_expires_nothing(database_url: str, keyring: Keyring) -> None:
+    """It could otherwise empty the quarantine: how long to keep is the caller's word."""
+    _quarantine(database_url, keyring, ["junk"])
+    with (
+        person(database_url, "login_ingest_loader") as loader,
+        pytest.raises(DatabaseError, match="42501"),
+    ):
+        list(Quarantine(loader.url).expire(1))
 
 
 def test_the_account_says_so_when_somebody_deletes_by_hand(
