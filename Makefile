@@ -48,7 +48,7 @@ lint: setup ## Check style, format, types and the direction of imports.
 readme: setup ## Run every command that the README and the docs show.
 	$(BIN)/python .ci/run_shown_commands.py README.md
 
-check: lint test run readme ## What CI runs.
+check: lint run readme test ## What CI runs.
 
 benchmark: setup ## Measure what a batch costs, beside MD5 row by row.
 	@$(BIN)/fetch-mask local up > /dev/null
