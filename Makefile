@@ -31,7 +31,7 @@ run: setup ## Start the local stack and take sample messages from queue to table
 	@echo "Stop it:       make stop"
 
 test: setup ## Run the tests.
-	@$(BIN)/pytest -n 4 --dist loadfile
+	@$(BIN)/pytest -n 2 --dist loadfile
 
 dev: setup ## Start the local stack and the Dagster UI, with traffic; Ctrl-C stops all of it.
 	@exec $(BIN)/fetch-mask local dev

@@ -1,10 +1,13 @@
 """What starts runs by itself: the sensor on queue depth, the schedule that prunes."""
 
+import time
+
 from dagster import (
     DagsterInstance,
     DagsterRunStatus,
     DefaultScheduleStatus,
     DefaultSensorStatus,
+    RunRecord,
     RunRequest,
     RunsFilter,
     ScheduleDefinition,
@@ -68,7 +71,9 @@ def queue_depth_sensor(max_runs: int) -> SensorDefinition:
         request = runs_to_request(
             depth,
             batch_messages=login_queue.batch_messages,
-            active_runs=_active_runs(context.instance),
+            active_runs=_active_runs(
+                context.instance, login_queue.batch_seconds + login_queue.visibility_seconds
+            ),
             max_runs=max_runs,
         )
         if not request.runs:
@@ -91,8 +96,16 @@ def prune_schedule(keep_days: int) -> ScheduleDefinition:
     )
 
 
-def _active_runs(instance: DagsterInstance) -> int:
-    return sum(
-        instance.get_runs_count(RunsFilter(job_name=name, statuses=_ACTIVE))
+def _active_runs(instance: DagsterInstance, longest_seconds: int) -> int:
+    records = [
+        record
         for name in (INGEST_LOGINS, _AD_HOC)
-    )
+        for record in instance.get_run_records(RunsFilter(job_name=name, statuses=_ACTIVE))
+    ]
+    oldest = time.time() - longest_seconds
+    return sum(not _has_lost_its_batch(record, oldest) for record in records)
+
+
+def _has_lost_its_batch(record: RunRecord, oldest: float) -> bool:
+    # What a run holds for longer than the visibility is back on the queue: it hangs, or was killed.
+    return record.start_time is not None and record.start_time < oldest

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import time
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import psycopg
 import pytest
 from dagster import (
+    DagsterEvent,
+    DagsterEventType,
     DagsterRun,
     DagsterRunStatus,
     RunRequest,
@@ -96,6 +99,25 @@ def test_a_run_of_the_command_line_that_was_killed_is_failed_and_does_not_count(
     for tags in (alive, elsewhere):
         _add_runs(pipeline, "ingest_logins", [DagsterRunStatus.STARTED], tags)
         assert "under way" in _says(_tick(pipeline))
+
+
+def test_a_run_that_started_before_its_messages_came_back_does_not_count(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline.send(bodies(5))
+    _add_runs(pipeline, "ingest_logins", [DagsterRunStatus.NOT_STARTED])
+    [run] = pipeline.instance.get_runs(
+        RunsFilter(job_name="ingest_logins", statuses=[DagsterRunStatus.NOT_STARTED])
+    )
+    pipeline.instance.report_dagster_event(
+        DagsterEvent(DagsterEventType.RUN_START.value, "ingest_logins"), run.run_id
+    )
+    assert "under way" in _says(_tick(pipeline))
+
+    later = time.time() + 24 * 3_600
+    monkeypatch.setattr("fetch_mask_assets.defs.automation.time.time", lambda: later)
+
+    assert len(_requests(_tick(pipeline))) == 1
 
 
 def test_messages_in_flight_ask_for_no_run(pipeline: Pipeline) -> None:
