@@ -96,9 +96,10 @@ def webserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webserver]:
             "LOGIN_VISIBILITY_SECONDS": "20",
         }
         settings = {**os.environ, **stack.environment, **quick}
+        # In the stack's own directory: Dagster reads .env from where it is started.
         page = ["dagster-webserver", "--host", "127.0.0.1", "--port", str(port)]
-        processes += [_start(page, settings)]
-        processes += [_start(["dagster-daemon", "run"], settings)]
+        processes += [_start(page, settings, checkout)]
+        processes += [_start(["dagster-daemon", "run"], settings, checkout)]
         server = Webserver(f"http://127.0.0.1:{port}", stack)
         _wait_until_it_answers(server, processes)
         yield server
@@ -246,12 +247,12 @@ query ($runId: ID!) { runOrError(runId: $runId) { ... on Run {
 """
 
 
-def _start(command: list[str], settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _start(command: list[str], settings: Mapping[str, str], cwd: Path) -> subprocess.Popen[bytes]:
     program = str(Path(sys.executable).parent / command[0])
     return subprocess.Popen(  # noqa: S603 (our own program, no shell)
         [program, *command[1:], "-w", str(CHECKOUT / "workspace.yaml")],
         env=settings,
-        cwd=CHECKOUT,
+        cwd=cwd,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
