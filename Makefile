@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help setup run test dev lint check readme benchmark lock stop clean
+.PHONY: help setup run test dev lint check readme docs benchmark lock stop clean
 
 help: ## Show what there is to make.
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /\1|/' | column -t -s '|'
@@ -45,10 +45,13 @@ lint: setup ## Check style, format, types and the direction of imports.
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-readme: setup ## Run every command that the README and the docs show.
-	$(BIN)/python .ci/run_shown_commands.py README.md
+readme: setup ## Run every command that the README and the tutorial show.
+	$(BIN)/python .ci/run_shown_commands.py README.md docs/tutorial.md
 
-check: lint run readme test ## What CI runs.
+docs: setup ## Build the documentation site into build/site.
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --clean
+
+check: lint docs run readme test ## What CI runs.
 
 benchmark: setup ## Measure what a batch costs, beside MD5 row by row.
 	@$(BIN)/fetch-mask local up > /dev/null

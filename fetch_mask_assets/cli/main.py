@@ -26,6 +26,7 @@ _COMMANDS: Mapping[str, str] = {
     "erase": "Erase a value or a user, with a certificate.",
     "quarantine": "Look at, replay and discard quarantined messages.",
     "upgrade-md5": "Turn a table of MD5 digests into one of tokens.",
+    "completion": "Print what makes a shell complete the words of fetch-mask.",
 }
 
 
@@ -51,7 +52,15 @@ class _LazyGroup(click.Group):
             formatter.write_dl(list(_COMMANDS.items()))
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+_EXIT_CODES = (
+    "Exit codes: 0 done and well; 1 refused, failed or not well, and one sentence says why;"
+    " 2 the command line is not understood; 3 done in part."
+)
+
+
+@click.group(
+    cls=_LazyGroup, epilog=_EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(package_name="fetch_mask_assets")
 def cli() -> None:
     """Login events from SQS to Postgres, with IPs and device ids masked on the way.

@@ -1,0 +1,32 @@
+"""`fetch-mask completion`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import click
+from click.shell_completion import BashComplete, FishComplete, ShellComplete, ZshComplete
+
+_SHELLS: Mapping[str, type[ShellComplete]] = {
+    "bash": BashComplete,
+    "zsh": ZshComplete,
+    "fish": FishComplete,
+}
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(list(_SHELLS)))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print what makes SHELL complete the words of fetch-mask.
+
+    \b
+    bash, 4.4 or newer, in ~/.bashrc:  eval "$(fetch-mask completion bash)"
+    zsh, in ~/.zshrc:                  eval "$(fetch-mask completion zsh)"
+    fish, in ~/.config/fish:           fetch-mask completion fish | source
+    \f
+
+    Source: https://click.palletsprojects.com/en/stable/shell-completion/
+    """  # noqa: D301 (click's own marks, not text)
+    root = context.find_root().command
+    click.echo(_SHELLS[shell](root, {}, "fetch-mask", "_FETCH_MASK_COMPLETE").source())
