@@ -29,13 +29,11 @@ from fetch_mask_assets.gateways.postgres import (
     plain_errors,
 )
 from fetch_mask_assets.gateways.token_links import write_links
+from fetch_mask_assets.gateways.turns import REGISTRY, take_turn
 
 COMMIT_ATTEMPTS = 4
 MOST_REFUSED_ROWS = 100
 """More refusals than this in one batch are a fault of the table, not of the rows."""
-
-# Any number that nothing else locks; the loader may not lock the table itself.
-_REGISTRY_LOCK = 7264015
 
 # A session that hangs must not hold the ledger's locks until somebody notices.
 _SESSION = (
@@ -92,7 +90,7 @@ class LoginDatabase:
         """
         with self._session("register keys") as connection, connection.transaction():
             # Of two workers with different new keysets, only the first may find the registry empty.
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", [_REGISTRY_LOCK])
+            take_turn(connection, REGISTRY)
             conflicts = key_conflicts(_registered(connection), present)
             if not conflicts:
                 _register(connection, present)

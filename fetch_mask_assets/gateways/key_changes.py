@@ -1,4 +1,4 @@
-"""Changes to keysets, each under the registry's lock and on the record.
+"""Changes to keysets, each in the registry's turn and on the record.
 
 A keyset is written before the transaction commits: where it cannot be written, nothing is on
 record. Should the commit then fail, the keyset is changed and the record lacks it; a retirement
@@ -22,9 +22,8 @@ from fetch_mask_assets.gateways.database import LoginDatabase
 from fetch_mask_assets.gateways.key_usage import key_usage, registered_keys
 from fetch_mask_assets.gateways.keysets import Keysets
 from fetch_mask_assets.gateways.postgres import connect, plain_errors
+from fetch_mask_assets.gateways.turns import REGISTRY, take_turn
 
-# The lock of `LoginDatabase.register_keys`: no key is registered while a keyset changes.
-_REGISTRY_LOCK = 7264015
 _SESSION = "-c lock_timeout=30s"
 
 
@@ -115,7 +114,7 @@ def _changing(database: LoginDatabase, verb: str) -> Iterator[psycopg.Connection
         connect(database.url, options=_SESSION) as connection,
         connection.transaction(),
     ):
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", [_REGISTRY_LOCK])
+        take_turn(connection, REGISTRY)
         yield connection
 
 

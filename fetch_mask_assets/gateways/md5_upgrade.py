@@ -43,6 +43,7 @@ from fetch_mask_assets.domain.token import MAX_TOKEN_LENGTH
 from fetch_mask_assets.gateways.cores import search_spans
 from fetch_mask_assets.gateways.postgres import connect, plain_errors
 from fetch_mask_assets.gateways.token_links import write_links
+from fetch_mask_assets.gateways.turns import MD5_UPGRADE, take_lease
 
 DIGESTS_AT_ONCE = 20_000
 """Distinct digests that one transaction replaces."""
@@ -52,9 +53,6 @@ _NOTE_AFTER_SECONDS = 5.0
 _VALUES_AT_ONCE = 50_000
 
 _NO_SPANS: Mapping[Span, int] = MappingProxyType({})
-
-# Any number that nothing else locks.
-_UPGRADE_LOCK = 7264017
 
 # What reads the whole table takes as long as it takes: only waiting and idling are bounded.
 _SESSION = "-c lock_timeout=30s -c idle_in_transaction_session_timeout=300s"
@@ -196,8 +194,7 @@ def only_upgrade(url: str) -> Iterator[None]:
         connection = connect(url, options=_SESSION)
         connection.autocommit = True
     with connection:
-        [(is_ours,)] = connection.execute(_TRY_LOCK, [_UPGRADE_LOCK]).fetchall()
-        if not is_ours:
+        if not take_lease(connection, MD5_UPGRADE):
             raise Md5UpgradeError("another upgrade from MD5 is under way: wait until it has ended.")
         yield
 
@@ -489,5 +486,3 @@ _FORGET = """
 DELETE FROM login_ingest.md5_upgrade
 WHERE (field, space) = (%s, %s) AND range_start >= %s AND range_end <= %s
 """
-
-_TRY_LOCK = "SELECT pg_try_advisory_lock(%s)"

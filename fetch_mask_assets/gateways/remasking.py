@@ -26,7 +26,8 @@ from fetch_mask_assets.domain.remasking import (
     unopened,
 )
 from fetch_mask_assets.gateways.postgres import TransientDatabaseError, connect, plain_errors
-from fetch_mask_assets.gateways.token_links import LINKS_LOCK, write_links
+from fetch_mask_assets.gateways.token_links import write_links
+from fetch_mask_assets.gateways.turns import LINKS, take_turn
 
 TOKENS_AT_ONCE = 500
 ROWS_AT_ONCE = 5_000
@@ -85,7 +86,7 @@ class TokenTable:
         statement = _on(_PRESENT, masked_field)
 
         def write(connection: psycopg.Connection) -> None:
-            connection.execute(_LOCK_LINKS)
+            take_turn(connection, LINKS)
             rows = connection.execute(statement, [list(remasking.replacements)])
             newest = {remasking.replacements[token] for (token,) in rows}
             write_links(connection, [each for each in remasking.links if each.new_token in newest])
@@ -261,8 +262,6 @@ def _copied(connection: psycopg.Connection, query: sql.Composed) -> pl.DataFrame
 _TOKENS = """
 SELECT DISTINCT {token} FROM user_logins WHERE {range} ORDER BY {token} USING ~<~ LIMIT %s
 """
-
-_LOCK_LINKS = f"SELECT pg_advisory_xact_lock({LINKS_LOCK})"
 
 _PRESENT = "SELECT DISTINCT {token} FROM user_logins WHERE {token} = ANY(%s::text[])"
 

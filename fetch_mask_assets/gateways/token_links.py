@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 import psycopg
 
 from fetch_mask_assets.domain.remasking import TokenLink
-
-LINKS_LOCK: Final = 7264040
-"""The advisory lock that the database takes to link; whoever must read first takes it before."""
 
 
 def write_links(connection: psycopg.Connection, links: Sequence[TokenLink]) -> None:

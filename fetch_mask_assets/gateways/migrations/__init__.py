@@ -12,13 +12,17 @@ import sqlalchemy
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
-from fetch_mask_assets.gateways.postgres import connect, plain_errors
+from fetch_mask_assets.gateways.postgres import RefusedRowError, connect, plain_errors
 
 SCHEMA = "login_ingest"
 VERSION_TABLE = "schema_version"
 
 
+# Of two upgrades of an empty database the second waits for the first one's schema, is refused a
+# second one of that name, and then finds nothing to do.
+@retry(retry=retry_if_exception_type(RefusedRowError), stop=stop_after_attempt(3), reraise=True)
 def upgrade(database_url: str) -> None:
     """Brings a database to the schema of this release; does nothing where it is already there.
 
@@ -27,9 +31,8 @@ def upgrade(database_url: str) -> None:
     """
     engine = _engine(database_url)
     with plain_errors("migrate"), engine.begin() as connection:
-        # Two upgrades at once: the second waits, and finds nothing to do.
-        connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(7264014)"))
         connection.execute(sqlalchemy.text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
+        _wait_for_others(connection)
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
@@ -48,6 +51,13 @@ def current(connection: psycopg.Connection) -> str | None:
         return None
     row = connection.execute("SELECT version_num FROM login_ingest.schema_version").fetchone()
     return None if row is None else str(row[0])
+
+
+def _wait_for_others(connection: sqlalchemy.Connection) -> None:
+    """One upgrade at a time, by a lock that only who may write the version can hold."""
+    if sqlalchemy.inspect(connection).has_table(VERSION_TABLE, schema=SCHEMA):
+        version = f"{SCHEMA}.{VERSION_TABLE}"
+        connection.execute(sqlalchemy.text(f"LOCK {version} IN SHARE UPDATE EXCLUSIVE MODE"))
 
 
 def _engine(database_url: str) -> sqlalchemy.Engine:
