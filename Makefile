@@ -3,10 +3,13 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
+MINUTES ?= 5
+# 0: another one each time; it is printed, and can be given again.
+SEED ?= 0
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help setup run test dev lint check readme docs benchmark lock stop clean
+.PHONY: help setup run test dev lint check readme docs benchmark fuzz lock stop clean
 
 help: ## Show what there is to make.
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /\1|/' | column -t -s '|'
@@ -56,6 +59,11 @@ check: lint docs run readme test ## What CI runs.
 benchmark: setup ## Measure what a batch costs, beside MD5 row by row.
 	@$(BIN)/fetch-mask local up > /dev/null
 	@set -a; . ./.env; $(BIN)/python benchmarks/batch.py
+
+fuzz: setup ## Try random input on every parser for MINUTES (Linux only); SEED repeats a run.
+	@mkdir -p .fuzz/corpus
+	@$(BIN)/python -m fetch_mask_assets_tests.fuzz .fuzz/corpus -artifact_prefix=.fuzz/ \
+	  -seed=$(SEED) -max_len=4096 -timeout=10 -rss_limit_mb=2048 -max_total_time=$$(( $(MINUTES) * 60 ))
 
 lock: setup ## Lock the newest allowed packages, with hashes.
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \

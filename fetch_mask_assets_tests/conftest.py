@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import hypothesis
 import psycopg
 import pytest
 from mypy_boto3_sqs import SQSClient
@@ -18,6 +20,14 @@ from fetch_mask_assets.local_stack import stack as local_stack
 from fetch_mask_assets.local_stack.stack import Stack
 
 _TEMPLATE = "template_logins"
+
+# The same examples each time, so that a change is what makes a test fail; HYPOTHESIS_PROFILE=long
+# tries others, fifty times as many, and pytest prints the seed that failed (--hypothesis-seed).
+hypothesis.settings.register_profile("quick", derandomize=True, deadline=None)
+hypothesis.settings.register_profile(
+    "long", max_examples=5_000, deadline=None, print_blob=True, derandomize=False
+)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,18 @@
+"""The atheris fuzzer, for a long run by hand: `make fuzz MINUTES=10`.
+
+Every argument is one of libFuzzer's; the corpus that it grows and what it finds stay in the
+directory that is named first. Source: https://github.com/google/atheris
+"""
+
+from __future__ import annotations
+
+import sys
+
+import atheris
+
+with atheris.instrument_imports(include=["fetch_mask_assets.domain", "json", "ipaddress"]):
+    from fetch_mask_assets_tests.fuzz.entry import CORPUS, run_one
+
+if __name__ == "__main__":
+    atheris.Setup([*sys.argv, str(CORPUS)], run_one)
+    atheris.Fuzz()
