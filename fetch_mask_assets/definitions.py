@@ -27,8 +27,12 @@ from fetch_mask_assets.defs.retention import expire_quarantine, retention_schedu
 from fetch_mask_assets.settings import Tuning
 
 
-def build_definitions(environ: Mapping[str, str]) -> Definitions:
+def build_definitions(environ: Mapping[str, str], queue_url: str | None = None) -> Definitions:
     """The definitions for an environment; what is required is read when a run starts.
+
+    Args:
+        environ: the environment.
+        queue_url: another queue than the environment's to take login events from.
 
     Raises:
         SettingError: a number in the environment is not one, or is out of its bounds.
@@ -51,7 +55,7 @@ def build_definitions(environ: Mapping[str, str]) -> Definitions:
         ],
         executor=in_process_executor,
         resources={
-            "login_queue": _login_queue(tuning),
+            "login_queue": _login_queue(tuning, queue_url or EnvVar(settings.QUEUE_URL)),
             "login_database": LoginDatabaseResource(url=EnvVar(settings.DATABASE_URL)),
             "recovery_database": recovery_database(environ),
             "masking_keys": MaskingKeysResource(
@@ -63,9 +67,9 @@ def build_definitions(environ: Mapping[str, str]) -> Definitions:
     )
 
 
-def _login_queue(tuning: Tuning) -> LoginQueueResource:
+def _login_queue(tuning: Tuning, url: str) -> LoginQueueResource:
     return LoginQueueResource(
-        url=EnvVar(settings.QUEUE_URL),
+        url=url,
         batch_messages=tuning.batch_messages,
         batch_bytes=tuning.batch_bytes,
         batch_seconds=tuning.batch_seconds,

@@ -13,6 +13,7 @@ from typing import Any
 from fetch_mask_assets.domain.errors import SettingError
 
 QUEUE_URL = "LOGIN_QUEUE_URL"
+DEAD_LETTER_QUEUE_URL = "LOGIN_DEAD_LETTER_QUEUE_URL"
 DATABASE_URL = "LOGIN_DATABASE_URL"
 RECOVERY_DATABASE_URL = "LOGIN_RECOVERY_DATABASE_URL"
 KEYSETS = "MASKING_KEYSETS"
@@ -122,6 +123,11 @@ def recovery_database_url(environ: Mapping[str, str]) -> str:
         SettingError: neither is set.
     """
     return environ.get(RECOVERY_DATABASE_URL, "").strip() or required(environ, DATABASE_URL)
+
+
+def dead_letter_queue_url(environ: Mapping[str, str]) -> str | None:
+    """The URL of the dead-letter queue; None if the login queue's redrive policy says it."""
+    return environ.get(DEAD_LETTER_QUEUE_URL, "").strip() or None
 
 
 def kms_key(environ: Mapping[str, str]) -> str | None:

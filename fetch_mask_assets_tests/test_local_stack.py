@@ -200,7 +200,15 @@ def test_the_login_queue_hands_what_is_received_too_often_to_the_dead_letter_que
     policy = json.loads(attributes["RedrivePolicy"])
     assert policy["maxReceiveCount"] == 5
     assert policy["deadLetterTargetArn"].endswith("-dead-letter")
-    assert attributes["MessageRetentionPeriod"] == "1209600"
+    assert attributes["MessageRetentionPeriod"] == "604800"
+
+
+def test_a_login_queue_without_a_dead_letter_queue_gets_one(sqs: SQSClient) -> None:
+    name = f"bare-{uuid4().hex}"
+    bare = sqs.create_queue(QueueName=name)["QueueUrl"]
+    assert local_sqs.create_queues(sqs, name, f"{name}-dead-letter") == bare
+    answer = sqs.get_queue_attributes(QueueUrl=bare, AttributeNames=["RedrivePolicy"])
+    assert json.loads(answer["Attributes"]["RedrivePolicy"])["maxReceiveCount"] == 5
 
 
 def test_the_settings_keep_a_line_of_the_users_and_their_tuning(checkout: Path) -> None:

@@ -51,9 +51,25 @@ def tuning() -> Tuning:
     return Tuning.from_environment(os.environ)
 
 
+def dead_letter_queue_url(login_queue: LoginQueue) -> str | None:
+    """The URL of the dead-letter queue: the setting's, or the one of the redrive policy.
+
+    Returns:
+        None where there is neither.
+
+    Raises:
+        QueueError: the login queue cannot be asked, or names a queue that is not there.
+    """
+    url = settings.dead_letter_queue_url(os.environ)
+    if url:
+        return url
+    policy = login_queue.terms().redrive
+    return login_queue.url_of(policy) if policy else None
+
+
 @contextmanager
-def queue() -> Iterator[LoginQueue]:
-    """The login queue.
+def queue(url: str | None = None) -> Iterator[LoginQueue]:
+    """The login queue, or another one that holds login events, by its URL.
 
     Raises:
         SettingError: LOGIN_QUEUE_URL is not set.
@@ -61,7 +77,7 @@ def queue() -> Iterator[LoginQueue]:
     """
     numbers = tuning()
     queue_settings = QueueSettings(
-        url=settings.required(os.environ, settings.QUEUE_URL),
+        url=url or settings.required(os.environ, settings.QUEUE_URL),
         receivers=numbers.receivers,
         wait_seconds=numbers.wait_seconds,
         visibility_seconds=numbers.visibility_seconds,

@@ -13,8 +13,15 @@ import click
 from fetch_mask_assets import settings
 from fetch_mask_assets.cli import connections
 from fetch_mask_assets.cli.instance import STORAGE_ERRORS, InstanceError, dagster_instance
+from fetch_mask_assets.domain.dead_letters import QueueTerms, weaknesses
 from fetch_mask_assets.domain.errors import FetchMaskError, SettingError
+from fetch_mask_assets.gateways.queue import LoginQueue
 from fetch_mask_assets.gateways.readiness import Finding, findings
+
+_NO_POLICY = (
+    "the login queue has no redrive policy: a message that kills the process comes back for ever."
+    " Give the queue a dead-letter queue with maxReceiveCount 5."
+)
 
 
 @click.command()
@@ -56,9 +63,30 @@ def _settings() -> Iterator[Finding]:
 def _services() -> tuple[Finding, ...]:
     try:
         with connections.queue() as queue:
-            return findings(connections.database(), connections.keysets(), queue)
+            known = findings(connections.database(), connections.keysets(), queue)
+            return (*known, _dead_letters(queue))
     except FetchMaskError as error:
         return (Finding("services", is_well=False, says=f"not asked: {error}"),)
+
+
+def _dead_letters(queue: LoginQueue) -> Finding:
+    name = "dead letters"
+    try:
+        terms, url = queue.terms(), connections.dead_letter_queue_url(queue)
+        if url is None:
+            return Finding(name, is_well=False, says=_NO_POLICY)
+        with connections.queue(url) as dead_letter_queue:
+            waiting = dead_letter_queue.depth().waiting
+            weak = tuple(weaknesses(terms, dead_letter_queue.terms().retention_seconds))
+    except FetchMaskError as error:
+        return Finding(name, is_well=False, says=str(error))
+    return Finding(name, is_well=not weak, says=" ".join((_waiting(terms, waiting), *weak)))
+
+
+def _waiting(terms: QueueTerms, waiting: int) -> str:
+    receives = f"after {terms.redrive.max_receives} receives" if terms.redrive else "by no policy"
+    says = f"messages go to the dead-letter queue {receives}; {waiting} wait there"
+    return f"{says}: `fetch-mask dead-letters drain` takes them." if waiting else f"{says}."
 
 
 def _dagster() -> Finding:

@@ -25,6 +25,7 @@ _COMMANDS: Mapping[str, str] = {
     "find": "Find the rows of a known IP or device id, on the record.",
     "erase": "Erase a value or a user, with a certificate.",
     "quarantine": "Look at, replay and discard quarantined messages.",
+    "dead-letters": "Look at and drain the dead-letter queue.",
     "upgrade-md5": "Turn a table of MD5 digests into one of tokens.",
     "completion": "Print what makes a shell complete the words of fetch-mask.",
 }

@@ -19,7 +19,7 @@ from dagster import (
 )
 
 from fetch_mask_assets.defs.jobs import INGEST_LOGINS, ingest_logins, prune_runs
-from fetch_mask_assets.defs.local_runs import fail_dead_runs
+from fetch_mask_assets.defs.local_runs import QUEUE_TAG, fail_dead_runs
 from fetch_mask_assets.defs.resources import (
     LoginDatabaseResource,
     LoginQueueResource,
@@ -103,7 +103,14 @@ def _active_runs(instance: DagsterInstance, longest_seconds: int) -> int:
         for record in instance.get_run_records(RunsFilter(job_name=name, statuses=_ACTIVE))
     ]
     oldest = time.time() - longest_seconds
-    return sum(not _has_lost_its_batch(record, oldest) for record in records)
+    return sum(
+        not _has_lost_its_batch(record, oldest) for record in records if _drains_logins(record)
+    )
+
+
+def _drains_logins(record: RunRecord) -> bool:
+    # The command that drains the dead-letter queue takes nothing from the login queue.
+    return QUEUE_TAG not in record.dagster_run.tags
 
 
 def _has_lost_its_batch(record: RunRecord, oldest: float) -> bool:

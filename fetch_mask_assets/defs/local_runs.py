@@ -12,6 +12,8 @@ from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 
 HOST_TAG = "fetch_mask/host"
 PROCESS_TAG = "fetch_mask/process"
+QUEUE_TAG = "fetch_mask/queue"
+"""On runs that take messages from another queue than the login queue."""
 
 
 def own_process_tags() -> dict[str, str]:

@@ -15,9 +15,9 @@ class QueueDepth:
     delayed: int
 
     @property
-    def is_dry(self) -> bool:
-        """Whether nothing waits, nothing is being worked on and nothing will come back."""
-        return self.waiting + self.in_flight + self.delayed == 0
+    def hidden(self) -> int:
+        """How many messages somebody works on, or will show later."""
+        return self.in_flight + self.delayed
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +61,14 @@ class NextStep(StrEnum):
     STOP = "stop"
 
 
-def next_step(depth: QueueDepth, *, ran_dry: bool) -> NextStep:
+def next_step(depth: QueueDepth, *, ran_dry: bool, staying: int = 0) -> NextStep:
     """Whether to take another batch, to wait for messages that are hidden, or to stop.
 
     Args:
         depth: the queue's counts after the batch.
         ran_dry: whether the batch ended on empty answers. Counts alone would not do: they lag.
+        staying: hidden messages that are not worth waiting for.
     """
     if depth.waiting or not ran_dry:
         return NextStep.RECEIVE
-    return NextStep.STOP if depth.is_dry else NextStep.WAIT
+    return NextStep.STOP if depth.hidden <= staying else NextStep.WAIT

@@ -1,4 +1,4 @@
-"""The login queue on SQS: `depth`, `receive`, `delete`, `release`, `send`.
+"""The login queue on SQS: `depth`, `terms`, `receive`, `delete`, `release`, `send`.
 
 Source: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/
 """
@@ -6,7 +6,7 @@ Source: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +21,7 @@ from tenacity import Retrying, retry_if_result, stop_after_attempt, wait_random_
 
 from fetch_mask_assets.domain.backlog import QueueDepth
 from fetch_mask_assets.domain.batch import RAW_SCHEMA
+from fetch_mask_assets.domain.dead_letters import QueueTerms, RedrivePolicy, redrive_policy
 from fetch_mask_assets.domain.drain import MAX_RECEIVE, DrainEnd, DrainLimits, release_delay
 from fetch_mask_assets.domain.errors import QueueError
 from fetch_mask_assets.gateways.aws import (
@@ -110,6 +111,35 @@ class LoginQueue:
             delayed=int(attributes["ApproximateNumberOfMessagesDelayed"]),
         )
 
+    def terms(self) -> QueueTerms:
+        """For how long the queue keeps messages, and its redrive policy.
+
+        Raises:
+            QueueError: the queue cannot be read.
+        """
+        with _plain_errors("GetQueueAttributes"):
+            answer = self._client.get_queue_attributes(
+                QueueUrl=self._settings.url,
+                AttributeNames=["MessageRetentionPeriod", "RedrivePolicy"],
+            )
+            attributes = answer["Attributes"]
+            return QueueTerms(
+                retention_seconds=int(attributes["MessageRetentionPeriod"]),
+                redrive=redrive_policy(attributes.get("RedrivePolicy")),
+            )
+
+    def url_of(self, policy: RedrivePolicy) -> str:
+        """The URL of the dead-letter queue that a redrive policy names.
+
+        Raises:
+            QueueError: there is no such queue, or it may not be looked up.
+        """
+        with _plain_errors("GetQueueUrl", _NO_DEAD_LETTERS):
+            answer = self._client.get_queue_url(
+                QueueName=policy.queue_name, QueueOwnerAWSAccountId=policy.account
+            )
+        return answer["QueueUrl"]
+
     def receive(self, limits: DrainLimits) -> Drained:
         """Receives with several long polls at once until a limit is reached.
 
@@ -139,10 +169,10 @@ class LoginQueue:
             self._held.pop(message_id, None)
         return self._settle("delete_message_batch", _numbered(entries))
 
-    def release(self) -> Settled:
+    def release(self, delay: Callable[[int], int] = release_delay) -> Settled:
         """Hands back what is held, each message after a delay that grows with its receives."""
         entries = [
-            {"ReceiptHandle": handle, "VisibilityTimeout": release_delay(receive_count)}
+            {"ReceiptHandle": handle, "VisibilityTimeout": delay(receive_count)}
             for handle, receive_count in self._held.values()
         ]
         self._held.clear()
@@ -247,10 +277,14 @@ def connect_queue(settings: QueueSettings) -> Iterator[LoginQueue]:
 
 _NO_QUEUE = "Check LOGIN_QUEUE_URL: there is no such queue."
 _REMEDIES = {"NonExistentQueue": _NO_QUEUE, "QueueDoesNotExist": _NO_QUEUE}
+_NO_TARGET = "The redrive policy of the login queue names a dead-letter queue that is not there."
+_NO_DEAD_LETTERS = {"NonExistentQueue": _NO_TARGET, "QueueDoesNotExist": _NO_TARGET}
 
 
-def _plain_errors(operation: str) -> AbstractContextManager[None]:
-    return plain_aws_errors(f"SQS {operation}", _REMEDIES, kind=QueueError)
+def _plain_errors(
+    operation: str, remedies: Mapping[str, str] = _REMEDIES
+) -> AbstractContextManager[None]:
+    return plain_aws_errors(f"SQS {operation}", remedies, kind=QueueError)
 
 
 def _held_as(message: MessageTypeDef) -> tuple[str, int]:

@@ -33,7 +33,9 @@ MAX_RECEIVE_COUNT = 5
 _SERVICES = ("sqs", "kms", "secretsmanager")
 _MODULE = "ministack"
 _ACCOUNT = "000000000000"
-_FOURTEEN_DAYS = str(14 * 24 * 60 * 60)
+# A dead letter's age counts from the day it was sent, so its queue has to keep messages longer.
+_LOGINS_KEPT = str(7 * 24 * 60 * 60)
+_DEAD_LETTERS_KEPT = str(14 * 24 * 60 * 60)
 _START_SECONDS = 30
 # On SIGTERM the server saves its queues; only a hung one is killed, and loses what is newer.
 _STOP_STEPS = ((signal.SIGTERM, 30.0), (signal.SIGKILL, 10.0))
@@ -106,9 +108,13 @@ def create_queues(
     sqs: SQSClient, name: str = LOGIN_EVENTS, dead_letters: str = DEAD_LETTERS
 ) -> str:
     """Makes a queue and its dead-letter queue where they are not there; the queue's URL."""
-    last = _create_queue(sqs, dead_letters, {})
+    last = _create_queue(sqs, dead_letters, {"MessageRetentionPeriod": _DEAD_LETTERS_KEPT})
     policy = {"deadLetterTargetArn": _arn(sqs, last), "maxReceiveCount": MAX_RECEIVE_COUNT}
-    return _create_queue(sqs, name, {"RedrivePolicy": json.dumps(policy)})
+    url = _create_queue(sqs, name, {"MessageRetentionPeriod": _LOGINS_KEPT})
+    known = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"])
+    if "RedrivePolicy" not in known.get("Attributes", {}):
+        sqs.set_queue_attributes(QueueUrl=url, Attributes={"RedrivePolicy": json.dumps(policy)})
+    return url
 
 
 def _create_queue(
@@ -117,10 +123,11 @@ def _create_queue(
     # Asked first: the server takes a queue from the time of another port for none, and makes
     # an empty one beside it.
     try:
-        return sqs.get_queue_url(QueueName=name)["QueueUrl"]
+        url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
     except sqs.exceptions.QueueDoesNotExist:
-        kept = {"MessageRetentionPeriod": _FOURTEEN_DAYS, **attributes}
-        return sqs.create_queue(QueueName=name, Attributes=kept)["QueueUrl"]
+        return sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
+    sqs.set_queue_attributes(QueueUrl=url, Attributes=attributes)
+    return url
 
 
 def _arn(sqs: SQSClient, url: str) -> str:

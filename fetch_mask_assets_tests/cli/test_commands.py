@@ -187,7 +187,7 @@ def test_a_failed_run_is_exit_code_1_and_one_sentence(shell: CommandLine, sqs: S
     assert json.loads(done.stdout)["loaded"] == 0
     assert "Error: Run " in done.stderr
     assert "SQLSTATE 42703" in done.stderr
-    assert "fetch-mask ingest` takes them" in done.stderr
+    assert "the same command takes them" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -98,23 +98,6 @@ def test_a_request_says_why(depth: QueueDepth, active_runs: int, expected: str) 
 
 
 @pytest.mark.parametrize(
-    ("depth", "expected"),
-    [
-        (_depth(), True),
-        (_depth(waiting=1), False),
-        (_depth(in_flight=1), False),
-        (_depth(delayed=1), False),
-    ],
-)
-def test_a_queue_is_dry_when_nothing_waits_or_will_come_back(
-    depth: QueueDepth, *, expected: bool
-) -> None:
-    actual = depth.is_dry
-
-    assert expected == actual
-
-
-@pytest.mark.parametrize(
     ("depth", "ran_dry", "expected"),
     [
         (_depth(), True, NextStep.STOP),
@@ -131,5 +114,22 @@ def test_a_queue_that_is_emptied_is_left_only_when_it_is_dry(
     depth: QueueDepth, expected: NextStep, *, ran_dry: bool
 ) -> None:
     actual = next_step(depth, ran_dry=ran_dry)
+
+    assert expected == actual
+
+
+@pytest.mark.parametrize(
+    ("depth", "expected"),
+    [
+        (_depth(in_flight=2), NextStep.STOP),
+        (_depth(in_flight=1, delayed=1), NextStep.STOP),
+        (_depth(in_flight=2, delayed=1), NextStep.WAIT),
+        (_depth(waiting=1), NextStep.RECEIVE),
+    ],
+)
+def test_messages_that_will_not_be_taken_are_not_waited_for(
+    depth: QueueDepth, expected: NextStep
+) -> None:
+    actual = next_step(depth, ran_dry=True, staying=2)
 
     assert expected == actual

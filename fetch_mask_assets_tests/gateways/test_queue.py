@@ -121,7 +121,7 @@ def test_deleted_messages_are_gone(sqs: SQSClient, queue_url: str, queue: LoginQ
     raw = queue.receive(_limits(messages=25)).raw
     settled = queue.delete(dict(raw.select("message_id", "receipt_handle").iter_rows()))
     assert settled == Settled(done=25, left=0)
-    assert queue.depth().is_dry
+    assert queue.depth() == QueueDepth(0, 0, 0)
 
 
 def test_a_delete_that_the_service_fails_is_tried_again(sqs: SQSClient, queue_url: str) -> None:
@@ -131,7 +131,7 @@ def test_a_delete_that_the_service_fails_is_tried_again(sqs: SQSClient, queue_ur
         raw = queue.receive(_limits(messages=3)).raw
         handles = dict(raw.select("message_id", "receipt_handle").iter_rows())
         assert queue.delete(handles) == Settled(done=3, left=0)
-        assert queue.depth().is_dry
+        assert queue.depth() == QueueDepth(0, 0, 0)
     assert [len(entries) for entries in client.requests] == [3, 1]
 
 

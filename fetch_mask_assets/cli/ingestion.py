@@ -1,0 +1,195 @@
+"""Batch after batch from a queue to the table, in this process, until the queue is dry."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import click
+from dagster import (
+    DagsterExecutionInterruptedError,
+    DagsterInstance,
+    Definitions,
+    ExecuteInProcessResult,
+)
+from dagster_postgres.utils import DagsterPostgresException
+from sqlalchemy.exc import SQLAlchemyError
+from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from fetch_mask_assets.cli import connections
+from fetch_mask_assets.cli.instance import dagster_instance
+from fetch_mask_assets.cli.progress import saying
+from fetch_mask_assets.definitions import defs
+from fetch_mask_assets.defs.assets import RAW_LOGIN_BATCH
+from fetch_mask_assets.defs.jobs import INGEST_LOGINS
+from fetch_mask_assets.defs.local_runs import fail_dead_runs, own_process_tags
+from fetch_mask_assets.domain.backlog import NextStep, next_step
+from fetch_mask_assets.domain.balance import Balance, total
+from fetch_mask_assets.domain.drain import DrainEnd
+from fetch_mask_assets.domain.errors import FetchMaskError, NotReadyError
+from fetch_mask_assets.gateways.database import LoginDatabase
+from fetch_mask_assets.gateways.queue import LoginQueue
+from fetch_mask_assets.gateways.readiness import findings
+
+_SLACK_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an ingestion came to: the balance of each batch, and whether a run failed."""
+
+    balances: tuple[Balance, ...] = ()
+    failed_run: str | None = None
+
+    def with_batch(self, balance: Balance) -> Outcome:
+        """The same with one more batch."""
+        return Outcome((*self.balances, balance), self.failed_run)
+
+    def as_counts(self) -> dict[str, int]:
+        """The counts of all batches together, and how many those were."""
+        return total(self.balances).as_counts() | {"batches": len(self.balances)}
+
+    def as_json(self) -> str:
+        """The counts as one JSON object."""
+        return json.dumps(self.as_counts())
+
+    def sentence(self) -> str:
+        """The counts for a person."""
+        account, batches = total(self.balances), len(self.balances)
+        return (
+            f"Received {account.received} messages in {batches} batch"
+            f"{'' if batches == 1 else 'es'}: {account.loaded} loaded,"
+            f" {account.quarantined} quarantined, {account.already_known} already known."
+        )
+
+
+class IngestError(FetchMaskError):
+    """A run failed."""
+
+    def __init__(self, run: str) -> None:
+        """Names the run and why it failed."""
+        super().__init__(
+            f"{run} Messages that were not committed go back to the queue; once the cause is"
+            " mended, the same command takes them."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Ingestion:
+    """What an ingestion works with; `definitions` and `tags` are those of its runs."""
+
+    instance: DagsterInstance
+    database: LoginDatabase
+    queue: LoginQueue
+    say: Callable[[str], None]
+    verbose: bool
+    definitions: Definitions
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def run(self, *, max_batches: int | None, wait: bool) -> Outcome:
+        """Takes batches until the queue is dry, a run fails, or there were so many."""
+        outcome = Outcome()
+        for number in range(1, (max_batches or sys.maxsize) + 1):
+            self.say(f"Batch {number}: {total(outcome.balances).received} messages so far")
+            result = _run_job(self)
+            counts = self.database.batch_counts(result.run_id)
+            if counts:
+                outcome = outcome.with_batch(counts.balance)
+            if not result.success:
+                return Outcome(outcome.balances, _why(result))
+            if not _goes_on(self, _ran_dry(result), wait=wait):
+                break
+        return outcome
+
+
+@contextmanager
+def ingestion(
+    queue: LoginQueue,
+    *,
+    verbose: bool,
+    definitions: Definitions = defs,
+    tags: Mapping[str, str] | None = None,
+) -> Iterator[Ingestion]:
+    """An ingestion from a queue, once everything that it needs is ready.
+
+    Raises:
+        NotReadyError: something is not; nothing was received.
+        InstanceError: Dagster's storage cannot be used.
+    """
+    database = connections.database()
+    _require_ready(database, queue)
+    with dagster_instance() as instance, saying() as say:
+        yield Ingestion(instance, database, queue, say, verbose, definitions, tags or {})
+
+
+def _goes_on(work: Ingestion, ran_dry: bool, *, wait: bool) -> bool:  # noqa: FBT001 (a fact)
+    step = next_step(work.queue.depth(), ran_dry=ran_dry)
+    if step is NextStep.WAIT and wait:
+        return _wait_for_messages(work)
+    return step is NextStep.RECEIVE
+
+
+def _wait_for_messages(work: Ingestion) -> bool:
+    """Waits until hidden messages show or are gone; whether any shows."""
+    longest = connections.tuning().visibility_seconds + _SLACK_SECONDS
+
+    def look() -> NextStep:
+        depth = work.queue.depth()
+        work.say(f"{depth.in_flight + depth.delayed} messages are in flight: waiting for them")
+        return next_step(depth, ran_dry=True)
+
+    attempts = Retrying(
+        retry=retry_if_result(lambda step: step is NextStep.WAIT),
+        stop=stop_after_delay(longest),
+        wait=wait_fixed(1),
+    )
+    try:
+        return attempts(look) is NextStep.RECEIVE
+    except RetryError:
+        click.echo("Messages are still in flight: another consumer holds them.", err=True)
+        return False
+
+
+def _require_ready(database: LoginDatabase, queue: LoginQueue) -> None:
+    unwell = [each for each in findings(database, connections.keysets(), queue) if not each.is_well]
+    if unwell:
+        raise NotReadyError(
+            "Nothing was received: " + " ".join(f"[{each.name}] {each.says}" for each in unwell)
+        )
+
+
+def _run_job(work: Ingestion) -> ExecuteInProcessResult:
+    level = "INFO" if work.verbose else "CRITICAL"
+    try:
+        fail_dead_runs(work.instance)
+        return work.definitions.resolve_job_def(INGEST_LOGINS).execute_in_process(
+            instance=work.instance,
+            raise_on_error=False,
+            tags={**own_process_tags(), **work.tags},
+            run_config={"loggers": {"console": {"config": {"log_level": level}}}},
+        )
+    except (DagsterPostgresException, SQLAlchemyError) as error:
+        raise IngestError(
+            f"Dagster's storage went away during a run ({type(error).__name__}): check"
+            " DAGSTER_HOME and its database."
+        ) from None
+
+
+def _ran_dry(result: ExecuteInProcessResult) -> bool:
+    events = result.asset_materializations_for_node(RAW_LOGIN_BATCH.to_python_identifier())
+    return any(
+        event.metadata["ended_by"].value == DrainEnd.DRY or event.metadata["messages"].value == 0
+        for event in events
+    )
+
+
+def _why(result: ExecuteInProcessResult) -> str:
+    failures = [event for event in result.all_events if event.is_step_failure]
+    errors = [event.step_failure_data.error for event in failures]
+    causes = [error.cause or error for error in errors if error]
+    if any(error.cls_name == DagsterExecutionInterruptedError.__name__ for error in causes):
+        return f"Run {result.run_id} was interrupted."
+    return " ".join([f"Run {result.run_id} failed.", *(cause.message.strip() for cause in causes)])
