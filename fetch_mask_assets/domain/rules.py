@@ -82,12 +82,12 @@ class MaskedBatch:
         return {field.name: _pairs(self.logins, field) for field in MASKED_FIELDS}
 
     @cached_property
-    def genuine(self) -> dict[str, list[str]]:
-        """For each field by name, its tokens that open to their values."""
+    def genuine(self) -> dict[str, frozenset[Pair]]:
+        """For each field by name, its pairs whose token opens to the value."""
         return {
-            masker.field.name: [
-                pair.token for pair in self.pairs[masker.field.name] if _unmasks(masker, pair)
-            ]
+            masker.field.name: frozenset(
+                pair for pair in self.pairs[masker.field.name] if _unmasks(masker, pair)
+            )
             for masker in self.keyring.maskers
         }
 
@@ -183,7 +183,8 @@ def _suspect_lines(batch: MaskedBatch, text: str) -> pl.DataFrame:
     """
     for masker in batch.keyring.maskers:
         if text == masker.field.column:
-            other = ~pl.col(text).is_in(batch.genuine[masker.field.name])
+            genuine = [pair.token for pair in batch.genuine[masker.field.name]]
+            other = ~pl.col(text).is_in(genuine)
             bare = pl.col(text).str.strip_prefix(masker.field.token_prefix)
             return batch.logins.filter(other).with_columns(bare)
     return batch.logins
@@ -253,17 +254,17 @@ def _unmasks(masker: FieldMasker, pair: Pair) -> bool:
 
 def _telling_tokens(batch: MaskedBatch) -> int:
     return sum(
-        _tells(masker, pair)
+        _tells(masker, pair, is_genuine=pair in batch.genuine[masker.field.name])
         for masker in batch.keyring.maskers
         for pair in batch.pairs[masker.field.name][:DIGEST_SAMPLE]
     )
 
 
-def _tells(masker: FieldMasker, pair: Pair) -> bool:
+def _tells(masker: FieldMasker, pair: Pair, *, is_genuine: bool) -> bool:
     text = pair.token.removeprefix(masker.field.token_prefix)
     haystacks = [text.encode(), text.lower().encode(), *_opened(pair.token, masker)]
     # In a genuine token a short form is chance; elsewhere it is a finding.
-    shortest = SHORTEST_IN_TOKEN if _unmasks(masker, pair) else SHORTEST_TELLING_PART
+    shortest = SHORTEST_IN_TOKEN if is_genuine else SHORTEST_TELLING_PART
     return any(
         len(form) >= shortest and form in haystack
         for value in (pair.original.encode(), pair.canonical)

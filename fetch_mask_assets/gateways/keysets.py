@@ -23,6 +23,8 @@ from fetch_mask_assets.gateways.secrets import SCHEME, keyset_secrets
 
 PRIVATE = 0o600
 
+_ROOT = 0
+
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+", re.ASCII)
 # Source: https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_CreateSecret.html
 _SECRET_PREFIX = re.compile(r"[\w/+=.@-]{1,480}", re.ASCII)
@@ -127,12 +129,15 @@ class KeysetFiles:
         """The text of a file, or None if there is none.
 
         Raises:
-            KeysetError: the file cannot be read, or others can read it.
+            KeysetError: the file cannot be read, others can read it, or others can put another
+                in its place.
         """
         path = self._path(name)
         try:
             with path.open(encoding="utf-8") as file:
-                _refuse_shared(path, os.fstat(file.fileno()).st_mode)
+                status = os.fstat(file.fileno())
+                _refuse_shared(path, status.st_mode)
+                _refuse_swappable(path, status.st_uid)
                 return file.read()
         except FileNotFoundError:
             return None
@@ -150,6 +155,7 @@ class KeysetFiles:
         path = self._path(name)
         with _plain_write_errors(path):
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _refuse_swappable(path, os.geteuid())
             _write_private(path, text)
 
     def replace(self, name: str, text: str) -> None:
@@ -160,6 +166,7 @@ class KeysetFiles:
         """
         with _plain_write_errors(self._path(name)):
             path = self._path(name).resolve(strict=True)
+            _refuse_swappable(path, path.stat().st_uid)
             unfinished = path.with_name(f".{path.name}.unfinished")
             unfinished.unlink(missing_ok=True)
             try:
@@ -247,6 +254,39 @@ def _refuse_shared(path: Path, mode: int) -> None:
         raise KeysetError(
             f"the keyset at {path} has mode {stat.S_IMODE(mode):04o}: others may have read it."
             " It must be 0600 or stricter."
+        )
+
+
+def _refuse_swappable(path: Path, file_owner: int) -> None:
+    """Refuses a keyset in whose place somebody else could put another."""
+    for directory in {path.parent.resolve(), path.resolve().parent}:
+        _refuse_foreign(directory, file_owner)
+        _refuse_open(directory, stat.S_IWGRP | stat.S_IWOTH)
+        for above in directory.parents:
+            _refuse_open(above, stat.S_IWOTH)
+
+
+def _refuse_foreign(directory: Path, file_owner: int) -> None:
+    status = directory.stat()
+    # Root may look after the keysets of a service account.
+    ours = {os.geteuid(), _ROOT} | ({status.st_uid} if os.geteuid() == _ROOT else set())
+    # Of a directory that is not shared, its owner has put every file there.
+    owners = {status.st_uid, file_owner} if status.st_mode & stat.S_ISVTX else {status.st_uid}
+    if not owners <= ours:
+        raise KeysetError(
+            f"the keyset directory {directory}, or a keyset in it, belongs to another user, who"
+            " could put another keyset in its place: chown it to the user who reads it."
+        )
+
+
+def _refuse_open(directory: Path, others: int) -> None:
+    mode = directory.stat().st_mode
+    # Where it is sticky, only the owners of a file and of the directory can replace the file.
+    if mode & others and not mode & stat.S_ISVTX:
+        raise KeysetError(
+            f"the directory {directory} has mode {stat.S_IMODE(mode):04o}: others could put"
+            " another keyset in the place of one below it. chmod go-w it, and see with `fetch-mask"
+            " keys check` whether the keysets are still those that the database knows."
         )
 
 

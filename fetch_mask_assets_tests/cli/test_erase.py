@@ -9,21 +9,20 @@ import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
 from fetch_mask_assets.cli.erase import erase
-from fetch_mask_assets.gateways.database import BatchToCommit, LoginDatabase
-from fetch_mask_assets.gateways.keysets import create_keysets, read_keyring
+from fetch_mask_assets.gateways.database import LoginDatabase
+from fetch_mask_assets.gateways.keysets import create_keysets
 from fetch_mask_assets.gateways.quarantine import Quarantine
-from fetch_mask_assets_tests.logins import body, masked_batch
-from fetch_mask_assets_tests.people import Person, person
+from fetch_mask_assets_tests.logins import body
+from fetch_mask_assets_tests.people import Person
+from fetch_mask_assets_tests.warehouse import load
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from fetch_mask_assets.domain.keyset import Keyring
@@ -32,29 +31,13 @@ IP = "203.0.113.77"
 WHY = ("--reason", "asked for", "--ticket", "T-1")
 _PROGRAM = (sys.executable, "-c", "from fetch_mask_assets.cli.main import main; main()", "erase")
 
-
-@pytest.fixture
-def keyring(keysets_directory: Path) -> Keyring:
-    """The keys that the command uses."""
-    return read_keyring(keysets_directory)
-
-
-@pytest.fixture(autouse=True)
-def steward(
-    database_url: str, keysets_directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Person]:
-    """Somebody who may recover; the command runs in their name."""
-    with person(database_url, "login_ingest_recovery") as somebody:
-        monkeypatch.setenv("LOGIN_DATABASE_URL", "postgresql://127.0.0.1:1/not-this-one")
-        monkeypatch.setenv("LOGIN_RECOVERY_DATABASE_URL", somebody.url)
-        monkeypatch.setenv("MASKING_KEYSETS", str(keysets_directory))
-        yield somebody
+pytestmark = pytest.mark.usefixtures("steward")
 
 
 def test_values_come_from_standard_input_and_a_certificate_is_printed(
     database_url: str, keyring: Keyring, steward: Person
 ) -> None:
-    _load(database_url, keyring, [body(1, ip=IP), body(2), body(3), f"junk {IP}"])
+    load(database_url, keyring, [body(1, ip=IP), body(2), body(3), f"junk {IP}"])
 
     result = _run("--ip", *WHY, "--yes", "--json", stdin=f"{IP}\n192.0.2.2\n\n")
 
@@ -68,7 +51,7 @@ def test_values_come_from_standard_input_and_a_certificate_is_printed(
 
 
 def test_the_certificate_is_readable_too(database_url: str, keyring: Keyring) -> None:
-    _load(database_url, keyring, [body(1), body(1)])
+    load(database_url, keyring, [body(1), body(1)])
 
     result = _run("--user", *WHY, "--yes", stdin="user-1")
 
@@ -79,7 +62,7 @@ def test_the_certificate_is_readable_too(database_url: str, keyring: Keyring) ->
 
 
 def test_a_device_id_is_erased_as_it_came(database_url: str, keyring: Keyring) -> None:
-    _load(database_url, keyring, [body(1, device_id=" x "), body(2, device_id="x")])
+    load(database_url, keyring, [body(1, device_id=" x "), body(2, device_id="x")])
 
     certificate = json.loads(_run("--device-id", *WHY, "--yes", "--json", stdin=" x \n").stdout)
 
@@ -104,7 +87,7 @@ def test_a_device_id_is_erased_as_it_came(database_url: str, keyring: Keyring) -
 def test_nothing_is_erased_where_something_is_missing(
     arguments: tuple[str, ...], stdin: str | bytes, says: str, database_url: str, keyring: Keyring
 ) -> None:
-    _load(database_url, keyring, [body(1, ip=IP)])
+    load(database_url, keyring, [body(1, ip=IP)])
 
     result = _run(*arguments, stdin=stdin)
 
@@ -117,7 +100,7 @@ def test_other_keysets_cannot_certify_what_they_do_not_find(
     database_url: str, keyring: Keyring, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     LoginDatabase(database_url).register_keys(keyring.check_values)
-    _load(database_url, keyring, [body(1, ip=IP)])
+    load(database_url, keyring, [body(1, ip=IP)])
     create_keysets(tmp_path / "others")
     monkeypatch.setenv("MASKING_KEYSETS", str(tmp_path / "others"))
 
@@ -130,7 +113,7 @@ def test_other_keysets_cannot_certify_what_they_do_not_find(
 def test_what_cannot_be_looked_into_is_an_error_after_the_certificate(
     database_url: str, keyring: Keyring
 ) -> None:
-    _load(database_url, keyring, ["junk"])
+    load(database_url, keyring, ["junk"])
     with psycopg.connect(database_url) as connection:
         connection.execute("UPDATE login_ingest.quarantine SET sealed_body = 'x'")
 
@@ -144,7 +127,7 @@ def test_what_cannot_be_looked_into_is_an_error_after_the_certificate(
 def test_a_person_is_asked_for_the_value_without_showing_it_and_then_whether_to(
     database_url: str, keyring: Keyring
 ) -> None:
-    _load(database_url, keyring, [body(1, ip=IP)])
+    load(database_url, keyring, [body(1, ip=IP)])
 
     declined = _at_a_terminal(b"n\n")
     assert b"There is no way back" in declined
@@ -185,7 +168,7 @@ for step in range(1, 8):
 
 
 def test_it_may_be_killed_after_any_step_and_repeated(database_url: str, keyring: Keyring) -> None:
-    _load(database_url, keyring, [body(1, ip=IP), body(2), f"junk {IP}"])
+    load(database_url, keyring, [body(1, ip=IP), body(2), f"junk {IP}"])
 
     done = subprocess.run(  # noqa: S603 (our own program, no shell)
         [sys.executable, "-c", _DRIVER, "erase", "--ip", *WHY, "--yes"],
@@ -244,11 +227,6 @@ def _read_until(terminal: int, words: bytes | None) -> bytes:
         except OSError:
             break
     return seen
-
-
-def _load(url: str, keyring: Keyring, texts: list[str]) -> None:
-    masked = masked_batch(keyring, texts)
-    LoginDatabase(url).commit_batch(BatchToCommit(str(uuid4()), masked, lambda _id: b""))
 
 
 def _nulls(url: str) -> int:

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import psycopg
 import pytest
@@ -14,44 +13,25 @@ from click.testing import CliRunner, Result
 
 from fetch_mask_assets.cli.quarantine import quarantine
 from fetch_mask_assets.domain.errors import FetchMaskError
-from fetch_mask_assets.gateways.database import BatchToCommit, LoginDatabase
-from fetch_mask_assets.gateways.keysets import read_keyring
+from fetch_mask_assets.gateways.database import LoginDatabase
 from fetch_mask_assets.gateways.quarantine import Quarantine
-from fetch_mask_assets_tests.logins import body, masked_batch
-from fetch_mask_assets_tests.people import Person, person
+from fetch_mask_assets_tests.logins import body
+from fetch_mask_assets_tests.warehouse import quarantine_bodies, quarantine_logins
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from fetch_mask_assets.domain.keyset import Keyring
 
 CANARY = "canary-4711"
 
-
-@pytest.fixture
-def keyring(keysets_directory: Path) -> Keyring:
-    """The keys that the commands use."""
-    return read_keyring(keysets_directory)
-
-
-@pytest.fixture(autouse=True)
-def steward(
-    database_url: str, keysets_directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Person]:
-    """Somebody who may recover; the commands run in their name."""
-    with person(database_url, "login_ingest_recovery") as somebody:
-        monkeypatch.setenv("LOGIN_DATABASE_URL", "postgresql://127.0.0.1:1/not-this-one")
-        monkeypatch.setenv("LOGIN_RECOVERY_DATABASE_URL", somebody.url)
-        monkeypatch.setenv("MASKING_KEYSETS", str(keysets_directory))
-        monkeypatch.setenv("COLUMNS", "200")
-        yield somebody
+pytestmark = pytest.mark.usefixtures("steward")
 
 
 def test_the_list_shows_kinds_and_the_account_and_no_text_of_a_sender(
     database_url: str, keyring: Keyring
 ) -> None:
-    _quarantine(database_url, keyring, [json.dumps({"ip": CANARY, CANARY: 1}), CANARY])
+    quarantine_bodies(database_url, keyring, [json.dumps({"ip": CANARY, CANARY: 1}), CANARY])
 
     shown = _run("list")
 
@@ -67,7 +47,7 @@ def test_the_list_shows_kinds_and_the_account_and_no_text_of_a_sender(
 
 
 def test_an_account_that_does_not_hold_is_said_aloud(database_url: str, keyring: Keyring) -> None:
-    _quarantine(database_url, keyring, ["junk"])
+    quarantine_bodies(database_url, keyring, ["junk"])
     with psycopg.connect(database_url) as connection:
         connection.execute("DELETE FROM login_ingest.quarantine")
 
@@ -77,7 +57,7 @@ def test_an_account_that_does_not_hold_is_said_aloud(database_url: str, keyring:
 def test_a_body_is_shown_without_commands_to_the_terminal(
     database_url: str, keyring: Keyring
 ) -> None:
-    [message_id] = _quarantine(database_url, keyring, ["\x1b[2J{junk"])
+    [message_id] = quarantine_bodies(database_url, keyring, ["\x1b[2J{junk"])
 
     assert _run("show", message_id).stdout == "\\x1b[2J{junk\n"
     message = json.loads(_run("show", message_id, "--json").stdout)
@@ -97,8 +77,8 @@ def test_a_message_that_is_not_there_is_said_so() -> None:
 
 
 def test_a_replay_says_what_became_of_the_messages(database_url: str, keyring: Keyring) -> None:
-    ids = _quarantine_logins(database_url, keyring, [body(1), body(2), body(3)])
-    _quarantine(database_url, keyring, ["junk"])
+    ids = quarantine_logins(database_url, keyring, [body(1), body(2), body(3)])
+    quarantine_bodies(database_url, keyring, ["junk"])
 
     assert json.loads(_run("replay", "--json", ids[0]).stdout) == {
         "replayed": 1,
@@ -118,7 +98,7 @@ def test_a_replay_with_keys_that_do_not_fit_writes_nothing(
     from fetch_mask_assets.gateways.keysets import create_keysets  # noqa: PLC0415 (only here)
 
     LoginDatabase(database_url).register_keys(keyring.check_values)
-    _quarantine_logins(database_url, keyring, [body(1)])
+    quarantine_logins(database_url, keyring, [body(1)])
     create_keysets(tmp_path / "others")
     monkeypatch.setenv("MASKING_KEYSETS", str(tmp_path / "others"))
 
@@ -145,7 +125,7 @@ def test_a_choice_is_made_in_exactly_one_way(arguments: tuple[str, ...]) -> None
 
 
 def test_a_discard_asks_first(database_url: str, keyring: Keyring) -> None:
-    _quarantine(database_url, keyring, ["junk", "junk"])
+    quarantine_bodies(database_url, keyring, ["junk", "junk"])
     arguments = ("discard", "--reason", "not_json", "--why", "noise")
 
     assert _run(*arguments, stdin="n\n").exit_code == 1
@@ -158,7 +138,7 @@ def test_a_discard_asks_first(database_url: str, keyring: Keyring) -> None:
 
 
 def test_a_discard_wants_to_know_why(database_url: str, keyring: Keyring) -> None:
-    _quarantine(database_url, keyring, ["junk"])
+    quarantine_bodies(database_url, keyring, ["junk"])
 
     result = _run("discard", "--reason", "not_json", "--why", " ", "--yes")
 
@@ -191,7 +171,7 @@ for where in ("mask_batch", "write_links", "one_row", "Replayed"):
 def test_replays_that_are_killed_lose_nothing_and_load_nothing_twice(
     database_url: str, keyring: Keyring
 ) -> None:
-    _quarantine_logins(database_url, keyring, [body(number) for number in range(30)])
+    quarantine_logins(database_url, keyring, [body(number) for number in range(30)])
 
     done = subprocess.run(  # noqa: S603 (our own program, no shell)
         [sys.executable, "-c", _DRIVER, "quarantine", "replay", "--all"],
@@ -221,22 +201,3 @@ def test_every_command_explains_itself(command: str) -> None:
 
 def _run(*arguments: str, stdin: str = "") -> Result:
     return CliRunner().invoke(quarantine, arguments, input=stdin)
-
-
-def _quarantine(url: str, keyring: Keyring, texts: list[str]) -> list[str]:
-    ids = sorted(str(uuid4()) for _ in texts)
-    masked = masked_batch(keyring, texts, ids)
-    LoginDatabase(url).commit_batch(BatchToCommit(str(uuid4()), masked, lambda _id: b""))
-    return ids
-
-
-def _quarantine_logins(url: str, keyring: Keyring, texts: list[str]) -> list[str]:
-    """Quarantines what is a login today, as an older contract would have."""
-    ids = _quarantine(url, keyring, ["junk"] * len(texts))
-    with psycopg.connect(url) as connection:
-        for message_id, text in zip(ids, texts, strict=True):
-            connection.execute(
-                "UPDATE login_ingest.quarantine SET sealed_body = %s WHERE message_id = %s",
-                [keyring.sealer.seal(text, message_id), message_id],
-            )
-    return ids

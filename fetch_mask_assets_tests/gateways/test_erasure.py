@@ -23,6 +23,7 @@ from fetch_mask_assets.gateways.token_links import write_links
 from fetch_mask_assets_tests.domain.factories import rotated
 from fetch_mask_assets_tests.logins import body, masked_batch
 from fetch_mask_assets_tests.people import Person, person, sqlstate
+from fetch_mask_assets_tests.warehouse import load, quarantine_bodies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -77,8 +78,8 @@ def test_a_value_loses_its_tokens_under_every_key_and_the_rows_stay(  # noqa: PL
     newer_keyring: Keyring,
 ) -> None:
     ours = body(1, ip=IP, device_id=DEVICE_ID)
-    _load(database_url, keyring, [ours, body(2)])
-    _load(database_url, newer_keyring, [ours, body(3)])
+    load(database_url, keyring, [ours, body(2)])
+    load(database_url, newer_keyring, [ours, body(3)])
 
     certificate = _erase(steward, newer_keyring, kind, value)
 
@@ -93,7 +94,7 @@ def test_a_value_under_a_retired_key_goes_too(
     database_url: str, steward: Person, keyring: Keyring, keysets: dict[str, str]
 ) -> None:
     """A retired key is in the keyset, disabled, and can be brought back."""
-    _load(database_url, keyring, [body(1, ip=IP), body(2)])
+    load(database_url, keyring, [body(1, ip=IP), body(2)])
     newer = rotated(keysets["ip"], "ip")
     retired = disabled("ip", newer, keyring.ip.primary_key_id)
 
@@ -107,7 +108,7 @@ def test_rows_under_a_strangers_key_forbid_the_certificate(
     database_url: str, steward: Person, keyring: Keyring
 ) -> None:
     stranger = open_keyring({name: new_keyset(name) for name in KEYSET_NAMES})
-    _load(database_url, stranger, [body(1, ip=IP)])
+    load(database_url, stranger, [body(1, ip=IP)])
 
     certificate = _erase(steward, keyring, Kind.IP, IP)
 
@@ -138,8 +139,8 @@ def test_rows_under_a_key_that_is_gone_are_found_by_their_links(
     database_url: str, steward: Person, keyring: Keyring
 ) -> None:
     lost = open_keyring({name: new_keyset(name) for name in KEYSET_NAMES})
-    _load(database_url, lost, [body(1, ip=IP), body(2)])
-    _load(database_url, keyring, [body(3, ip=IP)])
+    load(database_url, lost, [body(1, ip=IP), body(2)])
+    load(database_url, keyring, [body(3, ip=IP)])
     middle = "ip:" + "M" * 50
     links = [
         TokenLink("ip", lost.ip.mask(IP), middle),
@@ -163,8 +164,8 @@ def test_rows_under_a_key_that_is_gone_are_found_by_their_links(
 def test_quarantined_messages_that_hold_the_value_go_and_are_counted(
     database_url: str, steward: Person, keyring: Keyring
 ) -> None:
-    kept = _quarantine(database_url, keyring, ['{"ip": "203.0.113.7"}', "junk"])
-    _quarantine(
+    kept = quarantine_bodies(database_url, keyring, ['{"ip": "203.0.113.7"}', "junk"])
+    quarantine_bodies(
         database_url,
         keyring,
         [f'{{"ip": "::ffff:{IP}"}}', f'{{"ip": "{IP}', json.dumps({IP: 1})],
@@ -182,9 +183,9 @@ def test_a_user_loses_rows_and_quarantined_messages_and_does_not_load_again(
     database_url: str, steward: Person, keyring: Keyring
 ) -> None:
     texts = [body(1, user_id=USER), body(2), body(3, user_id=USER)]
-    ids = _load(database_url, keyring, texts)
+    ids = load(database_url, keyring, texts)
     broken = json.dumps({"user_id": USER})
-    _quarantine(database_url, keyring, [broken])
+    quarantine_bodies(database_url, keyring, [broken])
 
     certificate = _erase(steward, keyring, Kind.USER, USER)
 
@@ -215,7 +216,7 @@ def test_requests_to_unmask_keep_all_but_the_tokens_of_the_value(
 def test_several_values_make_one_certificate(
     database_url: str, steward: Person, keyring: Keyring
 ) -> None:
-    _load(database_url, keyring, [body(number) for number in range(5)])
+    load(database_url, keyring, [body(number) for number in range(5)])
 
     certificate = _erase(steward, keyring, Kind.IP, "192.0.2.1", "192.0.2.2", "198.51.100.1")
 
@@ -225,8 +226,8 @@ def test_several_values_make_one_certificate(
 def test_the_certificate_and_the_audit_say_who_and_why_and_nothing_of_the_value(
     database_url: str, steward: Person, keyring: Keyring
 ) -> None:
-    _load(database_url, keyring, [body(1, ip=IP)])
-    _quarantine(database_url, keyring, [f"junk {IP}"])
+    load(database_url, keyring, [body(1, ip=IP)])
+    quarantine_bodies(database_url, keyring, [f"junk {IP}"])
 
     certificate = _erase(steward, keyring, Kind.IP, IP)
 
@@ -248,8 +249,8 @@ def test_it_goes_in_steps_and_takes_up_what_a_kill_left(
     database_url: str, steward: Person, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "ROWS_AT_ONCE", 2)
-    _load(database_url, keyring, [body(number, ip=IP) for number in range(7)])
-    _quarantine(database_url, keyring, [f"junk {IP}"])
+    load(database_url, keyring, [body(number, ip=IP) for number in range(7)])
+    quarantine_bodies(database_url, keyring, [f"junk {IP}"])
     with pytest.raises(KeyboardInterrupt):
         _erase(steward, keyring, Kind.IP, IP, say=_dies_at("quarantined"))
 
@@ -269,8 +270,8 @@ def test_it_goes_in_steps_and_takes_up_what_a_kill_left(
 def test_a_connection_that_dies_at_a_commit_counts_nothing_twice(
     database_url: str, steward: Person, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _load(database_url, keyring, [body(number, ip=IP) for number in range(3)])
-    _quarantine(database_url, keyring, [f"junk {IP}"])
+    load(database_url, keyring, [body(number, ip=IP) for number in range(3)])
+    quarantine_bodies(database_url, keyring, [f"junk {IP}"])
     real = psycopg.Connection.commit
     seen: list[int] = []
 
@@ -290,7 +291,7 @@ def test_a_connection_that_dies_at_a_commit_counts_nothing_twice(
 def test_what_comes_in_meanwhile_is_erased_in_another_round(
     database_url: str, steward: Person, keyring: Keyring
 ) -> None:
-    ids = _quarantine(database_url, keyring, ["junk"])
+    ids = quarantine_bodies(database_url, keyring, ["junk"])
     with psycopg.connect(database_url) as connection:
         sealed = keyring.sealer.seal(body(1, ip=IP), ids[0])
         connection.execute("UPDATE login_ingest.quarantine SET sealed_body = %s", [sealed])
@@ -310,7 +311,7 @@ def test_what_keeps_coming_in_is_not_certified(
 ) -> None:
     def comes(text: str) -> None:
         if "left" in text:
-            _load(database_url, keyring, [body(1, ip=IP)])
+            load(database_url, keyring, [body(1, ip=IP)])
 
     certificate = _erase(steward, keyring, Kind.IP, IP, say=comes)
 
@@ -321,7 +322,7 @@ def test_what_keeps_coming_in_is_not_certified(
 def test_a_body_that_does_not_open_forbids_the_certificate(
     database_url: str, steward: Person, keyring: Keyring
 ) -> None:
-    _quarantine(database_url, keyring, ["junk"])
+    quarantine_bodies(database_url, keyring, ["junk"])
     _run(database_url, "UPDATE login_ingest.quarantine SET sealed_body = 'x'")
 
     certificate = _erase(steward, keyring, Kind.IP, IP)
@@ -353,7 +354,7 @@ def test_partitions_are_erased_like_any_other_table(
         "GRANT ALL ON user_logins TO login_ingest_owner",
         "GRANT SELECT ON user_logins TO login_ingest_recovery",
     )
-    _load(database_url, keyring, [body(number, ip=IP) for number in range(9)] + [body(10)])
+    load(database_url, keyring, [body(number, ip=IP) for number in range(9)] + [body(10)])
 
     assert _erase(steward, keyring, Kind.IP, IP).logins == 9
     assert _erase(steward, keyring, Kind.USER, "user-3").logins == 1
@@ -410,23 +411,6 @@ def _dies_at(words: str) -> Callable[[str], None]:
             raise KeyboardInterrupt
 
     return say
-
-
-def _load(url: str, keyring: Keyring, texts: list[str]) -> list[str]:
-    """Loads logins as the pipeline does; their message ids."""
-    ids = [str(uuid4()) for _ in texts]
-    masked = masked_batch(keyring, texts, ids)
-    LoginDatabase(url).commit_batch(BatchToCommit(str(uuid4()), masked, lambda _id: b""))
-    return ids
-
-
-def _quarantine(url: str, keyring: Keyring, texts: list[str]) -> list[str]:
-    """Quarantines bodies that are no logins; their message ids, in order."""
-    ids = sorted(str(uuid4()) for _ in texts)
-    masked = masked_batch(keyring, texts, ids)
-    assert masked["reason"].null_count() == 0
-    LoginDatabase(url).commit_batch(BatchToCommit(str(uuid4()), masked, lambda _id: b""))
-    return ids
 
 
 def _waiting(url: str) -> list[str]:

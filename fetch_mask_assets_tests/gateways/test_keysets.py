@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fetch_mask_assets.domain.errors import KeysetError
-from fetch_mask_assets.gateways.keysets import create_keysets, read_keyring
+from fetch_mask_assets.gateways.keysets import create_keysets, keysets_at, read_keyring
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,6 +124,73 @@ def test_a_keyring_does_not_show_keys(keysets_directory: Path) -> None:
         for checks in keyring.check_values.values()
         for check in checks.values()
     )
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o720, 0o702])
+def test_a_directory_that_others_write_to_is_refused(keysets_directory: Path, mode: int) -> None:
+    keysets = keysets_at(str(keysets_directory))
+    text = keysets.read("ip")
+    keysets_directory.chmod(mode)
+    for attempt in (
+        lambda: read_keyring(keysets_directory),
+        lambda: keysets.replace("ip", text),
+        lambda: keysets.create("another", text),
+    ):
+        with pytest.raises(KeysetError, match=f"has mode {mode:04o}.*chmod go-w"):
+            attempt()
+    assert sorted(each.stem for each in keysets_directory.iterdir()) == sorted(NAMES)
+
+
+def test_a_directory_above_that_everybody_writes_to_is_refused(tmp_path: Path) -> None:
+    directory = tmp_path / "open" / "above" / "keysets"
+    create_keysets(directory)
+    (tmp_path / "open").chmod(0o775)
+    read_keyring(directory)
+    (tmp_path / "open").chmod(0o777)
+    with pytest.raises(KeysetError, match="has mode 0777"):
+        read_keyring(directory)
+
+
+def test_the_directory_of_a_link_counts_and_so_does_that_of_its_file(tmp_path: Path) -> None:
+    create_keysets(tmp_path / "real")
+    links = tmp_path / "links"
+    links.mkdir(mode=0o700)
+    for name in NAMES:
+        (links / f"{name}.json").symlink_to(tmp_path / "real" / f"{name}.json")
+    read_keyring(links)
+    for directory in (links, tmp_path / "real"):
+        directory.chmod(0o777)
+        with pytest.raises(KeysetError, match=f"{directory.name} has mode 0777"):
+            read_keyring(links)
+        directory.chmod(0o700)
+
+
+def test_a_sticky_directory_is_as_good_as_who_owns_the_files(keysets_directory: Path) -> None:
+    keysets_directory.chmod(0o1777)
+    read_keyring(keysets_directory)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_planted_keyset_in_a_sticky_directory_is_refused(keysets_directory: Path) -> None:
+    os.chown(keysets_directory / "ip.json", 65_534, 65_534)
+    read_keyring(keysets_directory)
+    keysets_directory.chmod(0o1777)
+    with pytest.raises(KeysetError, match="belongs to another user"):
+        read_keyring(keysets_directory)
+    os.chown(keysets_directory, 65_534, 65_534)
+    read_keyring(keysets_directory)
+
+
+def test_a_directory_of_another_user_is_refused_but_for_root(
+    keysets_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 4_711)
+    owner = keysets_directory.stat().st_uid
+    if owner == 0:
+        read_keyring(keysets_directory)
+        os.chown(keysets_directory, 65_534, 65_534)
+    with pytest.raises(KeysetError, match="belongs to another user"):
+        read_keyring(keysets_directory)
 
 
 def _mode(path: Path) -> int:

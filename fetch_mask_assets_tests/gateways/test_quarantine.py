@@ -28,6 +28,7 @@ from fetch_mask_assets.gateways.quarantine import (
 from fetch_mask_assets_tests.domain.factories import rotated
 from fetch_mask_assets_tests.logins import SENT_AT, body, masked_batch
 from fetch_mask_assets_tests.people import Person, person, sqlstate
+from fetch_mask_assets_tests.warehouse import quarantine_bodies, quarantine_logins
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,8 +64,8 @@ def store(steward: Person) -> Quarantine:
 def test_what_is_a_login_now_becomes_a_row_of_its_day_and_leaves(
     database_url: str, steward: Person, store: Quarantine, keyring: Keyring
 ) -> None:
-    [good] = _quarantine_logins(database_url, keyring, [body(7)])
-    bad = _quarantine(database_url, keyring, ["junk"])
+    [good] = quarantine_logins(database_url, keyring, [body(7)])
+    bad = quarantine_bodies(database_url, keyring, ["junk"])
 
     assert list(store.replay("r1", ALL, keyring)) == [Replayed(1, 1)]
 
@@ -89,7 +90,7 @@ def test_what_is_a_login_now_becomes_a_row_of_its_day_and_leaves(
 def test_what_is_still_none_stays_with_its_reason_of_today(
     database_url: str, store: Quarantine, keyring: Keyring
 ) -> None:
-    [message_id] = _quarantine(database_url, keyring, ['{"user_id": "u"}'])
+    [message_id] = quarantine_bodies(database_url, keyring, ['{"user_id": "u"}'])
     _run(database_url, "UPDATE login_ingest.quarantine SET reason = 'blank', field = 'locale'")
     sealed = _rows(database_url, "SELECT sealed_body FROM login_ingest.quarantine")
 
@@ -104,7 +105,7 @@ def test_what_is_still_none_stays_with_its_reason_of_today(
 def test_replays_repeated_load_nothing_twice(
     database_url: str, store: Quarantine, keyring: Keyring
 ) -> None:
-    _quarantine_logins(database_url, keyring, [body(number) for number in range(5)])
+    quarantine_logins(database_url, keyring, [body(number) for number in range(5)])
     for number in range(3):
         list(store.replay(f"r{number}", ALL, keyring))
 
@@ -116,7 +117,7 @@ def test_replays_at_once_share_the_work_and_load_nothing_twice(
     database_url: str, store: Quarantine, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MESSAGES_AT_ONCE", 7)
-    _quarantine_logins(database_url, keyring, [body(number) for number in range(100)])
+    quarantine_logins(database_url, keyring, [body(number) for number in range(100)])
     with ThreadPoolExecutor(4) as pool:
         runs = [
             pool.submit(lambda: list(store.replay(str(uuid4()), ALL, keyring))) for _ in range(4)
@@ -131,7 +132,7 @@ def test_replays_at_once_share_the_work_and_load_nothing_twice(
 def test_a_connection_that_dies_at_the_commit_loads_nothing_twice(
     database_url: str, store: Quarantine, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _quarantine_logins(database_url, keyring, [body(number) for number in range(5)])
+    quarantine_logins(database_url, keyring, [body(number) for number in range(5)])
     real = psycopg.Connection.commit
     left = ["before", "after"]
 
@@ -157,7 +158,7 @@ def test_a_replay_that_dies_half_way_is_taken_up_by_the_next(
     database_url: str, store: Quarantine, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MESSAGES_AT_ONCE", 2)
-    _quarantine_logins(database_url, keyring, [body(number) for number in range(5)])
+    quarantine_logins(database_url, keyring, [body(number) for number in range(5)])
     next(store.replay("dies", ALL, keyring))
 
     assert store.account() == QuarantineAccount(5, 2, 0, 0, 0, 3, holds=True)
@@ -171,7 +172,7 @@ def test_a_replay_that_dies_half_way_is_taken_up_by_the_next(
 def test_a_message_that_comes_again_after_its_replay_does_not_load_again(
     database_url: str, store: Quarantine, keyring: Keyring
 ) -> None:
-    ids = _quarantine_logins(database_url, keyring, [body(1)])
+    ids = quarantine_logins(database_url, keyring, [body(1)])
     list(store.replay("r", ALL, keyring))
 
     again = LoginDatabase(database_url).commit_batch(
@@ -186,7 +187,7 @@ def test_a_message_that_comes_again_after_its_replay_does_not_load_again(
 def test_a_row_that_the_table_refuses_stays_and_the_others_load(
     database_url: str, store: Quarantine, keyring: Keyring
 ) -> None:
-    ids = _quarantine_logins(database_url, keyring, [body(1), body(2), body(3)])
+    ids = quarantine_logins(database_url, keyring, [body(1), body(2), body(3)])
     _run(database_url, "ALTER TABLE user_logins ADD CHECK (user_id <> 'user-2')")
 
     assert list(store.replay("r", ALL, keyring)) == [Replayed(2, 1)]
@@ -201,7 +202,7 @@ def test_a_row_that_the_table_refuses_stays_and_the_others_load(
 def test_a_table_that_drops_rows_silently_loses_no_message(
     database_url: str, store: Quarantine, keyring: Keyring
 ) -> None:
-    ids = _quarantine_logins(database_url, keyring, [body(1)])
+    ids = quarantine_logins(database_url, keyring, [body(1)])
     _run(
         database_url,
         "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
@@ -218,7 +219,7 @@ def test_a_table_that_drops_rows_silently_loses_no_message(
 def test_a_choice_of_ids_or_of_a_reason_leaves_the_others(
     database_url: str, store: Quarantine, keyring: Keyring
 ) -> None:
-    ids = _quarantine_logins(database_url, keyring, [body(1), body(2), body(3)])
+    ids = quarantine_logins(database_url, keyring, [body(1), body(2), body(3)])
     _change(database_url, "reason = 'null'", ids[2:])
     chosen = Choice(message_ids=(ids[0], "not there"))
 
@@ -236,7 +237,7 @@ def test_a_choice_of_ids_or_of_a_reason_leaves_the_others(
 def test_what_does_not_open_stays_as_it_is(
     database_url: str, store: Quarantine, keyring: Keyring
 ) -> None:
-    ids = _quarantine_logins(database_url, keyring, [body(1), body(2)])
+    ids = quarantine_logins(database_url, keyring, [body(1), body(2)])
     _change(database_url, "sealed_body = 'x'", ids[:1])
 
     assert list(store.replay("r", ALL, keyring)) == [Replayed(1, 1, unopened=1)]
@@ -253,7 +254,7 @@ def test_a_replay_while_keys_are_rotated_stays_equal_to_older_rows(
     LoginDatabase(database_url).commit_batch(
         BatchToCommit(str(uuid4()), masked_batch(old, [body(1)]), lambda _id: b"")
     )
-    _quarantine_logins(database_url, old, [body(1)])
+    quarantine_logins(database_url, old, [body(1)])
 
     list(store.replay("r", ALL, new))
 
@@ -265,7 +266,7 @@ def test_a_replay_while_keys_are_rotated_stays_equal_to_older_rows(
 def test_masked_messages_that_break_a_rule_are_not_written(
     database_url: str, store: Quarantine, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ids = _quarantine_logins(database_url, keyring, [body(1)])
+    ids = quarantine_logins(database_url, keyring, [body(1)])
     monkeypatch.setattr(module, "broken_rules", lambda _batch: {"no_raw_value": 1})
 
     with pytest.raises(RulesBrokenError, match=r"no_raw_value \(1\)"):
@@ -279,8 +280,8 @@ def test_the_list_counts_shapes_and_holds_no_text_of_a_sender(
     database_url: str, steward: Person, store: Quarantine, keyring: Keyring
 ) -> None:
     texts = [json.dumps({"ip": CANARY, CANARY: 1}), json.dumps({"ip": 1, "x": 1}), CANARY]
-    _quarantine(database_url, keyring, [*texts, "[]"])
-    _quarantine(database_url, keyring, [json.dumps({"ip": 3, CANARY + "2": 1})])
+    quarantine_bodies(database_url, keyring, [*texts, "[]"])
+    quarantine_bodies(database_url, keyring, [json.dumps({"ip": 3, CANARY + "2": 1})])
     _run(
         database_url,
         "INSERT INTO login_ingest.quarantine VALUES ('closed', 0, 'null', 'ip', now(), 1, now(),"
@@ -305,7 +306,7 @@ def test_the_list_counts_shapes_and_holds_no_text_of_a_sender(
 def test_a_message_is_shown_after_it_is_on_the_record(
     database_url: str, steward: Person, store: Quarantine, keyring: Keyring
 ) -> None:
-    [message_id] = _quarantine(database_url, keyring, [CANARY])
+    [message_id] = quarantine_bodies(database_url, keyring, [CANARY])
 
     message = store.show(message_id)
 
@@ -321,7 +322,7 @@ def test_a_message_is_shown_after_it_is_on_the_record(
 def test_a_message_is_not_shown_when_it_cannot_be_recorded(
     database_url: str, store: Quarantine, keyring: Keyring
 ) -> None:
-    [message_id] = _quarantine(database_url, keyring, [CANARY])
+    [message_id] = quarantine_bodies(database_url, keyring, [CANARY])
     _run(database_url, "ALTER TABLE login_ingest.audit ADD CHECK (action <> 'quarantine.show')")
 
     with pytest.raises(DatabaseError):
@@ -331,7 +332,7 @@ def test_a_message_is_not_shown_when_it_cannot_be_recorded(
 def test_discarded_messages_are_counted_and_recorded_and_do_not_come_again(
     database_url: str, steward: Person, store: Quarantine, keyring: Keyring
 ) -> None:
-    ids = _quarantine(database_url, keyring, ["junk", "[]", "{}"])
+    ids = quarantine_bodies(database_url, keyring, ["junk", "[]", "{}"])
 
     assert list(store.discard("d1", Choice(message_ids=(ids[0],)), "noise")) == [1]
     assert list(store.discard("d2", Choice(reason="not_an_object"), "noise")) == [1]
@@ -354,7 +355,7 @@ def test_discarded_messages_are_counted_and_recorded_and_do_not_come_again(
 def test_nothing_is_discarded_without_a_choice_or_a_reason_why(
     database_url: str, store: Quarantine, keyring: Keyring
 ) -> None:
-    ids = _quarantine(database_url, keyring, ["junk"])
+    ids = quarantine_bodies(database_url, keyring, ["junk"])
 
     for choice, why in ((ALL, "noise"), (Choice(reason="not_json"), "")):
         with pytest.raises(DatabaseError):
@@ -367,7 +368,7 @@ def test_old_messages_expire_in_steps_and_younger_ones_stay(
     database_url: str, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_ROWS_AT_ONCE", 2)
-    ids = _quarantine(database_url, keyring, ["junk"] * 5)
+    ids = quarantine_bodies(database_url, keyring, ["junk"] * 5)
     _change(database_url, "quarantined_at = now() - interval '91 days'", ids[1:4])
     with person(database_url, "login_ingest_recovery") as steward:
         store = Quarantine(steward.url)
@@ -387,7 +388,7 @@ def test_old_messages_expire_in_steps_and_younger_ones_stay(
 
 def test_the_loader_expires_nothing(database_url: str, keyring: Keyring) -> None:
     """It could otherwise empty the quarantine: how long to keep is the caller's word."""
-    _quarantine(database_url, keyring, ["junk"])
+    quarantine_bodies(database_url, keyring, ["junk"])
     with (
         person(database_url, "login_ingest_loader") as loader,
         pytest.raises(DatabaseError, match="42501"),
@@ -398,7 +399,7 @@ def test_the_loader_expires_nothing(database_url: str, keyring: Keyring) -> None
 def test_the_account_says_so_when_somebody_deletes_by_hand(
     database_url: str, store: Quarantine, keyring: Keyring
 ) -> None:
-    _quarantine(database_url, keyring, ["junk"])
+    quarantine_bodies(database_url, keyring, ["junk"])
     _run(database_url, "DELETE FROM login_ingest.quarantine")
 
     assert store.account() == QuarantineAccount(1, 0, 0, 0, 0, 0, holds=False)
@@ -433,7 +434,7 @@ def test_nobody_counts_into_the_replay_of_another(database_url: str, steward: Pe
 
 
 def test_no_error_holds_a_value(database_url: str, store: Quarantine, keyring: Keyring) -> None:
-    _quarantine_logins(database_url, keyring, [body(1, user_id=CANARY)])
+    quarantine_logins(database_url, keyring, [body(1, user_id=CANARY)])
     _run(database_url, "ALTER TABLE user_logins RENAME COLUMN locale TO place")
 
     with pytest.raises(DatabaseError) as caught:
@@ -450,27 +451,6 @@ def test_a_database_that_is_not_there_is_an_error_that_may_pass(
     monkeypatch.setattr(module.Quarantine._replay_step.retry, "sleep", lambda _seconds: None)  # noqa: SLF001  # tenacity's own handle
     with pytest.raises(TransientDatabaseError):
         list(Quarantine("postgresql://127.0.0.1:1/x").replay("r", ALL, keyring))
-
-
-def _quarantine(url: str, keyring: Keyring, texts: list[str]) -> list[str]:
-    """Quarantines bodies as the pipeline does; their message ids, in order."""
-    ids = sorted(str(uuid4()) for _ in texts)
-    masked = masked_batch(keyring, texts, ids)
-    assert masked["reason"].null_count() == 0
-    LoginDatabase(url).commit_batch(BatchToCommit(str(uuid4()), masked, lambda _id: b""))
-    return ids
-
-
-def _quarantine_logins(url: str, keyring: Keyring, texts: list[str]) -> list[str]:
-    """Quarantines what is a login today, as an older contract would have."""
-    ids = _quarantine(url, keyring, ["junk"] * len(texts))
-    with psycopg.connect(url) as connection:
-        for message_id, text in zip(ids, texts, strict=True):
-            connection.execute(
-                "UPDATE login_ingest.quarantine SET sealed_body = %s WHERE message_id = %s",
-                [keyring.sealer.seal(text, message_id), message_id],
-            )
-    return ids
 
 
 def _logins(url: str) -> list[tuple[Any, ...]]:
