@@ -25,7 +25,7 @@ from fetch_mask_assets.domain.balance import Balance
 from fetch_mask_assets.domain.batch import mask_batch, newest_handles
 from fetch_mask_assets.domain.errors import RulesBrokenError
 from fetch_mask_assets.domain.remasking import batch_links
-from fetch_mask_assets.domain.rules import MaskedBatch, broken_rules
+from fetch_mask_assets.domain.rules import MaskedBatch, broken_rules, set_aside
 from fetch_mask_assets.gateways.database import BatchToCommit
 from fetch_mask_assets.gateways.readiness import require_ready
 
@@ -89,10 +89,11 @@ def raw_login_batch(
 def masked_logins(
     raw: pl.DataFrame, masking_keys: MaskingKeysResource
 ) -> MaterializeResult[pl.DataFrame]:
-    """Decodes, validates and masks each message of the batch."""
+    """Decodes, validates and masks each message; a few lines that break a rule are set aside."""
     started = time.perf_counter()
     with no_values("masking"):
         masked = mask_batch(raw, masking_keys.keyring)
+        masked = set_aside(MaskedBatch(raw, masked, masking_keys.keyring))
         seconds = time.perf_counter() - started
         metadata = table_metadata.of_masking(masked, masking_keys.keyring, seconds)
     return MaterializeResult(value=masked, metadata=metadata)

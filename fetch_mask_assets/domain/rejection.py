@@ -25,6 +25,7 @@ class Reason(StrEnum):
     NOT_AN_IP = "not_an_ip"
     REPEATS_MASKED_VALUE = "repeats_masked_value"
     REFUSED_BY_DATABASE = "refused_by_database"
+    BREAKS_MASKING_RULE = "breaks_masking_rule"
 
 
 @dataclass(frozen=True, slots=True)

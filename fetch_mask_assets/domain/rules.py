@@ -11,7 +11,7 @@ import hashlib
 import json
 import zlib
 from base64 import b16encode, b32encode, b64encode, urlsafe_b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -24,6 +24,7 @@ from fetch_mask_assets.domain.errors import TokenError
 from fetch_mask_assets.domain.keyset import FieldMasker, Keyring, Sealer
 from fetch_mask_assets.domain.login_event import SHORTEST_TELLING_PART, repeats
 from fetch_mask_assets.domain.masked_field import MASKED_FIELDS, MaskedField
+from fetch_mask_assets.domain.rejection import Reason
 from fetch_mask_assets.domain.token import parse_token
 
 DIGEST_SAMPLE = 256
@@ -34,6 +35,12 @@ values', so a few tell of all."""
 SHORTEST_IN_TOKEN = 12
 """Shorter forms occur in a token by chance, and a token is for ever: its message would be refused
 each time, and its batch with it."""
+
+
+MOST_SET_ASIDE = 10
+"""More lines than this in one batch that break a rule are a fault of the masking, not of lines."""
+
+_LINE = "__line__"
 
 
 class Pair(NamedTuple):
@@ -74,7 +81,8 @@ class MaskedBatch:
     def lines(self) -> pl.DataFrame:
         """The masked lines beside their bodies, as far as both frames reach."""
         height = min(self.raw.height, self.masked.height)
-        return complete(self.masked).head(height).with_columns(body=self.raw["body"].head(height))
+        lines = complete(self.masked).head(height)
+        return lines.with_columns(body=self.raw["body"].head(height)).with_row_index(_LINE)
 
     @cached_property
     def pairs(self) -> dict[str, list[Pair]]:
@@ -128,18 +136,60 @@ def _canonical(field: MaskedField, original: str) -> bytes | None:
 
 @dataclass(frozen=True, slots=True)
 class MaskingRule:
-    """A rule: its name, what it says, what to do when it is broken, and how often it is."""
+    """A rule: its name, what it says, what to do when it is broken, and how often it is.
+
+    `lines` gives the numbers of all lines that break it, for a rule that speaks of each line by
+    itself; None for one that speaks of the batch or of the masking as a whole.
+    """
 
     name: str
     says: str
     remedy: str
     count_broken: Callable[[MaskedBatch], int]
+    lines: Callable[[MaskedBatch], Iterable[int]] | None = None
 
 
 def broken_rules(batch: MaskedBatch) -> dict[str, int]:
     """The rules that a batch breaks, with how many lines, tokens or values break each."""
     counts = {rule.name: rule.count_broken(batch) for rule in MASKING_RULES}
     return {name: count for name, count in counts.items() if count}
+
+
+def set_aside(batch: MaskedBatch) -> pl.DataFrame:
+    """The masked frame with the few lines that break a rule turned into rejections.
+
+    Their sealed bodies go to the quarantine, under the rule's name. The frame stays as it is, so
+    that the rules refuse it, where it cannot be the lines' own fault: more than `MOST_SET_ASIDE`
+    of them or more than half of the logins, or frames that do not fit each other.
+    """
+    if batch.masked.is_empty() or _unaccounted(batch) or _foreign_columns(batch):
+        return batch.masked
+    broken = {line: rule.name for rule in MASKING_RULES if rule.lines for line in rule.lines(batch)}
+    if not broken or len(broken) > min(MOST_SET_ASIDE, batch.logins.height // 2):
+        return batch.masked
+    return _as_rejections(batch, broken)
+
+
+def set_aside_count(masked: pl.DataFrame, rule: MaskingRule) -> int:
+    """How many lines of a masked frame were set aside for a rule."""
+    lines = complete(masked)
+    return lines.filter(reason=Reason.BREAKS_MASKING_RULE.value, field=rule.name).height
+
+
+def _as_rejections(batch: MaskedBatch, broken: Mapping[int, str]) -> pl.DataFrame:
+    numbers = sorted(broken)
+    lines = batch.masked[numbers]
+    messages = batch.raw[numbers].select("body", "message_id").iter_rows()
+    rejections = lines.with_columns(
+        *(pl.lit(None, MASKED_SCHEMA[name]).alias(name) for name in {*_TOKENS, *_OF_LOGINS}),
+        reason=pl.lit(Reason.BREAKS_MASKING_RULE.value),
+        field=pl.Series([broken[number] for number in numbers], dtype=pl.String),
+        sealed_body=pl.Series([batch.keyring.sealer.seal(*each) for each in messages]),
+    )
+    places = {number: place for place, number in enumerate(numbers)}
+    height = batch.masked.height
+    both = pl.concat([batch.masked, rejections])
+    return both[[height + places[n] if n in places else n for n in range(height)]]
 
 
 def _unaccounted(batch: MaskedBatch) -> int:
@@ -166,13 +216,18 @@ def _foreign_columns(batch: MaskedBatch) -> int:
 
 
 def _raw_values(batch: MaskedBatch) -> int:
+    return len(_raw_value_lines(batch))
+
+
+def _raw_value_lines(batch: MaskedBatch) -> list[int]:
+    """The line of each raw value that is found."""
     # SQS gave the message id: what it repeats is chance.
     texts = [
         name
         for name, kind in batch.masked.schema.items()
         if kind == pl.String and name != "message_id"
     ]
-    return sum(_raw_values_in(_suspect_lines(batch, text), text) for text in texts)
+    return [line for text in texts for line in _raw_values_in(_suspect_lines(batch, text), text)]
 
 
 def _suspect_lines(batch: MaskedBatch, text: str) -> pl.DataFrame:
@@ -190,21 +245,20 @@ def _suspect_lines(batch: MaskedBatch, text: str) -> pl.DataFrame:
     return batch.logins
 
 
-def _raw_values_in(lines: pl.DataFrame, text: str) -> int:
-    found = sum(
-        lines.filter(_repeats(pl.col(text), pl.col(f"original_{field.name}"))).height
-        for field in MASKED_FIELDS
-    )
-    return found + _respelled(lines, text)
+def _raw_values_in(lines: pl.DataFrame, text: str) -> Iterator[int]:
+    for field in MASKED_FIELDS:
+        yield from lines.filter(_repeats(pl.col(text), pl.col(f"original_{field.name}")))[_LINE]
+    yield from _respelled(lines, text)
 
 
-def _respelled(lines: pl.DataFrame, text: str) -> int:
-    """How often a text is the IP of its line in another spelling."""
+def _respelled(lines: pl.DataFrame, text: str) -> list[int]:
+    """The lines whose text is their IP in another spelling."""
     similar = lines.filter(
         pl.col(text).str.contains(r"^[0-9a-fA-F:.]*[:.][0-9a-fA-F:.]*$"),
         ~_repeats(pl.col(text), pl.col("original_ip")),
     )
-    return sum(repeats(*pair) for pair in similar.select(text, "original_ip").iter_rows())
+    columns = similar.select(_LINE, text, "original_ip")
+    return [line for line, clear, masked in columns.iter_rows() if repeats(clear, masked)]
 
 
 def _repeats(clear: pl.Expr, masked: pl.Expr) -> pl.Expr:
@@ -213,11 +267,18 @@ def _repeats(clear: pl.Expr, masked: pl.Expr) -> pl.Expr:
 
 
 def _malformed_tokens(batch: MaskedBatch) -> int:
-    return sum(
-        not _is_well_formed(masker, token)
-        for masker in batch.keyring.maskers
-        for token in _distinct(complete(batch.masked)[masker.field.column])
-    )
+    return sum(len(_malformed(batch.masked, masker)) for masker in batch.keyring.maskers)
+
+
+def _malformed_lines(batch: MaskedBatch) -> Iterator[int]:
+    for masker in batch.keyring.maskers:
+        malformed = pl.col(masker.field.column).is_in(_malformed(batch.masked, masker))
+        yield from batch.lines.filter(malformed)[_LINE]
+
+
+def _malformed(masked: pl.DataFrame, masker: FieldMasker) -> list[str]:
+    tokens = _distinct(complete(masked)[masker.field.column])
+    return [token for token in tokens if not _is_well_formed(masker, token)]
 
 
 def _is_well_formed(masker: FieldMasker, token: str) -> bool:
@@ -243,6 +304,17 @@ def _unopened_tokens(batch: MaskedBatch) -> int:
         len(batch.pairs[masker.field.name]) - len(batch.genuine[masker.field.name])
         for masker in batch.keyring.maskers
     )
+
+
+def _unopened_lines(batch: MaskedBatch) -> Iterator[int]:
+    if not _unopened_tokens(batch):
+        return
+    for masker in batch.keyring.maskers:
+        name, column = masker.field.name, masker.field.column
+        unopened = {pair[::2] for pair in batch.pairs[name] if not _unmasks(masker, pair)}
+        for line, *pair in batch.logins.select(_LINE, f"original_{name}", column).iter_rows():
+            if tuple(pair) in unopened:
+                yield line
 
 
 def _unmasks(masker: FieldMasker, pair: Pair) -> bool:
@@ -330,12 +402,14 @@ MASKING_RULES = (
         "Nothing was written. A change to the contract or the masking lets raw values through:"
         " revert it.",
         _raw_values,
+        _raw_value_lines,
     ),
     MaskingRule(
         "tokens_well_formed",
         "Every token has its field's form and is under that field's primary key.",
         "Nothing was written. Compare the keysets with the key registry (fetch-mask doctor).",
         _malformed_tokens,
+        _malformed_lines,
     ),
     MaskingRule(
         "equal_stays_equal",
@@ -348,6 +422,7 @@ MASKING_RULES = (
         "Every token gives its original back.",
         "Nothing was written. Compare the keysets with the key registry (fetch-mask doctor).",
         _unopened_tokens,
+        _unopened_lines,
     ),
     MaskingRule(
         "tokens_tell_nothing",

@@ -17,7 +17,7 @@ from fetch_mask_assets.domain.batch import LOGIN_COLUMNS, RAW_SCHEMA, mask_batch
 from fetch_mask_assets.domain.errors import RulesBrokenError, TokenError
 from fetch_mask_assets.domain.keyset import Keyring, Sealer
 from fetch_mask_assets.domain.remasking import batch_links
-from fetch_mask_assets.domain.rules import MaskedBatch, broken_rules
+from fetch_mask_assets.domain.rules import MaskedBatch, broken_rules, set_aside
 from fetch_mask_assets.domain.shape import (
     UNOPENED,
     QuarantinedShape,
@@ -266,7 +266,7 @@ def _replay(
     connection: psycopg.Connection, replay_id: str, taken: Sequence[Any], keyring: Keyring
 ) -> Replayed:
     raw = _opened(taken, keyring.sealer)
-    masked = mask_batch(raw, keyring)
+    masked = set_aside(MaskedBatch(raw, mask_batch(raw, keyring), keyring))
     _refuse_broken(MaskedBatch(raw, masked, keyring))
     logins = masked.filter(pl.col("reason").is_null())
     rejected = masked.filter(pl.col("reason").is_not_null())

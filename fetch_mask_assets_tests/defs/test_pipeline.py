@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import polars as pl
 import psycopg
 import pytest
+from dagster import AssetCheckSeverity
 
 from fetch_mask_assets.domain.batch import mask_batch
 from fetch_mask_assets.domain.errors import QueueError
@@ -408,6 +409,35 @@ def test_raw_values_are_refused_by_checks_and_by_the_write_path_without_being_sh
     assert not unchecked.success
     assert "no_raw_value (1)" in failure(unchecked)
     assert pipeline.is_untouched()
+    _assert_no_canary(pipeline)
+
+
+@pytest.mark.parametrize("job", ["ingest_logins", WITHOUT_CHECKS])
+def test_a_line_that_alone_breaks_a_rule_is_quarantined_and_its_check_warns(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, job: str
+) -> None:
+    def one_clear(raw: pl.DataFrame, keyring: Keyring) -> pl.DataFrame:
+        clear = pl.when(raw["body"].str.contains(CANARY_DEVICE)).then(pl.lit(CANARY_DEVICE))
+        return mask_batch(raw, keyring).with_columns(
+            masked_device_id=clear.otherwise("masked_device_id")
+        )
+
+    monkeypatch.setattr("fetch_mask_assets.defs.assets.mask_batch", one_clear)
+    sent = [*bodies(9), body(9, device_id=CANARY_DEVICE)]
+    ids = pipeline.send(sent)
+    result = pipeline.run(messages=10, job=job)
+    assert result.success
+    assert (pipeline.rows(), pipeline.in_queue()) == (9, (0, 0))
+    [(message_id, reason, field, sealed)] = pipeline.database.query(
+        "SELECT message_id, reason, field, sealed_body FROM login_ingest.quarantine"
+    )
+    assert (message_id, reason) == (ids[9], "breaks_masking_rule")
+    assert pipeline.keyring.sealer.open(sealed, message_id) == sent[9]
+    warned = {name for name, check in checks(result).items() if not check.passed}
+    if job != WITHOUT_CHECKS:
+        assert field in warned - {_WARNS}
+        assert checks(result)[field].severity == AssetCheckSeverity.WARN
+        assert checks(result)[field].metadata["set_aside"].value == 1
     _assert_no_canary(pipeline)
 
 

@@ -12,7 +12,14 @@ import pytest
 
 from fetch_mask_assets.domain.batch import mask_batch
 from fetch_mask_assets.domain.keyset import open_keyring
-from fetch_mask_assets.domain.rules import MASKING_RULES, MaskedBatch, broken_rules
+from fetch_mask_assets.domain.rules import (
+    MASKING_RULES,
+    MOST_SET_ASIDE,
+    MaskedBatch,
+    broken_rules,
+    set_aside,
+    set_aside_count,
+)
 from fetch_mask_assets_tests.domain.factories import (
     body,
     keyring,
@@ -334,3 +341,117 @@ def test_every_rule_has_a_name_of_its_own_says_something_and_knows_a_remedy() ->
     assert len(set(names)) == len(names)
     assert all(rule.says.endswith(".") and rule.remedy.endswith(".") for rule in MASKING_RULES)
     assert {rule for rule, _, _ in _rule_and_sabotage()} <= set(names)
+
+
+_LINE_RULES = {"no_raw_value", "tokens_well_formed", "tokens_unmask"}
+
+
+def _many(count: int, sabotage: Sabotage) -> tuple[MaskedBatch, pl.DataFrame]:
+    """A batch of so many logins after a sabotage, and what is left of it with lines set aside."""
+    good = _good([body(user_id=f"u-{n}", device_id=f"device-{n:02}") for n in range(count)])
+    batch = MaskedBatch(good.raw, sabotage(good.masked), good.keyring)
+    return batch, set_aside(batch)
+
+
+def _raw_device_ids(lines: int) -> Sabotage:
+    """Puts the device id of the first lines into another column."""
+    return lambda frame: frame.with_columns(
+        device_type=pl.when(pl.int_range(pl.len()) < lines)
+        .then(pl.Series([f"device-{n:02}" for n in range(frame.height)]))
+        .otherwise("device_type")
+    )
+
+
+@pytest.mark.parametrize(
+    ("rule", "column", "value"),
+    [
+        ("no_raw_value", "locale", "device-03"),
+        ("tokens_well_formed", "masked_device_id", "device_id:x"),
+        ("tokens_unmask", "masked_device_id", keyring().device_id.mask("another")),
+        ("tokens_well_formed", "masked_ip", _md5("192.0.2.17").hex()),
+    ],
+)
+def test_a_line_that_alone_breaks_a_rule_is_sealed_and_the_others_stay(
+    rule: str, column: str, value: str
+) -> None:
+    batch, actual = _many(8, _with(column, 3, value))
+    others = [n for n in range(8) if n != 3]
+
+    assert rule in broken_rules(batch)
+    assert broken_rules(MaskedBatch(batch.raw, actual, batch.keyring)) == {}
+    assert actual[others].equals(batch.masked[others])
+    line = actual.row(3, named=True)
+    assert line["reason"] == "breaks_masking_rule"
+    assert line["field"] in broken_rules(batch)
+    assert (
+        batch.keyring.sealer.open(line["sealed_body"], line["message_id"]) == batch.raw["body"][3]
+    )
+    kept = {"message_id", "sent_at", "receive_count", "reason", "field", "sealed_body"}
+    assert {name for name, cell in line.items() if cell is not None} == kept
+    assert sum(set_aside_count(actual, each) for each in MASKING_RULES) == 1
+
+
+def test_as_many_lines_as_the_cap_are_set_aside_and_one_more_is_not() -> None:
+    _, under = _many(40, _raw_device_ids(MOST_SET_ASIDE))
+    over, unchanged = _many(40, _raw_device_ids(MOST_SET_ASIDE + 1))
+
+    assert under["reason"].count() == MOST_SET_ASIDE
+    assert unchanged.equals(over.masked)
+
+
+@pytest.mark.parametrize(("broken", "expected"), [(1, 1), (2, 2), (3, 0), (4, 0)])
+def test_more_than_half_of_a_small_batch_is_a_fault_of_the_masking(
+    broken: int, expected: int
+) -> None:
+    _, actual = _many(4, _raw_device_ids(broken))
+
+    assert actual["reason"].count() == expected
+
+
+def test_a_single_login_is_never_set_aside() -> None:
+    batch, actual = _many(1, _with("locale", 0, "device-00"))
+
+    assert actual.equals(batch.masked)
+    assert broken_rules(batch) == {"no_raw_value": 1}
+
+
+@pytest.mark.parametrize(
+    ("rule", "sabotage"),
+    [
+        pytest.param(rule, sabotage, id=f"{rule}-{what}")
+        for rule, what, sabotage in _rule_and_sabotage()
+        if rule not in _LINE_RULES
+    ],
+)
+def test_what_speaks_of_the_batch_or_the_masking_is_set_aside_with_its_line_or_not_at_all(
+    rule: str, sabotage: Sabotage
+) -> None:
+    """What is left keeps every rule, or it is left as it was and refused."""
+    good = _good()
+    batch = MaskedBatch(good.raw, sabotage(good.masked), good.keyring)
+    actual = set_aside(batch)
+    left = broken_rules(MaskedBatch(batch.raw, actual, batch.keyring))
+
+    assert left == {} or actual.equals(batch.masked)
+    assert rule not in {"every_message_accounted_for", "no_foreign_column"} or left
+
+
+def test_a_token_that_tells_something_under_a_genuine_key_fails_the_batch() -> None:
+    """Digests are looked for in a sample: one that is found speaks for others that are not."""
+    telling = next(rule for rule in MASKING_RULES if rule.name == "tokens_tell_nothing")
+
+    assert telling.lines is None
+    assert {rule.name for rule in MASKING_RULES if rule.lines} == _LINE_RULES
+
+
+def test_a_line_is_set_aside_at_each_of_its_deliveries() -> None:
+    raw = raw_batch(
+        [body(user_id=f"u-{n % 4}") for n in range(8)], ids=[f"m{n % 4}" for n in range(8)]
+    )
+    masked = mask_batch(raw, keyring())
+    twice = _with("masked_ip", 5, "ip:x")(_with("masked_ip", 1, "ip:x")(masked))
+
+    actual = set_aside(MaskedBatch(raw, twice, keyring()))
+
+    assert broken_rules(MaskedBatch(raw, actual, keyring())) == {}
+    assert actual["reason"].to_list().count("breaks_masking_rule") == 2
