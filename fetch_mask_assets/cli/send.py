@@ -10,6 +10,7 @@ import click
 
 from fetch_mask_assets.cli import connections
 from fetch_mask_assets.cli.progress import counting
+from fetch_mask_assets.cli.wording import counted
 from fetch_mask_assets.domain.errors import FetchMaskError
 
 _SHOWN_LINES = 5
@@ -38,7 +39,7 @@ def send(file: BinaryIO, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"sent": sent, "not_sent": left + len(unreadable)}))
     else:
-        click.echo(f"Sent {sent} messages.")
+        click.echo(f"Sent {counted(sent, 'message', 'messages')}.")
     if unreadable or left:
         raise SendError(_what_was_not_sent(unreadable, left))
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import click
 from dagster import AssetCheckKey, AssetCheckSeverity, DagsterInstance
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
-from rich.console import Console
+from rich import box
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -31,13 +32,13 @@ def show() -> None:
     console.print(_quarantine(database))
     console.print(_reasons(database))
     with dagster_instance() as instance:
-        console.print(_checks(instance))
+        console.print(Group(*_checks(instance)))
     console.print(_look(database))
     console.print(_repeated_ips(database))
     console.print(_repeated_devices(database))
 
 
-def _balance(database: LoginDatabase) -> Table:
+def _balance(database: LoginDatabase) -> RenderableType:
     return _table(
         "Balance of all batches",
         ("batches", "received", "loaded", "quarantined", "already known"),
@@ -49,7 +50,7 @@ def _balance(database: LoginDatabase) -> Table:
     )
 
 
-def _quarantine(database: LoginDatabase) -> Table:
+def _quarantine(database: LoginDatabase) -> RenderableType:
     return _table(
         "Account of the quarantine",
         ("quarantined", "replayed", "discarded", "expired", "erased", "waiting", "adds up"),
@@ -60,7 +61,7 @@ def _quarantine(database: LoginDatabase) -> Table:
     )
 
 
-def _reasons(database: LoginDatabase) -> Table:
+def _reasons(database: LoginDatabase) -> RenderableType:
     return _table(
         "What waits in the quarantine, and why",
         ("field", "reason", "messages"),
@@ -71,13 +72,16 @@ def _reasons(database: LoginDatabase) -> Table:
     )
 
 
-def _checks(instance: DagsterInstance) -> Table:
-    keys = sorted(defs.resolve_asset_graph().asset_check_keys)
-    return _table(
-        "Asset checks",
-        ("asset", "check", "last", "passed", "failed", "not run"),
-        [_check_line(instance, key) for key in keys],
-    )
+def _checks(instance: DagsterInstance) -> Iterator[RenderableType]:
+    graph = defs.resolve_asset_graph()
+    for asset in graph.toposorted_asset_keys:
+        keys = sorted(key for key in graph.asset_check_keys if key.asset_key == asset)
+        if keys:
+            yield _table(
+                f"Checks of {asset.to_user_string()}",
+                ("check", "last", "passed", "failed", "not run"),
+                [_check_line(instance, key) for key in keys],
+            )
 
 
 def _check_line(instance: DagsterInstance, key: AssetCheckKey) -> tuple[object, ...]:
@@ -93,7 +97,7 @@ def _check_line(instance: DagsterInstance, key: AssetCheckKey) -> tuple[object, 
     passed = sum(result.passed for result in results)
     last = _verdict(results[0].passed, results[0].severity) if results else "not yet run"
     counts = (passed, len(results) - passed, len(history) - len(results))
-    return (key.asset_key.to_user_string(), key.name, last, *counts)
+    return (key.name, last, *counts)
 
 
 def _verdict(passed: bool, severity: AssetCheckSeverity) -> Text:  # noqa: FBT001 (a result)
@@ -103,10 +107,10 @@ def _verdict(passed: bool, severity: AssetCheckSeverity) -> Text:  # noqa: FBT00
     return Text("warning", "yellow") if is_warning else Text("failed", "red")
 
 
-def _look(database: LoginDatabase) -> Table:
+def _look(database: LoginDatabase) -> RenderableType:
     return _table(
         "A look at user_logins (the ends of the tokens)",
-        ("user", "device", "masked_ip", "masked_device_id", "locale", "version", "date"),
+        ("user", "device", "IP", "device id", "locale", "version", "date"),
         database.query(
             "SELECT left(user_id, 8), device_type, '…' || right(masked_ip, 8),"
             " '…' || right(masked_device_id, 8), locale, app_version, create_date"
@@ -115,7 +119,7 @@ def _look(database: LoginDatabase) -> Table:
     )
 
 
-def _repeated_ips(database: LoginDatabase) -> Table:
+def _repeated_ips(database: LoginDatabase) -> RenderableType:
     return _table(
         "Most repeated IPs",
         ("masked_ip", "logins", "users"),
@@ -126,7 +130,7 @@ def _repeated_ips(database: LoginDatabase) -> Table:
     )
 
 
-def _repeated_devices(database: LoginDatabase) -> Table:
+def _repeated_devices(database: LoginDatabase) -> RenderableType:
     return _table(
         "Most repeated devices",
         ("masked_device_id", "logins", "users"),
@@ -137,11 +141,14 @@ def _repeated_devices(database: LoginDatabase) -> Table:
     )
 
 
-def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    table = Table(*columns, title=title, title_justify="left")
+def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> RenderableType:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for column in columns:
+        # A name that is cut cannot be looked up.
+        table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(_cell(cell) for cell in row))
-    return table
+    return table if table.row_count else Text(f"{title}: none", "italic")
 
 
 def _cell(value: object) -> Text:
