@@ -61,8 +61,8 @@ class Outcome:
         """The counts for a person."""
         account, batches = total(self.balances), len(self.balances)
         return (
-            f"Received {account.received} messages in {batches} batch"
-            f"{'' if batches == 1 else 'es'}: {account.loaded} loaded,"
+            f"Received {counted(account.received, 'message', 'messages')}"
+            f" in {counted(batches, 'batch', 'batches')}: {account.loaded} loaded,"
             f" {account.quarantined} quarantined, {account.already_known} already known."
         )
 
