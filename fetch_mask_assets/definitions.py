@@ -3,9 +3,10 @@
 import os
 from collections.abc import Mapping
 
-from dagster import Definitions, EnvVar, in_process_executor
+from dagster import AssetCheckKey, Definitions, EnvVar, in_process_executor
 
 from fetch_mask_assets import settings
+from fetch_mask_assets.defs.alerts import alert_destinations, alert_sensor
 from fetch_mask_assets.defs.assets import (
     login_queue_messages,
     masked_logins,
@@ -15,6 +16,7 @@ from fetch_mask_assets.defs.assets import (
 from fetch_mask_assets.defs.automation import prune_schedule, queue_depth_sensor
 from fetch_mask_assets.defs.batch_memory import BATCH_MEMORY, batch_memory
 from fetch_mask_assets.defs.checks import masked_measures, masking_rules, raw_measures, table_rules
+from fetch_mask_assets.defs.freshness import with_freshness
 from fetch_mask_assets.defs.jobs import ingest_logins, prune_runs
 from fetch_mask_assets.defs.remask import recovery_database, remask_logins, remasked_logins
 from fetch_mask_assets.defs.resources import (
@@ -25,6 +27,9 @@ from fetch_mask_assets.defs.resources import (
 )
 from fetch_mask_assets.defs.retention import expire_quarantine, retention_schedule
 from fetch_mask_assets.settings import Tuning
+
+_ASSETS = [raw_login_batch, masked_logins, user_logins, remasked_logins]
+_CHECKS = [raw_measures, masking_rules, masked_measures, table_rules]
 
 
 def build_definitions(environ: Mapping[str, str], queue_url: str | None = None) -> Definitions:
@@ -39,16 +44,13 @@ def build_definitions(environ: Mapping[str, str], queue_url: str | None = None) 
     """
     tuning = Tuning.from_environment(environ)
     return Definitions(
-        assets=[
-            login_queue_messages,
-            raw_login_batch,
-            masked_logins,
-            user_logins,
-            remasked_logins,
-        ],
-        asset_checks=[raw_measures, masking_rules, masked_measures, table_rules],
+        assets=[login_queue_messages, *with_freshness(_ASSETS, tuning.fresh_seconds)],
+        asset_checks=_CHECKS,
         jobs=[ingest_logins, prune_runs, remask_logins, expire_quarantine],
-        sensors=[queue_depth_sensor(tuning.max_runs)],
+        sensors=[
+            queue_depth_sensor(tuning.max_runs, tuning.fresh_seconds),
+            alert_sensor(_meanings(), tuning.fresh_seconds),
+        ],
         schedules=[
             prune_schedule(tuning.run_retention_days),
             retention_schedule(tuning.quarantine_retention_days),
@@ -62,9 +64,19 @@ def build_definitions(environ: Mapping[str, str], queue_url: str | None = None) 
                 location=EnvVar(settings.KEYSETS), kms_key=settings.kms_key(environ) or ""
             ),
             "warning_limits": _warning_limits(tuning),
+            "alert_destinations": alert_destinations(environ),
             BATCH_MEMORY: batch_memory,
         },
     )
+
+
+def _meanings() -> dict[AssetCheckKey, str]:
+    """For each check, what it means and what to do when it fails."""
+    return {
+        spec.key: spec.description or ""
+        for each in (*_ASSETS, *_CHECKS)
+        for spec in each.check_specs
+    }
 
 
 def _login_queue(tuning: Tuning, url: str) -> LoginQueueResource:

@@ -6,6 +6,7 @@ Does not belong here: reading `os.environ` (callers pass it in) or using a setti
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -18,6 +19,8 @@ DATABASE_URL = "LOGIN_DATABASE_URL"
 RECOVERY_DATABASE_URL = "LOGIN_RECOVERY_DATABASE_URL"
 KEYSETS = "MASKING_KEYSETS"
 KMS_KEY = "MASKING_KMS_KEY"
+ALERT_WEBHOOK = "LOGIN_ALERT_WEBHOOK"
+ALERT_COMMAND = "LOGIN_ALERT_COMMAND"
 
 REQUIRED: Mapping[str, str] = {
     QUEUE_URL: "the URL of the SQS queue that login events wait on",
@@ -73,6 +76,13 @@ class Tuning:
     )
     warn_age_seconds: int = _number(
         "LOGIN_WARN_AGE_SECONDS", 3_600, 1, 1_209_600, "age of the oldest message that is normal"
+    )
+    fresh_seconds: int = _number(
+        "LOGIN_FRESH_SECONDS",
+        3_600,
+        120,
+        604_800,
+        "seconds within which the table is loaded, or the queue found empty",
     )
     run_retention_days: int = _number(
         "LOGIN_RUN_RETENTION_DAYS", 14, 1, 3_650, "days for which Dagster keeps a finished run"
@@ -133,6 +143,32 @@ def dead_letter_queue_url(environ: Mapping[str, str]) -> str | None:
 def kms_key(environ: Mapping[str, str]) -> str | None:
     """The KMS key that the keysets are wrapped under: an id, ARN or alias; None if in the clear."""
     return environ.get(KMS_KEY, "").strip() or None
+
+
+def alert_webhook(environ: Mapping[str, str]) -> str:
+    """The URL that alerts are posted to; empty if none is set.
+
+    Raises:
+        SettingError: it is no URL that can be posted to. It is a secret, and is not shown.
+    """
+    url = environ.get(ALERT_WEBHOOK, "").strip()
+    if url and not url.lower().startswith(("http://", "https://")):
+        raise SettingError(f"{ALERT_WEBHOOK} must start with http:// or https://: set it so.")
+    return url
+
+
+def alert_command(environ: Mapping[str, str]) -> str:
+    """The command that gets each alert on its standard input; empty if none is set.
+
+    Raises:
+        SettingError: its quotes do not match. It may hold secrets, and is not shown.
+    """
+    command = environ.get(ALERT_COMMAND, "").strip()
+    try:
+        shlex.split(command)
+    except ValueError:
+        raise SettingError(f"{ALERT_COMMAND} has a quote that is not closed: close it.") from None
+    return command
 
 
 def _bounded(text: str, bounds: Mapping[str, Any]) -> int:

@@ -15,7 +15,13 @@ from fetch_mask_assets.settings import Tuning
 
 _ROOT = Path(__file__).parent.parent
 _DOCUMENTS = sorted([*_ROOT.glob("*.md"), *_ROOT.glob("docs/*.md")])
-_OPTIONAL = (settings.RECOVERY_DATABASE_URL, settings.KMS_KEY, settings.DEAD_LETTER_QUEUE_URL)
+_OPTIONAL = (
+    settings.RECOVERY_DATABASE_URL,
+    settings.KMS_KEY,
+    settings.DEAD_LETTER_QUEUE_URL,
+    settings.ALERT_WEBHOOK,
+    settings.ALERT_COMMAND,
+)
 _COMMAND = re.compile(r"fetch-mask((?: [a-z][a-z0-9-]*)+)")
 _LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fetch_mask_assets import settings
+from fetch_mask_assets.gateways.alerts import AlertDestinations
 from fetch_mask_assets.gateways.database import LoginDatabase
 from fetch_mask_assets.gateways.keysets import Keysets, keysets_at
 from fetch_mask_assets.gateways.queue import LoginQueue, QueueSettings, connect_queue
@@ -40,6 +41,15 @@ def keysets() -> Keysets:
     """
     location = settings.required(os.environ, settings.KEYSETS)
     return keysets_at(location, settings.kms_key(os.environ))
+
+
+def alert_destinations() -> AlertDestinations:
+    """Where alerts go.
+
+    Raises:
+        SettingError: a destination is not what it should be.
+    """
+    return AlertDestinations(settings.alert_webhook(os.environ), settings.alert_command(os.environ))
 
 
 def tuning() -> Tuning:

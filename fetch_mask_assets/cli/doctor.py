@@ -31,7 +31,7 @@ def doctor(*, as_json: bool) -> None:
 
     Changes nothing. Exit code 1 if anything is not well.
     """
-    found = [*_settings(), *_services(), _dagster()]
+    found = [*_settings(), *_services(), _alerts(), _dagster()]
     is_well = all(finding.is_well for finding in found)
     if as_json:
         click.echo(json.dumps({"is_well": is_well, "findings": [asdict(each) for each in found]}))
@@ -87,6 +87,15 @@ def _waiting(terms: QueueTerms, waiting: int) -> str:
     receives = f"after {terms.redrive.max_receives} receives" if terms.redrive else "by no policy"
     says = f"messages go to the dead-letter queue {receives}; {waiting} wait there"
     return f"{says}: `fetch-mask dead-letters drain` takes them." if waiting else f"{says}."
+
+
+def _alerts() -> Finding:
+    try:
+        names = connections.alert_destinations().names
+    except SettingError as error:
+        return Finding("alerts", is_well=False, says=str(error))
+    where = ", ".join(f"the {name}" for name in names)
+    return Finding("alerts", is_well=True, says=f"they go to {where}; try with `alert test`.")
 
 
 def _dagster() -> Finding:

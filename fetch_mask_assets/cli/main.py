@@ -18,6 +18,7 @@ _COMMANDS: Mapping[str, str] = {
     "ingest": "Take messages from the queue to the table until the queue is dry.",
     "show": "Show the balance, the checks and a look at the table.",
     "doctor": "Check each thing that a run needs.",
+    "alert": "Try whether alerts arrive.",
     "migrate": "Bring the database to the schema of this release.",
     "keys": "Make, list, check, rotate and retire masking keys.",
     "remask": "Bring old rows under the primary keys, after a rotation.",

@@ -25,11 +25,14 @@ from fetch_mask_assets.defs.resources import (
     LoginQueueResource,
     MaskingKeysResource,
 )
-from fetch_mask_assets.domain.backlog import runs_to_request
+from fetch_mask_assets.domain.backlog import RunsSoFar, runs_to_request
 from fetch_mask_assets.gateways.readiness import findings
 
 # Dagster's name for runs that a person starts by selecting assets.
-_AD_HOC = "__ASSET_JOB"
+AD_HOC = "__ASSET_JOB"
+BECAUSE_TAG = "fetch_mask/because"
+"""Why the sensor asked for a run; the page of the run shows it."""
+
 _ACTIVE = [
     DagsterRunStatus.QUEUED,
     DagsterRunStatus.NOT_STARTED,
@@ -39,8 +42,10 @@ _ACTIVE = [
 ]
 
 
-def queue_depth_sensor(max_runs: int) -> SensorDefinition:
+def queue_depth_sensor(max_runs: int, fresh_seconds: int) -> SensorDefinition:
     """The sensor that asks for as many runs as the backlog needs, up to a cap.
+
+    Where nothing waits, it asks for a run before the table would count as stale.
 
     It keeps no cursor and uses no run key: each tick counts anew what waits and what runs.
     """
@@ -71,15 +76,17 @@ def queue_depth_sensor(max_runs: int) -> SensorDefinition:
         request = runs_to_request(
             depth,
             batch_messages=login_queue.batch_messages,
-            active_runs=_active_runs(
+            runs=_runs_so_far(
                 context.instance, login_queue.batch_seconds + login_queue.visibility_seconds
             ),
             max_runs=max_runs,
+            look_after_seconds=fresh_seconds / 2,
         )
         if not request.runs:
             return SkipReason(request.because)
         context.log.info(request.because)
-        return SensorResult(run_requests=[RunRequest() for _ in range(request.runs)])
+        because = {BECAUSE_TAG: request.because}
+        return SensorResult(run_requests=[RunRequest(tags=because) for _ in range(request.runs)])
 
     return login_queue_depth
 
@@ -96,16 +103,20 @@ def prune_schedule(keep_days: int) -> ScheduleDefinition:
     )
 
 
-def _active_runs(instance: DagsterInstance, longest_seconds: int) -> int:
+def _runs_so_far(instance: DagsterInstance, longest_seconds: int) -> RunsSoFar:
     records = [
         record
-        for name in (INGEST_LOGINS, _AD_HOC)
+        for name in (INGEST_LOGINS, AD_HOC)
         for record in instance.get_run_records(RunsFilter(job_name=name, statuses=_ACTIVE))
     ]
-    oldest = time.time() - longest_seconds
-    return sum(
-        not _has_lost_its_batch(record, oldest) for record in records if _drains_logins(record)
+    now = time.time()
+    active = sum(
+        not _has_lost_its_batch(record, now - longest_seconds)
+        for record in records
+        if _drains_logins(record)
     )
+    last = instance.get_run_records(RunsFilter(job_name=INGEST_LOGINS), limit=1)
+    return RunsSoFar(active, now - last[0].create_timestamp.timestamp() if last else None)
 
 
 def _drains_logins(record: RunRecord) -> bool:

@@ -31,3 +31,7 @@ class RulesBrokenError(FetchMaskError):
 
 class TokenError(FetchMaskError):
     """A token cannot be unmasked; names the rule that refused it."""
+
+
+class AlertError(FetchMaskError):
+    """An alert did not arrive; names the destination, never its address."""

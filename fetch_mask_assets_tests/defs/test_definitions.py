@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 from dagster import AssetCheckKey, AssetKey, Definitions
+from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
 from dagster_shared.yaml_utils import load_yaml_from_path
 
 import fetch_mask_assets
 from fetch_mask_assets.definitions import build_definitions, defs
 from fetch_mask_assets.domain.errors import SettingError
+from fetch_mask_assets.settings import ALERT_COMMAND, ALERT_WEBHOOK
 
 CHECKOUT = Path(fetch_mask_assets.__file__).parents[1]
 CANARY = "canary-4711"
@@ -120,12 +122,22 @@ def test_jobs_sensors_and_schedules_are_there_and_on() -> None:
     repository = defs.get_repository_def()
     jobs = {"ingest_logins", "prune_runs", "remask_logins", "expire_quarantine"}
     assert jobs <= set(repository.job_names)
-    [sensor] = repository.sensor_defs
-    assert (sensor.name, sensor.default_status.value) == ("login_queue_depth", "RUNNING")
+    assert {each.name: each.default_status.value for each in repository.sensor_defs} == {
+        "login_queue_depth": "RUNNING",
+        "alerts": "RUNNING",
+    }
     assert {each.name: each.default_status.value for each in repository.schedule_defs} == {
         "prune_runs_nightly": "RUNNING",
         "expire_quarantine_nightly": "RUNNING",
     }
+
+
+def test_the_table_has_a_freshness_policy_of_the_settings_length() -> None:
+    graph = build_definitions({"LOGIN_FRESH_SECONDS": "600"}).resolve_asset_graph()
+    policy = graph.get(AssetKey("user_logins")).freshness_policy
+    assert isinstance(policy, TimeWindowFreshnessPolicy)
+    assert policy.fail_window.to_timedelta().total_seconds() == 600
+    assert graph.get(AssetKey("masked_logins")).freshness_policy is None
 
 
 def test_frames_that_pass_between_assets_are_written_nowhere() -> None:
@@ -136,13 +148,18 @@ def test_frames_that_pass_between_assets_are_written_nowhere() -> None:
 
 def test_no_resource_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    for name in ("LOGIN_DATABASE_URL", "LOGIN_QUEUE_URL", "AWS_SECRET_ACCESS_KEY"):
+    names = ("LOGIN_DATABASE_URL", "LOGIN_QUEUE_URL", "AWS_SECRET_ACCESS_KEY")
+    alerts = dict.fromkeys((ALERT_WEBHOOK, ALERT_COMMAND), f"https://host/{CANARY}")
+    for name in names:
         monkeypatch.setenv(name, f"postgresql://user:{CANARY}@host/name")
+    for name, value in alerts.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("MASKING_KEYSETS", "keysets")
-    definitions = build_definitions({})
+    definitions = build_definitions(alerts)
     resources = definitions.resources or {}
     assert CANARY not in repr(resources)
-    for name in ("login_queue", "login_database", "masking_keys", "warning_limits"):
+    shown = ("login_queue", "login_database", "masking_keys", "warning_limits")
+    for name in (*shown, "alert_destinations"):
         with resources[name].process_config_and_initialize_cm() as resolved:
             assert CANARY not in f"{resolved!r} {resolved} {resources[name]}"
 

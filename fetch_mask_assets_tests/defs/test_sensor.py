@@ -28,6 +28,7 @@ from dagster._core.remote_origin import (
     RemoteRepositoryOrigin,
 )
 
+from fetch_mask_assets.defs.automation import BECAUSE_TAG
 from fetch_mask_assets.defs.local_runs import HOST_TAG, PROCESS_TAG, own_process_tags
 from fetch_mask_assets.domain.errors import QueueError
 from fetch_mask_assets_tests.logins import bodies
@@ -45,10 +46,14 @@ def test_as_many_runs_are_asked_for_as_the_backlog_fills_up_to_the_cap(
     assert len(requests) == runs
     # A run key would deduplicate for ever.
     assert {request.run_key for request in requests} == {None}
+    assert all(f"{waiting} messages are waiting" in each.tags[BECAUSE_TAG] for each in requests)
 
 
 def test_an_empty_queue_asks_for_no_run_and_says_so(pipeline: Pipeline) -> None:
-    assert _says(_tick(pipeline)) == "No message is waiting; 0 are in flight."
+    assert _says(_tick(pipeline)) == (
+        "No message is waiting, so no run is needed: 0 messages are in flight, 0 of at most 4 runs"
+        " are under way."
+    )
 
 
 @pytest.mark.parametrize(
@@ -70,7 +75,8 @@ def test_runs_under_way_are_not_asked_for_again(
     assert len(_requests(_tick(pipeline))) == 1
     _add_runs(pipeline, job, [status])
     says = _says(_tick(pipeline))
-    assert "25 messages are waiting, and the 3 runs under way take them" in says
+    assert "25 messages are waiting, and the runs under way take them" in says
+    assert says.endswith("3 of at most 4 runs are under way.")
 
 
 def test_runs_that_ended_and_runs_of_other_jobs_do_not_count(pipeline: Pipeline) -> None:
@@ -120,10 +126,26 @@ def test_a_run_that_started_before_its_messages_came_back_does_not_count(
     assert len(_requests(_tick(pipeline))) == 1
 
 
+def test_a_dry_queue_is_looked_at_before_the_table_counts_as_stale(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _add_runs(pipeline, "ingest_logins", [DagsterRunStatus.SUCCESS])
+    assert "so no run is needed" in _says(_tick(pipeline))
+
+    later = time.time() + 1_860
+    monkeypatch.setattr("fetch_mask_assets.defs.automation.time.time", lambda: later)
+
+    [request] = _requests(_tick(pipeline))
+    assert "the last run began 31 minutes ago" in request.tags[BECAUSE_TAG]
+
+
 def test_messages_in_flight_ask_for_no_run(pipeline: Pipeline) -> None:
     pipeline.send(bodies(3))
     pipeline.receive()
-    assert _says(_tick(pipeline)) == "No message is waiting; 3 are in flight."
+    assert _says(_tick(pipeline)) == (
+        "No message is waiting, so no run is needed: 3 messages are in flight, 0 of at most 4 runs"
+        " are under way."
+    )
 
 
 def test_a_database_that_is_not_ready_skips_and_says_what_to_do(pipeline: Pipeline) -> None:

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fetch_mask_assets.domain.backlog import NextStep, QueueDepth, next_step, runs_to_request
+from fetch_mask_assets.domain.backlog import (
+    NextStep,
+    QueueDepth,
+    RunsSoFar,
+    next_step,
+    runs_to_request,
+)
 
 
 def _depth(waiting: int = 0, in_flight: int = 0, delayed: int = 0) -> QueueDepth:
@@ -40,8 +46,9 @@ def test_the_runs_asked_for_are_those_that_the_backlog_lacks(
     actual = runs_to_request(
         _depth(waiting, in_flight=50),
         batch_messages=batch_messages,
-        active_runs=active_runs,
+        runs=RunsSoFar(active_runs, 60.0),
         max_runs=max_runs,
+        look_after_seconds=1_800,
     ).runs
 
     assert expected == actual
@@ -61,8 +68,9 @@ def test_no_more_runs_are_asked_for_than_are_free_or_than_have_messages_to_take(
     request = runs_to_request(
         _depth(waiting, hidden, hidden),
         batch_messages=batch_messages,
-        active_runs=active_runs,
+        runs=RunsSoFar(active_runs, 60.0),
         max_runs=max_runs,
+        look_after_seconds=1_800,
     )
 
     assert 0 <= request.runs <= max(0, max_runs - active_runs)
@@ -72,29 +80,57 @@ def test_no_more_runs_are_asked_for_than_are_free_or_than_have_messages_to_take(
         assert request.runs >= 1
 
 
+COUNTS = "{} messages are in flight, {} of at most 4 runs are under way."
+
+
 @pytest.mark.parametrize(
-    ("depth", "active_runs", "expected"),
+    ("depth", "active_runs", "since_last", "expected"),
     [
-        (_depth(0, 7), 0, "No message is waiting; 7 are in flight."),
+        (_depth(0, 7), 0, None, f"No message is waiting, so no run is needed: {COUNTS}"),
+        (_depth(0, 7), 0, 1_800, f"No message is waiting, so no run is needed: {COUNTS}"),
+        (_depth(0, 7), 2, 9_999, f"No message is waiting, so no run is needed: {COUNTS}"),
         (
-            _depth(250),
-            1,
-            "250 messages are waiting: 3 runs of 100 are needed, 1 are under way, 4 are allowed.",
+            _depth(0, 7),
+            0,
+            1_860,
+            (
+                "No message is waiting, and the last run began 31 minutes ago: one run looks"
+                f" whether the queue is dry, so that the table counts as fresh. {COUNTS}"
+            ),
         ),
         (
-            _depth(900),
-            4,
+            _depth(250, 7),
+            1,
+            None,
             (
-                "900 messages are waiting, and the 4 runs under way take them: 4 are needed,"
-                " 4 are allowed."
+                "250 messages are waiting, for which 3 runs of up to 100 are needed, so 2 are asked"
+                f" for: {COUNTS}"
+            ),
+        ),
+        (
+            _depth(900, 7),
+            4,
+            9_999,
+            (
+                "900 messages are waiting, and the runs under way take them, 4 of up to 100"
+                f" messages: {COUNTS}"
             ),
         ),
     ],
 )
-def test_a_request_says_why(depth: QueueDepth, active_runs: int, expected: str) -> None:
-    actual = runs_to_request(depth, batch_messages=100, active_runs=active_runs, max_runs=4).because
+def test_the_reason_is_one_sentence_with_the_numbers(
+    depth: QueueDepth, active_runs: int, since_last: float | None, expected: str
+) -> None:
+    actual = runs_to_request(
+        depth,
+        batch_messages=100,
+        runs=RunsSoFar(active_runs, since_last),
+        max_runs=4,
+        look_after_seconds=1_800,
+    )
 
-    assert expected == actual
+    assert actual.because == expected.format(7, active_runs)
+    assert bool(actual.runs) == ("are asked" in actual.because or "one run looks" in actual.because)
 
 
 @pytest.mark.parametrize(

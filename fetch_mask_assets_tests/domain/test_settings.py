@@ -7,7 +7,16 @@ from dataclasses import fields
 import pytest
 
 from fetch_mask_assets.domain.errors import SettingError
-from fetch_mask_assets.settings import DATABASE_URL, KEYSETS, QUEUE_URL, REQUIRED, Tuning, required
+from fetch_mask_assets.settings import (
+    DATABASE_URL,
+    KEYSETS,
+    QUEUE_URL,
+    REQUIRED,
+    Tuning,
+    alert_command,
+    alert_webhook,
+    required,
+)
 from fetch_mask_assets_tests.domain.factories import shown
 
 BOUNDS = [
@@ -23,6 +32,7 @@ BOUNDS = [
     ("warn_unnumbered_percent", "LOGIN_WARN_UNNUMBERED_PERCENT", 5, 0, 100),
     ("warn_redelivered_percent", "LOGIN_WARN_REDELIVERED_PERCENT", 10, 0, 100),
     ("warn_age_seconds", "LOGIN_WARN_AGE_SECONDS", 3_600, 1, 1_209_600),
+    ("fresh_seconds", "LOGIN_FRESH_SECONDS", 3_600, 120, 604_800),
     ("run_retention_days", "LOGIN_RUN_RETENTION_DAYS", 14, 1, 3_650),
     ("unmask_limit", "LOGIN_UNMASK_LIMIT", 100, 1, 10_000),
     ("quarantine_retention_days", "LOGIN_QUARANTINE_RETENTION_DAYS", 90, 1, 3_650),
@@ -166,3 +176,14 @@ def test_a_dsn_that_was_put_into_a_number_is_not_shown() -> None:
         Tuning.from_environment(environment)
 
     assert "canary" not in shown(caught.value)
+
+
+def test_alert_destinations_are_refused_by_name_and_not_shown() -> None:
+    assert alert_webhook({}) == alert_command({}) == ""
+    for name, read, text in (
+        ("LOGIN_ALERT_WEBHOOK", alert_webhook, "ftp://canary/x"),
+        ("LOGIN_ALERT_COMMAND", alert_command, "notify 'canary"),
+    ):
+        with pytest.raises(SettingError, match=f"^{name} ") as caught:
+            read({name: text})
+        assert "canary" not in shown(caught.value)

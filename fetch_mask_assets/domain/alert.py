@@ -1,0 +1,161 @@
+"""What an alert says: which batch, what is safe, what to do. Names and counts, never a value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Severity(StrEnum):
+    """How urgent an alert is."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    TEST = "test"
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One alert. `id` is the same each time it is sent, so that a receiver can drop repeats.
+
+    `run_id` names the batch, or is empty where there is none; `at` is in seconds since 1970.
+    """
+
+    id: str
+    severity: Severity
+    run_id: str
+    what_happened: str
+    what_is_safe: str
+    what_to_do: str
+    at: float
+    numbers: Mapping[str, int | float] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Its parts by name, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, parts: Mapping[str, Any]) -> Alert:
+        """The alert of `as_dict`."""
+        return cls(**{**parts, "severity": Severity(parts["severity"])})
+
+
+@dataclass(frozen=True, slots=True)
+class FailedCheck:
+    """A check that failed: whose, in which run, what it means, and the numbers it reported."""
+
+    asset: str
+    name: str
+    run_id: str
+    is_warning: bool
+    means: str
+    numbers: Mapping[str, int | float]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRun:
+    """A run that failed. `takes_messages` is whether it is one that takes a batch."""
+
+    run_id: str
+    job: str
+    takes_messages: bool
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Loads:
+    """How long ago the table was loaded, and what waits; None where the queue did not say."""
+
+    seconds: float
+    limit_seconds: float
+    waiting: int | None
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether nothing was loaded for too long though messages wait, or may wait."""
+        return self.seconds > self.limit_seconds and self.waiting != 0
+
+
+def check_failed(check: FailedCheck, *, is_committed: bool | None) -> Alert:
+    """The alert for a failed check; `is_committed` is None where the database did not say."""
+    return Alert(
+        id=f"check:{check.asset}:{check.name}:{check.run_id}",
+        severity=Severity.WARNING if check.is_warning else Severity.ERROR,
+        run_id=check.run_id,
+        what_happened=f"The check {check.name} of {check.asset} failed in run {check.run_id}.",
+        what_is_safe=_batch_is_safe(is_committed),
+        what_to_do=check.means,
+        at=check.at,
+        numbers=check.numbers,
+    )
+
+
+def run_failed(run: FailedRun, *, is_committed: bool | None) -> Alert:
+    """The alert for a failed run; `is_committed` is None where the database did not say."""
+    return Alert(
+        id=f"run:{run.run_id}",
+        severity=Severity.ERROR,
+        run_id=run.run_id,
+        what_happened=f"The run {run.run_id} of {run.job} failed.",
+        what_is_safe=_batch_is_safe(is_committed) if run.takes_messages else _NO_MESSAGES,
+        what_to_do="Open the run in Dagster: its first failed step names the rule or the service,"
+        " and what to do. `fetch-mask doctor` says what is not well.",
+        at=run.at,
+    )
+
+
+def table_is_stale(loads: Loads, since: float) -> Alert:
+    """The alert for a table that is no longer loaded; `since` is when it last was."""
+    waiting = "the queue does not answer" if loads.waiting is None else f"{loads.waiting} wait"
+    return Alert(
+        id=f"freshness:user_logins:{since:.0f}",
+        severity=Severity.ERROR,
+        run_id="",
+        what_happened=f"Nothing was loaded into user_logins for {loads.seconds / 60:.0f} minutes,"
+        f" and messages: {waiting}.",
+        what_is_safe="Nothing is lost: the messages are on the queue, until its retention ends.",
+        what_to_do="Look at the ticks of the sensor login_queue_depth, which say why no run was"
+        " asked for; then at the last runs of ingest_logins. `fetch-mask doctor` says what is not"
+        " well. The limit is LOGIN_FRESH_SECONDS.",
+        at=since + loads.seconds,
+        numbers={"seconds": loads.seconds, "limit_seconds": loads.limit_seconds}
+        | ({} if loads.waiting is None else {"waiting": loads.waiting}),
+    )
+
+
+def trial(at: float) -> Alert:
+    """An alert that only shows that alerts arrive."""
+    return Alert(
+        id=f"test:{at:.3f}",
+        severity=Severity.TEST,
+        run_id="",
+        what_happened="Somebody tried whether alerts arrive.",
+        what_is_safe="Everything: this is a test.",
+        what_to_do="Nothing.",
+        at=at,
+    )
+
+
+_NO_MESSAGES = (
+    "No message is lost by it: runs of this job take none from the queue. It may be started again."
+)
+
+
+def _batch_is_safe(is_committed: bool | None) -> str:  # noqa: FBT001 (a fact with three values)
+    if is_committed:
+        return (
+            "The batch of this run is committed, whole: rows, quarantine and ledger. Messages that"
+            " were not deleted come back and are recognised."
+        )
+    if is_committed is None:
+        return (
+            "The database did not say whether the batch is committed. It is so whole or not at"
+            " all, and what is not committed is on the queue or goes back to it."
+        )
+    return (
+        "No batch of this run is committed. What it received is on the queue or goes back to it,"
+        " and a later run takes it."
+    )
