@@ -22,6 +22,7 @@ from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wa
 from fetch_mask_assets.cli import connections
 from fetch_mask_assets.cli.instance import dagster_instance
 from fetch_mask_assets.cli.progress import saying
+from fetch_mask_assets.cli.wording import counted
 from fetch_mask_assets.definitions import defs
 from fetch_mask_assets.defs.assets import RAW_LOGIN_BATCH
 from fetch_mask_assets.defs.jobs import INGEST_LOGINS
