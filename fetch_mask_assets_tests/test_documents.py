@@ -14,7 +14,7 @@ from fetch_mask_assets.cli.main import cli
 from fetch_mask_assets.settings import Tuning
 
 _ROOT = Path(__file__).parent.parent
-_DOCUMENTS = sorted([*_ROOT.glob("*.md"), *_ROOT.glob("docs/*.md")])
+_DOCUMENTS = sorted([*_ROOT.glob("*.md"), *_ROOT.glob("docs/**/*.md")])
 _OPTIONAL = (
     settings.RECOVERY_DATABASE_URL,
     settings.KMS_KEY,
