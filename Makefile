@@ -9,7 +9,7 @@ SEED ?= 0
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help setup run test dev lint check readme docs benchmark fuzz lock stop clean
+.PHONY: help setup run test dev lint check readme docs benchmark chaos fuzz lock stop clean
 
 help: ## Show what there is to make.
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /\1|/' | column -t -s '|'
@@ -55,6 +55,13 @@ docs: setup ## Build the documentation site into build/site.
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --clean
 
 check: lint docs run readme test ## What CI runs.
+
+chaos: setup ## Break it: every fault, or MINUTES=60 of them, with SEED=; writes docs/faults.md.
+	@rm -f .chaos-results.jsonl
+	@$(BIN)/python -u -m fetch_mask_assets_tests.chaos.campaign --results .chaos-results.jsonl \
+	  $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) --only '$(ONLY)' \
+	  && failed=0 || failed=$$?; \
+	$(BIN)/python -m fetch_mask_assets_tests.chaos.report .chaos-results.jsonl; exit $$failed
 
 benchmark: setup ## Measure what a batch costs, beside MD5 row by row.
 	@$(BIN)/fetch-mask local up > /dev/null

@@ -17,6 +17,10 @@ from fetch_mask_assets.domain.errors import DatabaseError
 
 CONNECT_SECONDS = 10
 
+# A host that died says nothing: without these, a wait for its answer lasts for hours.
+_KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+_UNANSWERED_MILLISECONDS = 60_000
+
 # Connection failures, and what another attempt mends: rollbacks of the server's choosing, a
 # lock that was not had in time, a server that shuts down or has no connection left.
 _TRANSIENT_CLASSES = ("08", "40")
@@ -53,6 +57,8 @@ def connect(database_url: str, **options: str) -> psycopg.Connection:
         database_url,
         connect_timeout=CONNECT_SECONDS,
         application_name="fetch_mask_assets",
+        tcp_user_timeout=_UNANSWERED_MILLISECONDS,
+        **_KEEPALIVE,
         **options,  # type: ignore[arg-type]  # libpq's own options are all strings
     )
 

@@ -190,6 +190,12 @@ class HarshQueue:
             store = self._queues.get(name)
             return store.counts(self.now()) if store else Counts()
 
+    def in_flight(self, name: str) -> set[str]:
+        """The ids of the messages that somebody holds now."""
+        with self._changed:
+            store = self._queues.get(name)
+            return store.in_flight(self.now()) if store else set()
+
     def on_queue(self, name: str) -> dict[str, str]:
         """What is on a queue now, hidden or not: bodies by message id."""
         with self._changed:

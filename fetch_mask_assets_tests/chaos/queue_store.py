@@ -100,6 +100,11 @@ class QueueStore:
         self._delayed.discard(message_id)
         return self.messages.pop(message_id)
 
+    def in_flight(self, now: float) -> set[str]:
+        """The ids of the messages that are hidden because somebody received them."""
+        self._show_due(now)
+        return set(self._in_flight)
+
     def is_in_flight(self, message: Message, now: float) -> bool:
         """Whether a message is hidden because somebody received it."""
         self._show_due(now)

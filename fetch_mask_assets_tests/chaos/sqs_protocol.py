@@ -129,7 +129,11 @@ class _Handler(BaseHTTPRequestHandler):
     server: SqsServer
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        length = int(self.headers["Content-Length"])
+        body = self.rfile.read(length)
+        if len(body) < length:  # the client was killed while it was sending
+            self.close_connection = True
+            return
         operation = self.headers["X-Amz-Target"].rpartition(".")[2]
         try:
             self._serve(operation, json.loads(body))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -336,6 +337,18 @@ def test_a_hook_can_leave_a_call_unheard(queue: HarshQueue, sqs: SQSClient) -> N
         _receive(queue, sqs)
     assert queue.counts(NAME) == Counts(waiting=1)
     assert len(_receive(queue, sqs)) == 1
+
+
+def test_a_client_that_is_killed_while_it_sends_does_nothing(queue: HarshQueue) -> None:
+    host, _, port = queue.endpoint.removeprefix("http://").partition(":")
+    head = b"POST / HTTP/1.1\r\nX-Amz-Target: AmazonSQS.PurgeQueue\r\nContent-Length: 9\r\n\r\n"
+    queue.send(NAME, ["x"])
+    with socket.create_connection((host, int(port))) as client:
+        client.sendall(head + b"{")
+        client.shutdown(socket.SHUT_WR)
+        assert client.recv(1) == b""
+
+    assert queue.counts(NAME) == Counts(waiting=1)
 
 
 def test_a_delete_names_its_messages_to_the_hook(queue: HarshQueue, sqs: SQSClient) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 import traceback
 from collections.abc import Callable
@@ -20,7 +22,7 @@ from fetch_mask_assets.domain.errors import DatabaseError
 from fetch_mask_assets.gateways import migrations
 from fetch_mask_assets.gateways.database import BatchToCommit, LoginDatabase
 from fetch_mask_assets.gateways.keysets import create_keysets, read_keyring
-from fetch_mask_assets.gateways.postgres import TransientDatabaseError
+from fetch_mask_assets.gateways.postgres import TransientDatabaseError, connect
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.local_stack.state import free_port
 from fetch_mask_assets_tests.logins import SENT_AT, bodies, body, masked_batch
@@ -134,6 +136,24 @@ def test_a_table_that_exists_keeps_its_columns_and_rows(
 def test_migrating_a_database_that_is_not_there_is_an_error_with_a_remedy(stack: Stack) -> None:
     with pytest.raises(DatabaseError, match=r"migrate.*LOGIN_DATABASE_URL"):
         migrations.upgrade(postgres.url(stack.state, "no_such_database"))
+
+
+# Connections
+
+
+def test_a_connection_notices_within_a_minute_that_the_servers_host_has_died(
+    database_url: str,
+) -> None:
+    with (
+        connect(database_url) as connection,
+        socket.socket(fileno=os.dup(connection.fileno())) as end,
+    ):
+        options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        idle, interval, probes = (end.getsockopt(socket.IPPROTO_TCP, option) for option in options)
+        unanswered = end.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+
+    assert idle + interval * probes <= 60
+    assert 0 < unanswered <= 60_000
 
 
 # The commit

@@ -1,0 +1,364 @@
+"""What a scenario works with: a harsh queue, a wire, a database, keys, and real processes.
+
+Belongs here: starting the product as a user starts it, and gathering what is to be seen afterwards.
+Does not belong here: faults (`scenarios`), and what must hold (`invariants`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+
+from fetch_mask_assets.domain.errors import FetchMaskError
+from fetch_mask_assets.domain.keyset import FieldMasker
+from fetch_mask_assets.gateways.keysets import create_keysets, read_keyring
+from fetch_mask_assets.local_stack import environment as local_environment
+from fetch_mask_assets.local_stack import postgres
+from fetch_mask_assets.local_stack.stack import Stack
+from fetch_mask_assets_tests.chaos.harsh_queue import HarshQueue
+from fetch_mask_assets_tests.chaos.invariants import Batch, Ended, Evidence, Row, Sent
+from fetch_mask_assets_tests.chaos.queue_faults import FaultPlan
+from fetch_mask_assets_tests.chaos.sqs_protocol import Call
+from fetch_mask_assets_tests.chaos.wire import Wire, WirePlan
+from fetch_mask_assets_tests.people import person
+
+FETCH_MASK = str(Path(sys.executable).parent / "fetch-mask")
+INGEST = ("ingest", "--json", "--no-wait")
+QUEUE = "logins"
+DEAD = "dead-letters"
+LOADER = "login_ingest_loader"
+IP_CANARY = "203.0.113."
+DEVICE_CANARY = "canary-device-"
+LONGEST_SECONDS = 180
+
+_QUICK = {
+    "LOGIN_VISIBILITY_SECONDS": "60",
+    "LOGIN_BATCH_SECONDS": "10",
+    "LOGIN_BATCH_MESSAGES": "100",
+    "LOGIN_RECEIVE_WAIT_SECONDS": "1",
+    "LOGIN_EMPTY_ANSWERS": "2",
+}
+_DRAINS = 4
+_TEMPLATE = "template_chaos"
+
+
+@dataclass(eq=False, slots=True)
+class Running:
+    """A process of the product, and where it prints."""
+
+    process: subprocess.Popen[bytes]
+    output: Path
+    errors: Path
+    started: float
+    was_killed: bool = False
+
+    def kill(self, by: signal.Signals = signal.SIGKILL) -> None:
+        """Sends a signal."""
+        self.was_killed |= by is signal.SIGKILL
+        with suppress(ProcessLookupError):
+            self.process.send_signal(by)
+
+    def wait(self, seconds: float = LONGEST_SECONDS) -> Ended:
+        """How it ended; one that does not end in time is killed, and its code says so."""
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(30)
+        said = self.output.read_text() + self.errors.read_text()
+        seconds = time.monotonic() - self.started
+        return Ended(self.process.returncode, said.strip(), self.was_killed, seconds)
+
+
+@dataclass(eq=False)
+class World:
+    """A pipeline of a scenario's own; `must` collects what the scenario itself found wrong."""
+
+    stack: Stack
+    directory: Path
+    queue: HarshQueue
+    wire: Wire
+    database_url: str = field(repr=False)
+    """Past the wire, as an administrator."""
+    loader_url: str = field(repr=False)
+    """By way of the wire, as the loader."""
+    keysets: Path
+    sent: dict[str, Sent] = field(default_factory=dict)
+    ended: list[Ended] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    deleted_uncommitted: list[str] = field(default_factory=list)
+    visibility: int = int(_QUICK["LOGIN_VISIBILITY_SECONDS"])
+
+    def must(self, holds: bool, sentence: str) -> None:  # noqa: FBT001 (a fact)
+        """Notes what does not hold."""
+        if not holds:
+            self.broken.append(sentence)
+
+    def send(self, count: int = 24, *, sent_at: float | None = None) -> list[str]:
+        """Sends logins, some with equal values, and for each eight one that breaks the contract."""
+        first = len(self.sent)
+        messages = [_message(number) for number in range(first, first + count)]
+        ids = self.queue.send(QUEUE, [body for body, _ in messages], sent_at=sent_at)
+        day = datetime.fromtimestamp(sent_at or self.queue.now(), UTC).date()
+        for message_id, (_, login) in zip(ids, messages, strict=True):
+            self.sent[message_id] = Sent(*login, day) if login else Sent()
+        return ids
+
+    def start(self, *arguments: str, under: Sequence[str] = (), **settings: str) -> Running:
+        """Starts `fetch-mask`, as a user does; an ingestion unless told otherwise."""
+        return self.start_driver(*under, FETCH_MASK, *(arguments or INGEST), **settings)
+
+    def start_driver(self, *command: str, **settings: str) -> Running:
+        """Starts any command, in the environment of the product."""
+        name = uuid4().hex[:8]
+        output, errors = self.directory / f"{name}.out", self.directory / f"{name}.err"
+        with output.open("wb") as out, errors.open("wb") as err:
+            process = subprocess.Popen(  # noqa: S603 (our own programs)
+                command,
+                env={**self.settings(), **settings},
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+            )
+        return Running(process, output, errors, time.monotonic())
+
+    def end(self, running: Running, seconds: float = LONGEST_SECONDS) -> Ended:
+        """Waits for a process and remembers how it ended."""
+        ended = running.wait(seconds)
+        self.ended.append(ended)
+        return ended
+
+    def run(self, *arguments: str, under: Sequence[str] = (), **settings: str) -> Ended:
+        """Starts `fetch-mask` and waits for its end."""
+        return self.end(self.start(*arguments, under=under, **settings))
+
+    def settings(self) -> dict[str, str]:
+        """The environment of a process."""
+        own = {"PATH": os.environ["PATH"], "HOME": str(self.directory)}
+        home = {
+            "DAGSTER_HOME": str(self.directory / "dagster"),
+            "TMPDIR": str(self.directory / "tmp"),
+        }
+        places = {
+            "LOGIN_DATABASE_URL": self.loader_url,
+            "MASKING_KEYSETS": str(self.keysets),
+            "DAGSTER_DISABLE_TELEMETRY": "yes",
+        }
+        return {**own, **home, **_QUICK, **self.queue.environment(QUEUE), **places}
+
+    def administer(self, *statements: str) -> None:
+        """Executes statements as the administrator, past the wire."""
+        with psycopg.connect(self.database_url, autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
+
+    def committed(self) -> set[str]:
+        """The message ids of the ledger."""
+        with psycopg.connect(self.database_url) as connection:
+            rows = connection.execute("SELECT message_id FROM login_ingest.ledger").fetchall()
+        return {message_id for (message_id,) in rows}
+
+    def end_faults(self) -> None:
+        """No fault and no hook any more; what is hidden shows."""
+        self.queue.forget_hooks()
+        self.wire.forget_hooks()
+        self.queue.plan, self.wire.plan = FaultPlan(), WirePlan()
+        self.wire.is_refusing = False
+        self.queue.pass_time(12 * 3600)
+        self.watch_deletes()
+
+    def watch_deletes(self) -> None:
+        """From now on, each delete is checked against the ledger before it takes effect."""
+        self.queue.on("DeleteMessageBatch", self._check_delete)
+
+    def drain(self) -> None:
+        """Ingests until nothing is left on the queue, for a bounded number of times."""
+        for _ in range(_DRAINS):
+            if not self.queue.counts(QUEUE).all:
+                return
+            self.run()
+            self.queue.pass_time(12 * 3600)
+
+    def evidence(self) -> Evidence:
+        """All that is to be seen."""
+        lives = self.queue.lives.values()
+        return Evidence(
+            sent=self.sent,
+            on_queue=frozenset(self.queue.on_queue(QUEUE)),
+            dead=frozenset(self.queue.on_queue(DEAD)),
+            deleted=frozenset(life.message_id for life in lives if life.deleted_at),
+            deleted_uncommitted=tuple(self.deleted_uncommitted),
+            ledger=tuple(self._column("SELECT message_id FROM login_ingest.ledger")),
+            rows=tuple(self._rows()),
+            quarantine=tuple(self._column("SELECT message_id FROM login_ingest.quarantine")),
+            batches=tuple(self._batches()),
+            opened_with_other_keys=self._opened_with_other_keys(),
+            leaks=self._leaks(),
+            ended=tuple(self.ended),
+            runs=self._runs(),
+            memory_mib=resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
+        )
+
+    def _check_delete(self, call: Call) -> None:
+        self.deleted_uncommitted += set(call.message_ids) - self.committed()
+
+    def _column(self, statement: str) -> list[str]:
+        with psycopg.connect(self.database_url) as connection:
+            return [value for (value,) in connection.execute(statement.encode()).fetchall()]
+
+    def _rows(self) -> Iterator[Row]:
+        keyring = read_keyring(self.keysets)
+        for user_id, ip, device, linked_ip, linked_device, day in self._select(_ROWS):
+            opened = (_open(keyring.ip, ip), _open(keyring.device_id, device))
+            yield Row(user_id, ip, device, linked_ip, linked_device, day, *opened)
+
+    def _batches(self) -> Iterator[Batch]:
+        return (Batch(*line) for line in self._select(_BATCHES))
+
+    def _select(self, statement: str) -> list[tuple]:  # type: ignore[type-arg]  # a line of any columns
+        with psycopg.connect(self.database_url) as connection:
+            return connection.execute(statement.encode()).fetchall()
+
+    def _opened_with_other_keys(self) -> int:
+        other = self.directory.parent / f"other-{uuid4().hex}"
+        create_keysets(other)
+        keyring = read_keyring(other)
+        tokens = [line[1:3] for line in self._select(_ROWS)]
+        return sum(
+            (_open(keyring.ip, ip) is not None) + (_open(keyring.device_id, device) is not None)
+            for ip, device in tokens
+        )
+
+    def _leaks(self) -> dict[str, int]:
+        places = {
+            "its own files, standard output and error": self.directory.rglob("*"),
+            "the database's log": (self.stack.layout.postgres / "server.log",),
+        }
+        found = {
+            where: sum(_raw_values(path.read_bytes()) for path in paths if path.is_file())
+            for where, paths in places.items()
+        }
+        return {**found, "the database's tables": self._leaks_in_tables()}
+
+    def _leaks_in_tables(self) -> int:
+        tables = [table for (table,) in self._select(_TABLES)]
+        lines = [
+            line for table in tables for (line,) in self._select(f"SELECT t::text FROM {table} t")
+        ]
+        return sum(_raw_values(line.encode()) for line in lines)
+
+    def _runs(self) -> dict[str, str]:
+        path = self.directory / "dagster" / "history" / "runs.db"
+        if not path.exists():
+            return {}
+        with closing(sqlite3.connect(path)) as connection:
+            return dict(connection.execute("SELECT run_id, status FROM runs"))
+
+
+@contextmanager
+def make_world(stack: Stack, directory: Path) -> Iterator[World]:
+    """A world of its own, with a database, a login role, queues and keys."""
+    for name in ("dagster", "tmp"):
+        (directory / "home" / name).mkdir(parents=True)
+    create_keysets(directory / "keysets")
+    with (
+        _database(stack) as url,
+        person(url, LOADER) as loader,
+        HarshQueue() as queue,
+        Wire(url) as wire,
+    ):
+        queue.create(QUEUE, dead_letters=DEAD, max_receives=20)
+        keysets, home = directory / "keysets", directory / "home"
+        world = World(stack, home, queue, wire, url, wire.url(loader.url), keysets)
+        world.watch_deletes()
+        yield world
+        # The database cannot be dropped while it refuses connections, nor the role while it owns.
+        wire.break_all()
+    if queue.errors or wire.errors:
+        raise ExceptionGroup(
+            "The harness itself failed", [*_plain(queue.errors), *_plain(wire.errors)]
+        )
+
+
+def _plain(errors: Sequence[BaseException]) -> list[Exception]:
+    return [error if isinstance(error, Exception) else Exception(str(error)) for error in errors]
+
+
+@contextmanager
+def _database(stack: Stack) -> Iterator[str]:
+    name = f"chaos_{uuid4().hex}"
+    owner = postgres.url(stack.state, postgres.OWNER)
+    with psycopg.connect(owner, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {local_environment.LOGINS}".encode())
+    try:
+        yield postgres.url(stack.state, name)
+    finally:
+        with psycopg.connect(owner, autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+def _message(number: int) -> tuple[str, tuple[str, str, str] | None]:
+    """A body, and the login's user, IP and device; every eighth breaks the contract."""
+    ip, device = f"{IP_CANARY}{number % 50}", f"{DEVICE_CANARY}{number % 90:04}"
+    if number % 8 == 7:
+        return json.dumps({"ip": ip, "device_id": device}), None
+    login = {
+        "user_id": f"user-{number}",
+        "app_version": "2.3.0",
+        "device_type": "android",
+        "ip": ip,
+        "locale": None,
+        "device_id": device,
+    }
+    return json.dumps(login), (f"user-{number}", ip, device)
+
+
+def _open(masker: FieldMasker, token: str) -> str | None:
+    try:
+        return masker.unmask(token)
+    except FetchMaskError:
+        return None
+
+
+def _raw_values(text: bytes) -> int:
+    return len(_RAW.findall(text))
+
+
+_SPELLINGS = [
+    spelling
+    for canary in (IP_CANARY, DEVICE_CANARY)
+    for spelling in (canary, canary[::-1], canary.encode().hex())
+]
+_RAW = re.compile("|".join(map(re.escape, _SPELLINGS)).encode())
+
+_ROWS = """
+SELECT login.user_id, login.masked_ip, login.masked_device_id,
+       coalesce(ip.new_token, login.masked_ip), coalesce(device.new_token, login.masked_device_id),
+       login.create_date
+FROM user_logins AS login
+LEFT JOIN login_ingest.token_link AS ip
+       ON ip.field = 'ip' AND ip.old_token = login.masked_ip
+LEFT JOIN login_ingest.token_link AS device
+       ON device.field = 'device_id' AND device.old_token = login.masked_device_id
+"""
+_BATCHES = "SELECT run_id, received, loaded, quarantined, already_known FROM login_ingest.batch"
+_TABLES = """
+SELECT quote_ident(schemaname) || '.' || quote_ident(tablename) FROM pg_tables
+WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
+"""
