@@ -56,10 +56,11 @@ docs: setup ## Build the documentation site into build/site.
 
 check: lint docs run readme test ## What CI runs.
 
-chaos: setup ## Break it: every fault, or MINUTES=60 of them, with SEED=; writes docs/faults.md.
+chaos: setup ## Break it: every fault once, or for MINUTES; SEED repeats; writes docs/faults.md.
 	@rm -f .chaos-results.jsonl
 	@$(BIN)/python -u -m fetch_mask_assets_tests.chaos.campaign --results .chaos-results.jsonl \
-	  $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) --only '$(ONLY)' \
+	  $(if $(filter-out file,$(origin SEED)),--seed $(SEED)) \
+	  $(if $(filter-out file,$(origin MINUTES)),--minutes $(MINUTES)) --only '$(ONLY)' \
 	  && failed=0 || failed=$$?; \
 	$(BIN)/python -m fetch_mask_assets_tests.chaos.report .chaos-results.jsonl; exit $$failed
 
