@@ -13,8 +13,8 @@ from fetch_mask_assets_tests.chaos.scenarios import SCENARIOS, Scenario
 SEED = 4711
 FOR_EVERY_CHANGE = frozenset(
     {
-        "commit sent: cut",
-        "commit answered: cut",
+        "commit sent, cut",
+        "commit answered, cut",
         "connections are refused",
         "reset in the copy, and away",
         "access is denied",
