@@ -18,7 +18,9 @@ from fetch_mask_assets.domain.errors import DatabaseError
 CONNECT_SECONDS = 10
 
 # A host that died says nothing: without these, a wait for its answer lasts for hours.
-_KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+_IDLE_SECONDS = 30
+_PROBE_SECONDS = 10
+_PROBES = 3
 _UNANSWERED_MILLISECONDS = 60_000
 
 # Connection failures, and what another attempt mends: rollbacks of the server's choosing, a
@@ -58,7 +60,9 @@ def connect(database_url: str, **options: str) -> psycopg.Connection:
         connect_timeout=CONNECT_SECONDS,
         application_name="fetch_mask_assets",
         tcp_user_timeout=_UNANSWERED_MILLISECONDS,
-        **_KEEPALIVE,
+        keepalives_idle=_IDLE_SECONDS,
+        keepalives_interval=_PROBE_SECONDS,
+        keepalives_count=_PROBES,
         **options,  # type: ignore[arg-type]  # libpq's own options are all strings
     )
 

@@ -108,8 +108,11 @@ def _at_queue(
     return arm
 
 
+# The last that a run does before it receives.
+_REGISTRY = "INSERT INTO login_ingest.masking_key"
+
 KILL_POINTS = (
-    KillPoint("before receive", _at_wire(Moment.STATEMENT, "pg_advisory_xact_lock")),
+    KillPoint("before receive", _at_wire(Moment.STATEMENT, _REGISTRY)),
     KillPoint("after receive", _at_queue("ReceiveMessage", 2, QueueMoment.ANSWERED)),
     KillPoint("after masking", _at_wire(Moment.STATEMENT, "nextval(")),
     KillPoint("inside the copy", _at_wire(Moment.COPY_DATA, LEDGER)),
