@@ -9,6 +9,7 @@ from dagster import (
     AssetIn,
     AssetKey,
     AssetSpec,
+    DagsterEventType,
     MaterializeResult,
     asset,
 )
@@ -45,6 +46,7 @@ login_queue_messages = AssetSpec(
     group_name=GROUP,
     owners=OWNERS,
     kinds={"sqs", "json"},
+    metadata=table_metadata.QUEUE_DEFINITION,
 )
 
 
@@ -127,9 +129,22 @@ def user_logins(  # noqa: PLR0913, PLR0917 (Dagster passes inputs and resources 
     committed = time.perf_counter()
     with no_values("deleting from the queue"):
         deleted = login_queue.queue.delete(newest_handles(raw))
-        seconds = (committed - started, time.perf_counter() - committed)
-        metadata = table_metadata.of_commit(balance, deleted, seconds)
+        stages = _stages_before(context) | {
+            "commit_seconds": committed - started,
+            "delete_seconds": time.perf_counter() - committed,
+        }
+        metadata = table_metadata.of_commit(balance, deleted, stages)
+        metadata |= table_metadata.of_arrival(raw, masked, datetime.now(UTC))
     return MaterializeResult(metadata=metadata)
+
+
+def _stages_before(context: AssetExecutionContext) -> dict[str, float]:
+    entries = context.instance.all_logs(
+        context.run.run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION
+    )
+    return table_metadata.stage_seconds(
+        entry.asset_materialization for entry in entries if entry.asset_materialization
+    )
 
 
 def _require_whole_chain(context: AssetExecutionContext) -> None:

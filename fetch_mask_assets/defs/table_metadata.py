@@ -1,11 +1,13 @@
 """What the Dagster UI shows of each asset: columns, lineage, counts. Never a value of a row."""
 
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 import polars as pl
 from dagster import (
     AssetKey,
+    AssetMaterialization,
     MetadataValue,
     TableColumn,
     TableColumnDep,
@@ -104,6 +106,7 @@ MASKED_LINEAGE = _lineage(
 )
 TABLE_LINEAGE = _lineage(**{name: ("masked_logins", name) for name in LOGIN_COLUMNS})
 
+QUEUE_DEFINITION: Metadata = {"dagster/column_schema": _frame_columns(RAW_SCHEMA)}
 RAW_DEFINITION: Metadata = {"dagster/column_schema": _frame_columns(RAW_SCHEMA)}
 MASKED_DEFINITION: Metadata = {"dagster/column_schema": _frame_columns(MASKED_SCHEMA)}
 TABLE_DEFINITION: Metadata = {
@@ -121,7 +124,7 @@ def of_drain(drained: Drained, now: datetime) -> Metadata:
         "messages": raw.height,
         "body_bytes": int(raw["body"].str.len_bytes().sum()),
         "receive_requests": drained.requests,
-        "seconds": drained.seconds,
+        "receive_seconds": drained.seconds,
         "messages_per_second": raw.height / drained.seconds if drained.seconds else 0.0,
         "ended_by": drained.end.value,
         "redelivered": raw.filter(pl.col("receive_count") > 1).height,
@@ -141,6 +144,7 @@ def of_masking(masked: pl.DataFrame, keyring: Keyring, seconds: float) -> Metada
         "dagster/column_lineage": MASKED_LINEAGE,
         "logins": logins.height,
         "rejected": rejected_line_count(masked),
+        "rejected_percent": 100.0 * _share(rejected_line_count(masked), masked.height),
         "reasons": _counts_table("reason", reason_counts(masked)),
         "versions_without_number": logins["app_version"].null_count(),
         "events_with_extra_fields": logins.filter(pl.col("extra_fields") > 0).height,
@@ -148,21 +152,71 @@ def of_masking(masked: pl.DataFrame, keyring: Keyring, seconds: float) -> Metada
             "key",
             {f"{each.field.name} {each.primary_key_id}": logins.height for each in keyring.maskers},
         ),
-        "seconds": seconds,
+        "mask_seconds": seconds,
         "messages_per_second": masked.height / seconds if seconds else 0.0,
     }
 
 
-def of_commit(balance: Balance, deleted: Settled, seconds: tuple[float, float]) -> Metadata:
-    """The balance, what was deleted, and the time that commit and deletes took."""
+def of_commit(balance: Balance, deleted: Settled, stages: Mapping[str, float]) -> Metadata:
+    """The balance, what was deleted, and the seconds that each stage of the run took."""
+    commit = stages.get("commit_seconds", 0.0)
     return {
         "dagster/column_lineage": TABLE_LINEAGE,
+        "balance": MetadataValue.md(_balance_picture(balance)),
+        "stages": MetadataValue.md(_stages_picture(stages)),
         **balance.as_counts(),
         "deleted_from_queue": deleted.done,
         "left_on_queue": deleted.left,
-        "commit_seconds": seconds[0],
-        "delete_seconds": seconds[1],
+        **stages,
+        "rows_per_second": balance.loaded / commit if commit else 0.0,
     }
+
+
+def of_arrival(raw: pl.DataFrame, masked: pl.DataFrame, now: datetime) -> Metadata:
+    """How old the oldest message is by the time it is in the table, and why others are not."""
+    return {
+        "oldest_message_age_seconds": oldest_age_seconds(raw, now),
+        "rejected_by_reason": _counts_table("reason", reason_counts(masked)),
+    }
+
+
+def stage_seconds(materializations: Iterable[AssetMaterialization]) -> dict[str, float]:
+    """The seconds of the stages that a run has behind it, by name."""
+    return {
+        name: value.value
+        for materialization in materializations
+        for name, value in materialization.metadata.items()
+        if name in {"receive_seconds", "mask_seconds"} and isinstance(value.value, float)
+    }
+
+
+def _balance_picture(balance: Balance) -> str:
+    counts = balance.as_counts()
+    received = counts.pop("received")
+    rows = [
+        f"| {name.replace('_', ' ')} | {count} | {_bar(count, received)} |"
+        for name, count in counts.items()
+    ]
+    sign = "=" if balance.holds else "is NOT"
+    sentence = f"**{received} received {sign} {' + '.join(str(each) for each in counts.values())}**"
+    return "\n".join([sentence, "", "| | messages | |", "|---|---|---|", *rows])
+
+
+def _stages_picture(stages: Mapping[str, float]) -> str:
+    longest = sum(stages.values())
+    rows = [
+        f"| {name.removesuffix('_seconds')} | {seconds:.3f} | {_bar(seconds, longest)} |"
+        for name, seconds in stages.items()
+    ]
+    return "\n".join(["| stage | seconds | |", "|---|---|---|", *rows])
+
+
+def _bar(part: float, whole: float) -> str:
+    return "█" * round(20 * _share(part, whole)) or "·"
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0
 
 
 def _counts_table(name: str, counts: dict[str, int]) -> MetadataValue[Any]:
