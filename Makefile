@@ -9,10 +9,10 @@ SEED ?= 0
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help setup run test dev lint check readme docs benchmark chaos fuzz lock stop clean
+.PHONY: help setup run test dev lint check readme docs benchmark benchmark-md5 chaos fuzz lock stop clean
 
 help: ## Show what there is to make.
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /\1|/' | column -t -s '|'
+	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | column -t -s '|'
 
 setup: $(INSTALLED) ## Make the virtual environment with the locked packages.
 
@@ -67,6 +67,10 @@ chaos: setup ## Break it: every fault once, or for MINUTES; SEED repeats; writes
 benchmark: setup ## Measure what a batch costs, beside MD5 row by row.
 	@$(BIN)/fetch-mask local up > /dev/null
 	@set -a; . ./.env; $(BIN)/python benchmarks/batch.py
+
+benchmark-md5: setup ## Upgrade a table of a million MD5 digests of each field, and verify every token.
+	@$(BIN)/fetch-mask local up > /dev/null
+	@set -a; . ./.env; $(BIN)/python benchmarks/md5_upgrade.py
 
 fuzz: setup ## Try random input on every parser for MINUTES (Linux only); SEED repeats a run.
 	@mkdir -p .fuzz/corpus

@@ -17,7 +17,7 @@ from fetch_mask_assets.domain.addresses import addresses_in
 from fetch_mask_assets.domain.erasure import Kind, Subjects, parse_subjects
 from fetch_mask_assets.domain.errors import FetchMaskError
 from fetch_mask_assets.domain.login_event import SHORTEST_TELLING_PART
-from fetch_mask_assets.gateways.erasure import Certificate, Erasures, Order
+from fetch_mask_assets.gateways.erasure import BY_COMMAND, Certificate, Erasures, Order
 from fetch_mask_assets.gateways.keysets import read_keyring
 from fetch_mask_assets.gateways.readiness import require_ready
 
@@ -123,19 +123,23 @@ def _print(certificate: Certificate, *, as_json: bool) -> None:
         for name, value in values.items()
     }
     if as_json:
-        click.echo(json.dumps(texts))
+        click.echo(json.dumps(texts | {"said_by_the_command": BY_COMMAND}))
         return
     click.echo("Certificate of erasure")
     for name, value in texts.items():
-        click.echo(f"  {name.replace('_', ' ')}: {value}")
+        # The database counts all others itself.
+        source = " (said by the command)" if name in BY_COMMAND else ""
+        click.echo(f"  {name.replace('_', ' ')}: {value}{source}")
 
 
 def _refuse_unverified(certificate: Certificate) -> None:
     if certificate.verified:
         return
     raise EraseError(
-        f"the erasure is not verified: {certificate.remaining} things were still found, and"
-        f" {certificate.unopened} quarantined messages do not open. What was found has come in"
-        " meanwhile: repeat the command. What does not open needs the keyset that it was sealed"
-        " with, or `fetch-mask quarantine discard`."
+        f"the erasure is not verified: {certificate.remaining} things and {certificate.held}"
+        f" quarantined messages were still found, {certificate.unopened} quarantined messages or"
+        f" rows do not open or have come in since, and {certificate.unreached} rows are under keys"
+        " that no token was made with. What was found has come in meanwhile: repeat the command."
+        " What does not open needs the keyset that it was made with, or, in the quarantine,"
+        " `fetch-mask quarantine discard`."
     )

@@ -29,9 +29,7 @@ def find(*, is_ip: bool, is_device_id: bool, rows: int, as_json: bool) -> None:
 
     Reads the values from standard input, one a line, and never from the command line, which other
     processes can see; at a terminal it asks for them without showing them, until an empty one. Line
-    endings are not part of a value. At most as many values as one request to unmask may name
-    tokens (100), or fewer by LOGIN_UNMASK_LIMIT.
-
+    XX
     Looks for each value under every enabled key of the field, and prints by the number of its line
     how many rows hold it, and the newest rows without their masked columns. The look-up is in the
     audit, with digests of the tokens and counts, before anything is printed. Needs the keysets
@@ -40,7 +38,7 @@ def find(*, is_ip: bool, is_device_id: bool, rows: int, as_json: bool) -> None:
     if is_ip == is_device_id:
         raise click.UsageError("give either --ip or --device-id.")
     desk = Unmasking(connections.recovery_database().url)
-    limit = min(connections.tuning().unmask_limit, desk.tokens_at_most())
+    limit = connections.tuning().unmask_limit
     keyring = read_keyring(connections.keysets())
     masker = keyring.ip if is_ip else keyring.device_id
     wanted = looked_for(masker, _values(), limit)

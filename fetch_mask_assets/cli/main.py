@@ -22,7 +22,7 @@ _COMMANDS: Mapping[str, str] = {
     "migrate": "Bring the database to the schema of this release.",
     "keys": "Make, list, check, rotate and retire masking keys.",
     "remask": "Bring old rows under the primary keys, after a rotation.",
-    "unmask": "Get originals back, on the record: request, approve, reveal, audit.",
+    "unmask": "Get originals back, on the record: request, approve, withdraw, reveal, audit.",
     "find": "Find the rows of a known IP or device id, on the record.",
     "erase": "Erase a value or a user, with a certificate.",
     "quarantine": "Look at, replay and discard quarantined messages.",

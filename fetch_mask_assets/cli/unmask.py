@@ -137,6 +137,26 @@ def reveal(request_id: int, *, output: Path | None, as_json: bool) -> None:
     sys.exit(SOME_REFUSED if refused else 0)
 
 
+@unmask.command()
+@click.argument("request_id", metavar="ID", type=click.IntRange(1, 2**63 - 1))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def withdraw(request_id: int, *, as_json: bool) -> None:
+    """Withdraw request ID, approved or not: it gives no originals any more.
+
+    Who asked, who approved, or any other member of login_ingest_recovery may do it. It is for good:
+    who still needs the originals makes another request. Repeating it changes nothing. What was
+    revealed before stays known.
+    """
+    by_person, since = _desk().withdraw(request_id)
+    if as_json:
+        answer = {"request": request_id, "withdrawn_by": by_person, "at": since.isoformat()}
+        click.echo(json.dumps(answer))
+    else:
+        click.echo(
+            printable(f"Request {request_id} is withdrawn, by {by_person} at {_moment(since)}.")
+        )
+
+
 @unmask.command(name="list")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array, with the tokens.")
 def list_requests(*, as_json: bool) -> None:
@@ -258,6 +278,8 @@ def _revealed_json(request_id: int, opened: Sequence[Opened]) -> str:
 def _request_line(each: UnmaskRequest, now: datetime) -> str:
     state = each.state(now)
     approval = f" by {each.approver} until {_moment(each.expires_at)}" if each.expires_at else ""
+    if each.withdrawn_at:
+        approval = f" by {each.withdrawn_by} at {_moment(each.withdrawn_at)}"
     return printable(
         f"{each.request_id}  {_moment(each.requested_at)}  {each.requester}"
         f"  {counted(len(each.tokens), 'token')}  {each.ticket}  {each.reason}"

@@ -28,9 +28,14 @@ class Verdict(StrEnum):
     REQUESTED = "requested"
     APPROVED = "approved"
     REVEALED = "revealed"
+    FOUND = "found"
+    WITHDRAWN = "withdrawn"
+    ALREADY_WITHDRAWN = "already_withdrawn"
     NOT_TOKENS = "not_tokens"
     NO_REASON = "no_reason"
     OVER_LIMIT = "over_limit"
+    OVER_FIND_LIMIT = "over_find_limit"
+    OVER_DAY = "over_day"
     UNKNOWN_REQUEST = "unknown_request"
     OWN_REQUEST = "own_request"
     NO_SECOND_PERSON = "no_second_person"
@@ -39,6 +44,7 @@ class Verdict(StrEnum):
     NOT_THE_REQUESTER = "not_the_requester"
     NOT_APPROVED = "not_approved"
     EXPIRED = "expired"
+    WAS_WITHDRAWN = "was_withdrawn"
     ERASED = "erased"
 
 
@@ -48,6 +54,10 @@ _REFUSALS = {
     f" {LONGEST_WORDS} characters.",
     Verdict.OVER_LIMIT: "it names more tokens than LOGIN_UNMASK_LIMIT or the database's"
     " unmask_policy allow: ask for fewer.",
+    Verdict.OVER_FIND_LIMIT: "it looks for more tokens than the database's unmask_policy allows in"
+    " one find, where a value has one under each enabled key: give fewer values.",
+    Verdict.OVER_DAY: "with it you would look for more tokens today, by UTC, than the database's"
+    " unmask_policy allows one person.",
     Verdict.UNKNOWN_REQUEST: "there is no request of this number: see `fetch-mask unmask list`.",
     Verdict.OWN_REQUEST: "nobody approves a request of their own: ask somebody else of"
     " login_ingest_recovery.",
@@ -59,6 +69,7 @@ _REFUSALS = {
     Verdict.NOT_THE_REQUESTER: "only the person who asked gets the originals.",
     Verdict.NOT_APPROVED: "nobody has approved it: somebody else runs `fetch-mask unmask approve`.",
     Verdict.EXPIRED: "the approval has run out: ask for another `fetch-mask unmask approve`.",
+    Verdict.WAS_WITHDRAWN: "it was withdrawn, and is closed for good: make another request.",
     Verdict.ERASED: "all of its tokens were erased since.",
 }
 
@@ -83,9 +94,13 @@ class UnmaskRequest:
     approver: str | None
     approved_at: datetime | None
     expires_at: datetime | None
+    withdrawn_by: str | None
+    withdrawn_at: datetime | None
 
     def state(self, now: datetime) -> str:
-        """Whether it waits for an approval, is approved, or was and is no longer."""
+        """Whether it waits for an approval, is approved, was and is no longer, or is withdrawn."""
+        if self.withdrawn_at is not None:
+            return "withdrawn"
         if self.expires_at is None:
             return "waiting"
         return "approved" if self.expires_at > now else "expired"

@@ -16,7 +16,12 @@ from fetch_mask_assets.domain.erasure import Kind, Subjects
 from fetch_mask_assets.domain.errors import DatabaseError, TokenError
 from fetch_mask_assets.domain.keyset import Keyring, Sealer
 from fetch_mask_assets.gateways.key_usage import rows_by_key
-from fetch_mask_assets.gateways.postgres import TransientDatabaseError, connect, plain_errors
+from fetch_mask_assets.gateways.postgres import (
+    TransientDatabaseError,
+    connect,
+    one_row,
+    plain_errors,
+)
 from fetch_mask_assets.gateways.quarantine import Quarantine
 
 ROWS_AT_ONCE = 5_000
@@ -56,8 +61,15 @@ class Order:
 class Certificate:
     """What was erased, in numbers, and nothing that identifies it.
 
-    `logins` are rows of user_logins, without their token or deleted; `requests` are requests to
-    unmask that lost tokens; `unopened` quarantined messages could not be looked into.
+    Counted by the database: `logins` are rows of user_logins, without their token or deleted;
+    `matches` are notes of an upgrade from MD5; `requests` are requests to unmask that lost tokens;
+    `quarantined` are messages that were deleted. `remaining` is what it found afterwards of all
+    that, `unreached` are rows under keys of which no token was named for each subject, and
+    `sealed` are the messages in the quarantine at the end.
+
+    Said by the command, which alone opens sealed bodies and holds keysets: `held` of those
+    messages still hold a subject, and `unopened` things could not be looked into, rows under
+    unknown keys among them. None in certificates that are older than the number.
     """
 
     erasure_id: str
@@ -69,12 +81,20 @@ class Certificate:
     ticket: str
     logins: int
     links: int
+    matches: int
     requests: int
     quarantined: int
-    unopened: int
     remaining: int | None
+    unreached: int | None
+    sealed: int | None
+    held: int | None
+    unopened: int
     finished_at: datetime | None
     verified: bool
+
+
+BY_COMMAND = ("held", "unopened")
+"""The numbers of a certificate that the database cannot count itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +103,7 @@ class _Found:
 
     message_ids: list[str]
     unopened: int
+    looked_into: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +121,8 @@ class Erasures:
             DatabaseError: the certificate stays unfinished; repeat it.
         """
         self._call("begin an erasure", _BEGIN, *_beginning(order))
-        remaining = unopened = 0
         keys: list[str] = []
+        left = _Found([], 0, 0)
         for number in range(1, ROUNDS + 1):
             # An earlier round has deleted links, and what they led to must still be looked for.
             keys = sorted({*keys, *self._keys(order.subjects, keyring)})
@@ -112,11 +133,11 @@ class Erasures:
             self._erase_kept_tokens(order, keys)
             say(f"Round {number}: is anything left?")
             left = self._found(order.subjects, keyring.sealer)
-            unopened = left.unopened + self._foreign_rows(order.subjects, keyring)
-            remaining = self._remains(order, keys) + len(left.message_ids)
-            if not remaining:
+            if not self._remains(order, keys) + len(left.message_ids):
                 break
-        self._call("finish an erasure", _FINISH, order.erasure_id, remaining, unopened)
+        unopened = left.unopened + self._foreign_rows(order.subjects, keyring)
+        said = (left.looked_into, len(left.message_ids), unopened)
+        self._call("finish an erasure", _FINISH, order.erasure_id, keys, *said)
         return self.certificate(order.erasure_id)
 
     @_repeated
@@ -165,21 +186,24 @@ class Erasures:
             return
         self._call("take tokens out of requests", _ERASE_REQUESTS, order.erasure_id, keys)
         kind = order.subjects.kind.value
+        self._call("forget what an upgrade found", _ERASE_MATCHES, order.erasure_id, kind, keys)
         self._call("delete links", _ERASE_LINKS, order.erasure_id, kind, keys)
 
     @_repeated
     def _found(self, subjects: Subjects, sealer: Sealer) -> _Found:
         holds = subjects.holds()
-        found = _Found([], 0)
+        message_ids: list[str] = []
+        unopened = looked_into = 0
         for message in Quarantine(self.url).messages():
+            looked_into += 1
             try:
                 body = sealer.open(message.sealed_body, message.message_id)
             except TokenError:
-                found = _Found(found.message_ids, found.unopened + 1)
+                unopened += 1
                 continue
             if holds(body):
-                found.message_ids.append(message.message_id)
-        return found
+                message_ids.append(message.message_id)
+        return _Found(message_ids, unopened, looked_into)
 
     @_repeated
     def _foreign_rows(self, subjects: Subjects, keyring: Keyring) -> int:
@@ -199,10 +223,7 @@ class Erasures:
     @_repeated
     def _call(self, verb: str, statement: LiteralString, *values: object) -> Any:  # noqa: ANN401 (whatever the function returns)
         with self._session(verb) as connection:
-            row = connection.execute(statement, values).fetchone()
-        if row is None:
-            raise DatabaseError("the database answered with no row where there is always one.")
-        return row[0]
+            return one_row(connection, statement, *values)[0]
 
     @contextmanager
     def _session(self, verb: str) -> Iterator[psycopg.Connection]:
@@ -230,12 +251,14 @@ _ERASE_REQUESTS = "SELECT login_ingest.erase_requests(%s, %s::text[])"
 
 _ERASE_LINKS = "SELECT login_ingest.erase_links(%s, %s, %s::text[])"
 
+_ERASE_MATCHES = "SELECT login_ingest.erase_matches(%s, %s, %s::text[])"
+
 _REMAINS = "SELECT login_ingest.erasure_remains(%s, %s::text[])"
 
-_FINISH = "SELECT login_ingest.finish_erasure(%s, %s, %s)"
+_FINISH = "SELECT login_ingest.finish_erasure(%s, %s::text[], %s, %s, %s)"
 
 _READ = """
-SELECT erasure_id, at, person, kind, subjects, reason, ticket, logins, links, requests,
-       quarantined, unopened, remaining, finished_at, verified
+SELECT erasure_id, at, person, kind, subjects, reason, ticket, logins, links, matches,
+       requests, quarantined, remaining, unreached, sealed, held, unopened, finished_at, verified
 FROM login_ingest.erasure WHERE erasure_id = %s
 """

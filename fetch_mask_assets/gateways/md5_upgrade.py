@@ -151,7 +151,8 @@ class DigestTable:
             links = [TokenLink(self.field.name, old, new) for _, old, new in changed]
             write_links(connection, links if with_links else ())
         is_done = (0, None, None) in lines
-        return None if is_done else Replaced(len(changed), sum(count for count, _, _ in changed))
+        digests = {old.lower() for _, old, _ in changed}
+        return None if is_done else Replaced(len(digests), sum(count for count, _, _ in changed))
 
     def forget(self, search: Search) -> None:
         """Forgets that spans were tried: the next upgrade begins anew.
@@ -429,7 +430,7 @@ def _refuse_shared(path: Path, mode: int) -> None:
 
 
 _COUNT = """
-SELECT count(DISTINCT {column} COLLATE "C"), count(*) FROM user_logins
+SELECT count(DISTINCT lower({column} COLLATE "C")), count(*) FROM user_logins
 WHERE {column} ~ '^([0-9a-f]{{32}}|[0-9A-F]{{32}})$'
 """
 

@@ -14,7 +14,7 @@ import psycopg
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from fetch_mask_assets.domain.batch import LOGIN_COLUMNS, RAW_SCHEMA, mask_batch
-from fetch_mask_assets.domain.errors import RulesBrokenError, TokenError
+from fetch_mask_assets.domain.errors import FetchMaskError, RulesBrokenError, TokenError
 from fetch_mask_assets.domain.keyset import Keyring, Sealer
 from fetch_mask_assets.domain.remasking import batch_links
 from fetch_mask_assets.domain.rules import MaskedBatch, broken_rules, set_aside
@@ -48,6 +48,10 @@ _repeated = retry(
     wait=wait_random_exponential(multiplier=0.2, max=5),
     reraise=True,
 )
+
+
+class ExpiryRefusedError(FetchMaskError):
+    """The database keeps quarantined messages for longer than was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +214,7 @@ class Quarantine:
         """Deletes messages that are older, in transactions of bounded size; yields how many.
 
         Raises:
+            ExpiryRefusedError: fewer days than the database's policy; the refusal is recorded.
             DatabaseError: what was yielded is done, no more.
         """
         while gone := self._expire_step(keep_days):
@@ -234,7 +239,15 @@ class Quarantine:
     @_repeated
     def _expire_step(self, keep_days: int) -> int:
         with self._session("delete old quarantined messages") as connection:
-            return int(one_row(connection, _EXPIRE, keep_days, _ROWS_AT_ONCE)[0])
+            verdict, gone, at_least = one_row(connection, _EXPIRE, keep_days, _ROWS_AT_ONCE)
+        if verdict != "expired":
+            raise ExpiryRefusedError(
+                f"refused, and the refusal is recorded: the database keeps quarantined messages for"
+                f" at least {at_least} days, and {keep_days} were asked for. Raise"
+                " LOGIN_QUARANTINE_RETENTION_DAYS, or have whoever migrates change"
+                " login_ingest.quarantine_policy."
+            )
+        return int(gone)
 
     def _record(self, action: str, detail: Mapping[str, object]) -> None:
         with self._session("record") as connection:
@@ -337,4 +350,6 @@ _READ_REPLAY = "SELECT replayed, still_rejected FROM login_ingest.replay WHERE r
 
 _DISCARD = "SELECT login_ingest.discard_messages(%s, %s::text[], %s::text, %s, %s)"
 
-_EXPIRE = "SELECT login_ingest.expire_quarantine(%s, %s)"
+_EXPIRE = """
+SELECT verdict, gone, at_least FROM login_ingest.expire_quarantine(%s::integer, %s::integer)
+"""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from typing import Any
 
 import psycopg
-from psycopg import IsolationLevel, sql
 
 from fetch_mask_assets.domain.errors import DatabaseError
 from fetch_mask_assets.domain.masked_field import MaskedField
-from fetch_mask_assets.domain.unmask_request import UnmaskRequest, Verdict, refusal, token_digest
-from fetch_mask_assets.gateways.audit import RECORDING_SESSION, record
+from fetch_mask_assets.domain.unmask_request import UnmaskRequest, Verdict, refusal
+from fetch_mask_assets.gateways.audit import RECORDING_SESSION
 from fetch_mask_assets.gateways.postgres import connect, one_row, plain_errors
 
 
@@ -83,6 +83,18 @@ class Unmasking:
         _refuse(verdict)
         return tuple(tokens)
 
+    def withdraw(self, request_id: int) -> tuple[str, datetime]:
+        """Closes a request for good, approved or not; by whom and when, the first time.
+
+        Raises:
+            UnmaskRefusedError: there is none; the refusal is recorded.
+            DatabaseError: nothing was withdrawn.
+        """
+        with self._session("withdraw") as connection:
+            verdict, by_person, since = one_row(connection, _WITHDRAW, request_id)
+        _refuse(verdict)
+        return str(by_person), since
+
     def requests(self) -> tuple[tuple[UnmaskRequest, ...], datetime]:
         """All requests, newest first, and the time by the database's clock.
 
@@ -116,36 +128,28 @@ class Unmasking:
                         break
         return tuple(texts)
 
-    def tokens_at_most(self) -> int:
-        """The policy's limit of one request or look-up, in tokens.
-
-        Raises:
-            DatabaseError: it cannot be read.
-        """
-        with self._session("read the policy") as connection:
-            (most,) = one_row(connection, "SELECT tokens_at_most FROM login_ingest.unmask_policy")
-            return int(most)
-
     def find(self, masked_field: MaskedField, tokens: Sequence[str], most_rows: int) -> Found:
         """The rows that hold these tokens; the look-up is recorded and committed.
 
         Raises:
+            UnmaskRefusedError: refused; the refusal is recorded.
             DatabaseError: nothing may be shown, whether or not it was recorded.
         """
-        column = sql.Identifier(masked_field.column)
+        values = (masked_field.name, list(tokens), most_rows)
         with self._session("find rows") as connection:
-            connection.isolation_level = IsolationLevel.REPEATABLE_READ
-            counted = connection.execute(_COUNT.format(column), [list(tokens)]).fetchall()
-            counts = dict.fromkeys(tokens, 0) | dict(counted)
-            rows = connection.execute(_FIND.format(column), [list(tokens), most_rows]).fetchall()
-            digests = {token_digest(token): count for token, count in counts.items()}
-            record(connection, "find", {"field": masked_field.name, "rows_by_sha256": digests})
-        return Found(counts, tuple(FoundRow(*row) for row in rows))
+            verdict, counts, rows = one_row(connection, _FIND, *values)
+        _refuse(verdict)
+        return Found(dict.fromkeys(tokens, 0) | counts, tuple(map(_found_row, rows)))
 
     @contextmanager
     def _session(self, verb: str) -> Iterator[psycopg.Connection]:
         with plain_errors(verb), connect(self.url, options=RECORDING_SESSION) as connection:
             yield connection
+
+
+def _found_row(line: Mapping[str, Any]) -> FoundRow:
+    day = line["create_date"]
+    return FoundRow(**{**line, "create_date": date.fromisoformat(day) if day else None})
 
 
 def _refuse_non_text(value: object) -> None:
@@ -169,15 +173,16 @@ SELECT verdict, approved_until FROM login_ingest.approve_unmask(%s::bigint, %s::
 
 _REVEAL = "SELECT verdict, tokens FROM login_ingest.reveal_unmask(%s::bigint)"
 
+_WITHDRAW = """
+SELECT verdict, by_person, since FROM login_ingest.withdraw_unmask(%s::bigint)
+"""
+
 _LIST = """
 SELECT request_id, requested_at, requester, reason, ticket, tokens, approver, approved_at,
-       expires_at
+       expires_at, withdrawn_by, withdrawn_at
 FROM login_ingest.unmask_request ORDER BY request_id DESC
 """
 
-_COUNT = sql.SQL("SELECT {0}, count(*) FROM user_logins WHERE {0} = ANY(%s::text[]) GROUP BY {0}")
-
-_FIND = sql.SQL(
-    "SELECT {0}, user_id, device_type, locale, app_version, create_date FROM user_logins"
-    " WHERE {0} = ANY(%s::text[]) ORDER BY create_date DESC NULLS LAST, user_id LIMIT %s"
-)
+_FIND = """
+SELECT verdict, counts, newest FROM login_ingest.find_rows(%s, %s::text[], %s::integer)
+"""

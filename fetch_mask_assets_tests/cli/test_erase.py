@@ -121,7 +121,8 @@ def test_what_cannot_be_looked_into_is_an_error_after_the_certificate(
 
     assert result.exit_code == 1
     assert json.loads(result.stdout)["verified"] is False
-    assert "1 quarantined messages do not open" in str(result.exception)
+    assert json.loads(result.stdout)["said_by_the_command"] == ["held", "unopened"]
+    assert "1 quarantined messages or rows do not open" in str(result.exception)
 
 
 def test_a_person_is_asked_for_the_value_without_showing_it_and_then_whether_to(

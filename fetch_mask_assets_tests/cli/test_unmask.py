@@ -116,6 +116,21 @@ def test_originals_go_to_a_new_file_that_only_the_caller_can_read(run: Run, tmp_
     assert not any(ADDRESS in row.detail for row in Audit(run.ann.url).rows())
 
 
+def test_a_withdrawn_request_gives_nothing_and_says_who_withdrew_it(
+    run: Run, tmp_path: Path
+) -> None:
+    number = run.approved([run.keyring.ip.mask(ADDRESS)])
+    first = run(run.bob, "unmask", "withdraw", number)
+    assert f"Request {number} is withdrawn, by {run.bob.name} at " in first.output
+    again = json.loads(run(run.ann, "unmask", "withdraw", number, "--json").output)
+    assert (again["request"], again["withdrawn_by"]) == (int(number), run.bob.name)
+    output = tmp_path / "originals"
+    done = run(run.ann, "unmask", "reveal", number, "--output", str(output))
+    assert "was withdrawn" in refusal(done)
+    assert not output.exists()
+    assert f"[withdrawn by {run.bob.name} at " in run(run.ann, "unmask", "list").output
+
+
 def test_json_gives_originals_exactly(run: Run, tmp_path: Path) -> None:
     odd = "tab\there\nand a line"
     token = run.keyring.device_id.mask(odd)

@@ -113,6 +113,8 @@ def test_rows_under_a_strangers_key_forbid_the_certificate(
     certificate = _erase(steward, keyring, Kind.IP, IP)
 
     assert (certificate.logins, certificate.unopened, certificate.verified) == (0, 1, False)
+    # The database sees them too, without a keyset.
+    assert certificate.unreached == 1
 
 
 def test_a_value_that_is_still_an_md5_goes_with_what_an_upgrade_found_of_it(
@@ -371,19 +373,93 @@ def test_only_who_recovers_erases_and_only_in_an_erasure_of_their_own(
         "SELECT login_ingest.erase_links('e', 'ip', ARRAY['x'])",
         "SELECT login_ingest.erase_requests('e', ARRAY['x'])",
         "SELECT login_ingest.erase_quarantined('e', ARRAY['x'])",
+        "SELECT login_ingest.erase_matches('e', 'ip', ARRAY['x'])",
         "SELECT login_ingest.erasure_remains('ip', ARRAY['x'])",
         "SELECT login_ingest.count_erased('e', 'logins', 1)",
+        "SELECT login_ingest.unreached_rows('ip', ARRAY['x'], 1)",
     ]
     for role in ("login_ingest_loader", "login_ingest_analyst", "login_ingest_auditor"):
         with person(database_url, role) as other:
             assert [sqlstate(other.url, each) for each in calls] == ["42501"] * len(calls)
     with psycopg.connect(steward.url) as connection:
         connection.execute(calls[0].encode())
-    assert [sqlstate(steward.url, each) for each in calls[1:6]] == [None] * 5
-    assert sqlstate(steward.url, calls[7]) == "42501"
+    assert [sqlstate(steward.url, each) for each in calls[1:7]] == [None] * 6
+    assert [sqlstate(steward.url, each) for each in calls[8:]] == ["42501"] * 2
     assert sqlstate(steward.url, "DELETE FROM user_logins") == "42501"
     with person(database_url, "login_ingest_recovery") as other:
-        assert [sqlstate(other.url, each) for each in calls[1:6]] == ["42501"] * 5
+        assert [sqlstate(other.url, each) for each in calls[1:7]] == ["42501"] * 6
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys", "subjects"),
+    [
+        ("ip", ["ours"], 1),  # nothing was erased
+        ("ip", ["stranger"], 1),  # a token of another key
+        ("ip", ["ip:" + "A" * 50], 1),  # an invented one
+        ("ip", ["ours", "stranger"], 2),  # fewer than the subjects under the rows' key
+        ("user", [USER], 1),
+    ],
+)
+def test_no_certificate_is_verified_by_invented_numbers(  # noqa: PLR0913, PLR0917 (a case and its fixtures)
+    kind: str,
+    keys: list[str],
+    subjects: int,
+    database_url: str,
+    steward: Person,
+    keyring: Keyring,
+) -> None:
+    stranger = open_keyring({name: new_keyset(name) for name in KEYSET_NAMES})
+    load(database_url, keyring, [body(1, ip=IP, user_id=USER)])
+    tokens = {"ours": keyring.ip.mask(IP), "stranger": stranger.ip.mask(IP)}
+
+    named = [tokens.get(key, key) for key in keys]
+
+    assert _finish_by_hand(steward, kind, subjects, named, (0, 0, 0)) == "False"
+    assert _count(database_url, "login_ingest.erasure WHERE verified") == 0
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ([], (0, 0, 0)),
+        (["device_id:" + "A" * 50], (0, 0, 0)),
+        (["ip:x", "ip:x"], (0, 0, 0)),
+        (["ip:x", "ip:y"], (0, -1, 0)),
+        (["ip:x", "ip:y"], (None, 0, 0)),
+    ],
+)
+def test_a_certificate_wants_a_key_for_each_subject_and_every_count(
+    database_url: str, steward: Person, keys: list[str], said: tuple[int | None, int, int]
+) -> None:
+    assert _finish_by_hand(steward, "ip", 2, keys, said) == "22023"
+    assert _count(database_url, "login_ingest.erasure WHERE verified") == 0
+
+
+def test_the_database_sees_links_requests_notes_and_messages_that_nobody_looked_into(
+    database_url: str, steward: Person, keyring: Keyring
+) -> None:
+    token = keyring.ip.mask(IP)
+    quarantine_bodies(database_url, keyring, ["junk", "junk"])
+    _run(
+        database_url,
+        "INSERT INTO login_ingest.md5_match (field, new_token, digest)"
+        f" VALUES ('ip', '{token}', '{'0' * 32}')",
+        "INSERT INTO login_ingest.token_link (field, old_token, new_token)"
+        f" VALUES ('ip', 'ip:old', '{token}')",
+        "INSERT INTO login_ingest.unmask_request (requester, reason, ticket, tokens)"
+        f" VALUES ('x', 'x', 'x', ARRAY['{token}'])",
+    )
+
+    assert _finish_by_hand(steward, "ip", 1, [token], (1, 0, 0)) == "False"
+
+    assert _rows(
+        database_url, "SELECT remaining, sealed, unopened, verified FROM login_ingest.erasure"
+    ) == [(3, 2, 1, False)]
+
+
+def test_the_old_way_to_finish_is_gone(steward: Person) -> None:
+    call = "SELECT login_ingest.finish_erasure('e', 0, 0)"
+    assert sqlstate(steward.url, call) == "42883"
 
 
 def test_a_certificate_cannot_be_made_of_a_refused_database(keyring: Keyring) -> None:
@@ -403,6 +479,24 @@ def _erase(
 ) -> Certificate:
     order = Order(str(uuid4()), parse_subjects(kind, values), "asked for", "T-1")
     return Erasures(steward.url).erase(order, keyring, say)
+
+
+def _finish_by_hand(
+    steward: Person, kind: str, subjects: int, keys: list[str], said: tuple[int | None, ...]
+) -> str:
+    """What the database answers to somebody who calls its functions, or its SQLSTATE."""
+    with psycopg.connect(steward.url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT login_ingest.begin_erasure('e', %s, %s, 'r', 't')", [kind, subjects]
+        )
+        try:
+            row = connection.execute(
+                "SELECT login_ingest.finish_erasure('e', %s::text[], %s, %s, %s)", [keys, *said]
+            ).fetchone()
+        except psycopg.Error as error:
+            return str(error.sqlstate)
+    assert row is not None
+    return str(row[0])
 
 
 def _dies_at(words: str) -> Callable[[str], None]:

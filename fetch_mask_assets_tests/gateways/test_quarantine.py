@@ -21,6 +21,7 @@ from fetch_mask_assets.gateways.keysets import create_keysets, read_keyring
 from fetch_mask_assets.gateways.postgres import TransientDatabaseError
 from fetch_mask_assets.gateways.quarantine import (
     Choice,
+    ExpiryRefusedError,
     Quarantine,
     QuarantineAccount,
     Replayed,
@@ -375,19 +376,27 @@ def test_old_messages_expire_in_steps_and_younger_ones_stay(
         assert list(store.expire(90)) == [2, 1]
         assert list(store.expire(90)) == []
         assert store.account() == QuarantineAccount(5, 0, 0, 3, 0, 2, holds=True)
-        for days in (0, -1):
-            with pytest.raises(DatabaseError):
+        for days in (6, 0, -1):
+            with pytest.raises(ExpiryRefusedError, match="for at least 7 days"):
                 list(store.expire(days))
         name = steward.name
     assert _waiting(database_url) == sorted([ids[0], ids[4]])
     assert _audit(database_url) == [
-        (name, "quarantine.expire", {"keep_days": 90, "messages": 2}),
-        (name, "quarantine.expire", {"keep_days": 90, "messages": 1}),
+        (name, "quarantine.expire", {"verdict": "expired", "keep_days": 90, "messages": 2}),
+        (name, "quarantine.expire", {"verdict": "expired", "keep_days": 90, "messages": 1}),
+        *(
+            (
+                name,
+                "quarantine.expire",
+                {"verdict": "too_few_days", "keep_days": days, "at_least": 7},
+            )
+            for days in (6, 0, -1)
+        ),
     ]
 
 
 def test_the_loader_expires_nothing(database_url: str, keyring: Keyring) -> None:
-    """It could otherwise empty the quarantine: how long to keep is the caller's word."""
+    """It could otherwise empty the quarantine, down to what the policy keeps."""
     quarantine_bodies(database_url, keyring, ["junk"])
     with (
         person(database_url, "login_ingest_loader") as loader,

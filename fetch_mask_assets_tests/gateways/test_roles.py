@@ -41,6 +41,8 @@ READABLE = {
         "audit",
         "unmask_request",
         "unmask_policy",
+        "find_use",
+        "quarantine_policy",
         "replay",
         "discard",
         "erasure",

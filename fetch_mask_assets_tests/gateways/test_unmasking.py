@@ -267,6 +267,7 @@ def test_who_may_not_recover_neither_asks_nor_approves_nor_reveals(
             lambda: Unmasking(eve.url).request(TOKENS, *WHY),
             lambda: Unmasking(eve.url).approve(number, 60),
             lambda: Unmasking(eve.url).reveal(number),
+            lambda: Unmasking(eve.url).withdraw(number),
             lambda: Unmasking(eve.url).find(IP, TOKENS[:1], 10),
         ):
             with pytest.raises(DatabaseError, match="42501"):
@@ -304,6 +305,93 @@ def test_a_reason_and_a_ticket_are_a_line_of_words(
         assert_refusal_recorded(database_url, ann, "unmask.request", "no_reason")
 
 
+# Withdrawn
+
+
+@pytest.mark.parametrize("who", ["requester", "approver", "another"])
+def test_whoever_recovers_withdraws_an_approval_for_good(
+    database_url: str, ann: Person, bob: Person, who: str
+) -> None:
+    number = approved(ann, bob)
+    with person(database_url, RECOVERY) as carol:
+        withdrawer = {"requester": ann, "approver": bob, "another": carol}[who]
+        by_person, since = Unmasking(withdrawer.url).withdraw(number)
+        assert by_person == withdrawer.name
+        assert Unmasking(carol.url).withdraw(number) == (by_person, since)
+
+        with pytest.raises(UnmaskRefusedError, match="was withdrawn"):
+            Unmasking(ann.url).reveal(number)
+        assert_refusal_recorded(database_url, ann, "unmask.reveal", "was_withdrawn")
+        with pytest.raises(UnmaskRefusedError, match="was withdrawn"):
+            Unmasking(bob.url).approve(number, 60)
+        withdrawals = [
+            (person_, detail["verdict"])
+            for person_, action, detail in recorded(database_url)
+            if action == "unmask.withdraw"
+        ]
+        assert withdrawals == [
+            (withdrawer.name, "withdrawn"),
+            (carol.name, "already_withdrawn"),
+        ]
+    (request,), now = Unmasking(ann.url).requests()
+    assert (request.state(now), request.withdrawn_by) == ("withdrawn", by_person)
+
+
+def test_a_request_that_is_not_there_is_not_withdrawn(database_url: str, ann: Person) -> None:
+    with pytest.raises(UnmaskRefusedError, match="no request of this number"):
+        Unmasking(ann.url).withdraw(4711)
+    assert_refusal_recorded(database_url, ann, "unmask.withdraw", "unknown_request")
+
+
+# Looked for
+
+
+def test_the_database_limits_what_one_look_up_and_one_day_may_ask(
+    database_url: str, ann: Person, bob: Person
+) -> None:
+    alter(
+        database_url,
+        "UPDATE login_ingest.unmask_policy SET find_tokens_at_most = 3, find_tokens_per_day = 5",
+    )
+    many = [f"ip:{each:050}" for each in range(4)]
+    desk = Unmasking(ann.url)
+    with pytest.raises(UnmaskRefusedError, match="in one find"):
+        desk.find(IP, many, 10)
+    assert_refusal_recorded(database_url, ann, "find", "over_find_limit")
+    desk.find(IP, many[:3], 10)
+    with pytest.raises(UnmaskRefusedError, match="today"):
+        desk.find(IP, many[:3], 10)
+    assert_refusal_recorded(database_url, ann, "find", "over_day")
+    desk.find(IP, many[:2], 10)
+    Unmasking(bob.url).find(IP, many[:3], 10)
+    with pytest.raises(UnmaskRefusedError, match="today"):
+        desk.find(IP, many[:1], 10)
+
+
+def test_look_ups_at_once_do_not_exceed_the_day(database_url: str, ann: Person) -> None:
+    alter(database_url, "UPDATE login_ingest.unmask_policy SET find_tokens_per_day = 3")
+
+    def look(_: int) -> bool:
+        try:
+            Unmasking(ann.url).find(IP, TOKENS[:1], 10)
+        except UnmaskRefusedError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(look, range(8))) == 3
+    assert len(recorded(database_url)) == 8
+
+
+@pytest.mark.parametrize("tokens", [[], ["192.0.2.7"], TOKENS, ["ip:' OR true --"]])
+def test_what_is_no_token_of_the_field_is_not_looked_for_and_not_kept(
+    database_url: str, ann: Person, tokens: list[str]
+) -> None:
+    with pytest.raises(UnmaskRefusedError, match="no token"):
+        Unmasking(ann.url).find(IP, tokens, 10)
+    assert recorded(database_url)[-1][2] == {"verdict": "not_tokens", "count": len(tokens)}
+
+
 # Off the record
 
 
@@ -325,6 +413,7 @@ def test_what_cannot_be_recorded_does_not_happen(
         lambda: Unmasking(ann.url).request(TOKENS, *WHY),
         lambda: Unmasking(bob.url).approve(waiting, 60),
         lambda: Unmasking(ann.url).reveal(ready),
+        lambda: Unmasking(ann.url).withdraw(ready),
         lambda: Unmasking(ann.url).find(IP, TOKENS[:1], 10),
     ):
         with pytest.raises(DatabaseError):
@@ -380,7 +469,11 @@ def test_nobody_writes_requests_or_limits_but_by_the_functions(
             "DELETE FROM login_ingest.unmask_request",
             "TRUNCATE login_ingest.unmask_request",
             "UPDATE login_ingest.unmask_policy SET tokens_at_most = 1000000",
+            "UPDATE login_ingest.unmask_policy SET find_tokens_per_day = 1000000",
             "DELETE FROM login_ingest.unmask_policy",
+            "UPDATE login_ingest.quarantine_policy SET keep_days_at_least = 1",
+            "DELETE FROM login_ingest.find_use",
+            "SELECT login_ingest.spend_find(1)",
             "SET ROLE login_ingest_owner",
             "SET SESSION AUTHORIZATION login_ingest_owner",
             "ALTER FUNCTION login_ingest.is_recovery(text) OWNER TO CURRENT_USER",
