@@ -26,6 +26,7 @@ from fetch_mask_assets.defs.resources import (
     WarningLimitsResource,
 )
 from fetch_mask_assets.defs.retention import expire_quarantine, retention_schedule
+from fetch_mask_assets.domain.poison import WATCHED_RECEIVES
 from fetch_mask_assets.settings import Tuning
 
 _ASSETS = [raw_login_batch, masked_logins, user_logins, remasked_logins]
@@ -57,7 +58,7 @@ def build_definitions(environ: Mapping[str, str], queue_url: str | None = None) 
         ],
         executor=in_process_executor,
         resources={
-            "login_queue": _login_queue(tuning, queue_url or EnvVar(settings.QUEUE_URL)),
+            "login_queue": _login_queue(tuning, queue_url),
             "login_database": LoginDatabaseResource(url=EnvVar(settings.DATABASE_URL)),
             "recovery_database": recovery_database(environ),
             "masking_keys": MaskingKeysResource(
@@ -79,9 +80,11 @@ def _meanings() -> dict[AssetCheckKey, str]:
     }
 
 
-def _login_queue(tuning: Tuning, url: str) -> LoginQueueResource:
+def _login_queue(tuning: Tuning, other: str | None) -> LoginQueueResource:
     return LoginQueueResource(
-        url=url,
+        url=other or EnvVar(settings.QUEUE_URL),
+        # What waits elsewhere waits there for a reason.
+        try_from_receive=1 if other else WATCHED_RECEIVES,
         batch_messages=tuning.batch_messages,
         batch_bytes=tuning.batch_bytes,
         batch_seconds=tuning.batch_seconds,

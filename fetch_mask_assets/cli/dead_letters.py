@@ -16,6 +16,7 @@ from fetch_mask_assets.domain.dead_letters import DeadLetters, described
 from fetch_mask_assets.domain.drain import DrainLimits
 from fetch_mask_assets.domain.errors import FetchMaskError
 from fetch_mask_assets.gateways.queue import LoginQueue
+from fetch_mask_assets.gateways.trial import TRIAL_SECONDS, try_messages
 
 _SAMPLE = 1_000
 _SAMPLE_BYTES = 64 * 2**20
@@ -46,7 +47,9 @@ def show(*, sample: int, as_json: bool) -> None:
     with _dead_letter_queue() as (_, queue):
         depth = queue.depth()
         try:
-            found = described(queue.receive(_looking(sample)).raw)
+            raw = queue.receive(_looking(sample)).raw
+            left = try_messages(raw, range(raw.height), lambda: queue.hold_on(TRIAL_SECONDS)).left
+            found = described(raw, left)
         finally:
             queue.release(lambda _: 0)
     click.echo(_json(depth, found) if as_json else "\n".join(_lines(depth, found)))
@@ -75,6 +78,7 @@ def drain(*, max_batches: int | None, as_json: bool, verbose: bool) -> None:
             verbose=verbose,
             definitions=build_definitions(os.environ, queue_url=url),
             tags={QUEUE_TAG: "dead-letters"},
+            waits_for_left=False,
         ) as work,
     ):
         outcome = work.run(max_batches=max_batches, wait=True)

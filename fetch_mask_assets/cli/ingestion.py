@@ -80,7 +80,11 @@ class IngestError(FetchMaskError):
 
 @dataclass(frozen=True, slots=True)
 class Ingestion:
-    """What an ingestion works with; `definitions` and `tags` are those of its runs."""
+    """What an ingestion works with.
+
+    `definitions` and `tags` are those of its runs. `waits_for_left` says whether what a run leaves
+    on the queue is worth waiting for: from a dead-letter queue it never goes away.
+    """
 
     instance: DagsterInstance
     database: LoginDatabase
@@ -89,6 +93,7 @@ class Ingestion:
     verbose: bool
     definitions: Definitions
     tags: Mapping[str, str] = field(default_factory=dict)
+    waits_for_left: bool = True
 
     def run(self, *, max_batches: int | None, wait: bool) -> Outcome:
         """Takes batches until the queue is dry, a run fails, or there were so many."""
@@ -101,7 +106,7 @@ class Ingestion:
                 outcome = outcome.with_batch(counts.balance)
             if not result.success:
                 return Outcome(outcome.balances, _why(result))
-            if not _goes_on(self, _ran_dry(result), wait=wait):
+            if not _goes_on(self, _Drain.of(result), wait=wait):
                 break
         return outcome
 
@@ -113,6 +118,7 @@ def ingestion(
     verbose: bool,
     definitions: Definitions = defs,
     tags: Mapping[str, str] | None = None,
+    waits_for_left: bool = True,
 ) -> Iterator[Ingestion]:
     """An ingestion from a queue, once everything that it needs is ready.
 
@@ -123,24 +129,47 @@ def ingestion(
     database = connections.database()
     _require_ready(database, queue)
     with dagster_instance() as instance, saying() as say:
-        yield Ingestion(instance, database, queue, say, verbose, definitions, tags or {})
+        yield Ingestion(
+            instance, database, queue, say, verbose, definitions, tags or {}, waits_for_left
+        )
 
 
-def _goes_on(work: Ingestion, ran_dry: bool, *, wait: bool) -> bool:  # noqa: FBT001 (a fact)
-    step = next_step(work.queue.depth(), ran_dry=ran_dry)
+@dataclass(frozen=True, slots=True)
+class _Drain:
+    """What a run says of its drain: whether it ran dry, what it took on and what it left."""
+
+    ran_dry: bool
+    messages: int
+    left: int
+
+    @classmethod
+    def of(cls, result: ExecuteInProcessResult) -> _Drain:
+        [event] = result.asset_materializations_for_node(RAW_LOGIN_BATCH.to_python_identifier())
+        ended_by, messages, left = (
+            event.metadata[name].value for name in ("ended_by", "messages", "left")
+        )
+        dry = ended_by == DrainEnd.DRY or messages == 0
+        return cls(ran_dry=dry, messages=int(str(messages)), left=int(str(left)))
+
+
+def _goes_on(work: Ingestion, drain: _Drain, *, wait: bool) -> bool:
+    staying = 0 if work.waits_for_left else drain.left
+    if staying and not drain.messages:
+        return False
+    step = next_step(work.queue.depth(), ran_dry=drain.ran_dry, staying=staying)
     if step is NextStep.WAIT and wait:
-        return _wait_for_messages(work)
+        return _wait_for_messages(work, staying)
     return step is NextStep.RECEIVE
 
 
-def _wait_for_messages(work: Ingestion) -> bool:
+def _wait_for_messages(work: Ingestion, staying: int) -> bool:
     """Waits until hidden messages show or are gone; whether any shows."""
     longest = connections.tuning().visibility_seconds + _SLACK_SECONDS
 
     def look() -> NextStep:
         depth = work.queue.depth()
-        work.say(f"{depth.in_flight + depth.delayed} messages are in flight: waiting for them")
-        return next_step(depth, ran_dry=True)
+        work.say(f"{depth.hidden} messages are in flight: waiting for them")
+        return next_step(depth, ran_dry=True, staying=staying)
 
     attempts = Retrying(
         retry=retry_if_result(lambda step: step is NextStep.WAIT),
@@ -177,14 +206,6 @@ def _run_job(work: Ingestion) -> ExecuteInProcessResult:
             f"Dagster's storage went away during a run ({type(error).__name__}): check"
             " DAGSTER_HOME and its database."
         ) from None
-
-
-def _ran_dry(result: ExecuteInProcessResult) -> bool:
-    events = result.asset_materializations_for_node(RAW_LOGIN_BATCH.to_python_identifier())
-    return any(
-        event.metadata["ended_by"].value == DrainEnd.DRY or event.metadata["messages"].value == 0
-        for event in events
-    )
 
 
 def _why(result: ExecuteInProcessResult) -> str:

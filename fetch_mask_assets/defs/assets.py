@@ -10,6 +10,7 @@ from dagster import (
     AssetKey,
     AssetSpec,
     DagsterEventType,
+    DagsterLogManager,
     MaterializeResult,
     asset,
 )
@@ -24,11 +25,16 @@ from fetch_mask_assets.defs.resources import (
 )
 from fetch_mask_assets.domain.balance import Balance
 from fetch_mask_assets.domain.batch import mask_batch, newest_handles
-from fetch_mask_assets.domain.errors import RulesBrokenError
+from fetch_mask_assets.domain.errors import PoisonError, RulesBrokenError
+from fetch_mask_assets.domain.poison import is_fault_of_the_code, suspects, without
 from fetch_mask_assets.domain.remasking import batch_links
 from fetch_mask_assets.domain.rules import MaskedBatch, broken_rules, set_aside
 from fetch_mask_assets.gateways.database import BatchToCommit
 from fetch_mask_assets.gateways.readiness import require_ready
+from fetch_mask_assets.gateways.trial import TRIAL_SECONDS, NoTrialError, try_messages
+
+# Soon, so that it comes to the dead-letter queue before its batches do.
+_LEFT_SECONDS = 5
 
 GROUP = "user_logins"
 OWNERS = ["team:data-platform"]
@@ -55,7 +61,8 @@ login_queue_messages = AssetSpec(
     deps=[LOGIN_QUEUE],
     description="One batch of messages, received from the queue and held in memory until they are"
     " committed. Nothing is received while the database or the keys are not ready, and what a"
-    " failed run has received goes back to the queue.",
+    " failed run has received goes back to the queue. What was received before is masked in a"
+    " process of its own first; a message that kills it is left on the queue.",
     group_name=GROUP,
     owners=OWNERS,
     kinds={"sqs", "polars"},
@@ -73,8 +80,9 @@ def raw_login_batch(
     with no_values("receiving"):
         require_ready(login_database.database, masking_keys.keyring)
         drained = login_queue.queue.receive(login_queue.limits)
-        metadata = table_metadata.of_drain(drained, datetime.now(UTC))
-    return MaterializeResult(value=drained.raw, metadata=metadata)
+        raw = _without_poison(context.log, login_queue, drained.raw)
+        metadata = table_metadata.of_drain(drained, raw, datetime.now(UTC))
+    return MaterializeResult(value=raw, metadata=metadata)
 
 
 @asset(
@@ -145,6 +153,33 @@ def _stages_before(context: AssetExecutionContext) -> dict[str, float]:
     return table_metadata.stage_seconds(
         entry.asset_materialization for entry in entries if entry.asset_materialization
     )
+
+
+def _without_poison(
+    log: DagsterLogManager, login_queue: LoginQueueResource, raw: pl.DataFrame
+) -> pl.DataFrame:
+    """The batch without what kills the process that masks it; that is left on the queue."""
+    queue, lines = login_queue.queue, suspects(raw, login_queue.try_from_receive)
+    if not lines:
+        return raw
+    hidden_for = login_queue.visibility_seconds + TRIAL_SECONDS
+    try:
+        verdict = try_messages(raw, lines, on_death=lambda: queue.hold_on(hidden_for))
+    except NoTrialError as error:
+        log.warning(str(error))
+        return raw
+    if is_fault_of_the_code(len(lines), len(verdict.left)):
+        raise PoisonError(len(lines))
+    if verdict.left:
+        log.warning(
+            "%d messages are left on the queue: %d kill the process that masks them, %d could not"
+            " be tried in time. docs/dead-letters.md says what becomes of them.",
+            len(verdict.left),
+            len(verdict.poison),
+            len(verdict.untried),
+        )
+        queue.put_back(raw["message_id"][sorted(verdict.left)], _LEFT_SECONDS)
+    return without(raw, verdict.left)
 
 
 def _require_whole_chain(context: AssetExecutionContext) -> None:

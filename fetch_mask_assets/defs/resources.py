@@ -11,6 +11,7 @@ from pydantic import Field, PrivateAttr
 from fetch_mask_assets.domain.drain import DrainLimits
 from fetch_mask_assets.domain.keyset import Keyring
 from fetch_mask_assets.domain.measures import Limits
+from fetch_mask_assets.domain.poison import WATCHED_RECEIVES
 from fetch_mask_assets.gateways.crash_dumps import forbid_crash_dumps
 from fetch_mask_assets.gateways.database import LoginDatabase
 from fetch_mask_assets.gateways.keysets import Keysets, keysets_at, read_keyring
@@ -28,6 +29,11 @@ class LoginQueueResource(ResourceWithBoto3Configuration):
     wait_seconds: int = Field(description="Seconds that one long poll waits.")
     empty_answers: int = Field(description="Empty answers in a row that end a batch.")
     visibility_seconds: int = Field(description="Seconds for which received messages are hidden.")
+
+    try_from_receive: int = Field(
+        default=WATCHED_RECEIVES,
+        description="From this receive on, a message is masked in a process of its own first.",
+    )
 
     _queue: LoginQueue = PrivateAttr()
 

@@ -115,13 +115,16 @@ TABLE_DEFINITION: Metadata = {
 }
 
 
-def of_drain(drained: Drained, now: datetime) -> Metadata:
-    """What a drain received, how fast, and how long its oldest message waited."""
-    raw = drained.raw
+def of_drain(drained: Drained, raw: pl.DataFrame, now: datetime) -> Metadata:
+    """What a drain received, how fast, and how long its oldest message waited.
+
+    `raw` is what goes on; the others are left on the queue.
+    """
     return {
         "dagster/row_count": raw.height,
         "dagster/column_lineage": RAW_LINEAGE,
         "messages": raw.height,
+        "left": drained.raw.height - raw.height,
         "body_bytes": int(raw["body"].str.len_bytes().sum()),
         "receive_requests": drained.requests,
         "receive_seconds": drained.seconds,

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 import polars as pl
 
 from fetch_mask_assets.domain.shape import shape_of
+
+KILLS = "kills the process that masks it"
 
 FEWEST_RECEIVES = 3
 """With fewer, an outage or two of a second send good messages to the dead-letter queue."""
@@ -77,13 +79,19 @@ def weaknesses(login: QueueTerms, dead_retention_seconds: int) -> Iterator[str]:
         )
 
 
-def described(raw: pl.DataFrame) -> DeadLetters:
-    """The count, ages and shapes of raw messages, given as a frame of `RAW_SCHEMA`."""
-    messages = raw.unique("message_id", keep="first", maintain_order=True)
-    oldest, newest = messages["sent_at"].min(), messages["sent_at"].max()
+def described(raw: pl.DataFrame, unfit: Collection[int] = ()) -> DeadLetters:
+    """The count, ages and shapes of raw messages.
+
+    Args:
+        raw: a frame of `RAW_SCHEMA`.
+        unfit: its lines that must not be decoded here.
+    """
+    oldest, newest = raw["sent_at"].min(), raw["sent_at"].max()
+    lines = raw.select(pl.int_range(pl.len()), "message_id", "body").iter_rows()
+    shapes = {id_: KILLS if line in unfit else shape_of(body) for line, id_, body in lines}
     return DeadLetters(
-        looked_at=messages.height,
+        looked_at=len(shapes),
         oldest=oldest if isinstance(oldest, datetime) else None,
         newest=newest if isinstance(newest, datetime) else None,
-        shapes=dict(Counter(map(shape_of, messages["body"])).most_common()),
+        shapes=dict(Counter(shapes.values()).most_common()),
     )

@@ -35,3 +35,15 @@ class TokenError(FetchMaskError):
 
 class AlertError(FetchMaskError):
     """An alert did not arrive; names the destination, never its address."""
+
+
+class PoisonError(FetchMaskError):
+    """Whatever is masked kills the process."""
+
+    def __init__(self, tried: int) -> None:
+        """Counts what was tried."""
+        super().__init__(
+            f"none of {tried} redelivered messages can be masked: each kills the process that"
+            " tries. That is no fault of a message: look at the last change of the code, and at"
+            " the memory that a run has. Nothing was written, and the messages go back."
+        )

@@ -178,6 +178,14 @@ class LoginQueue:
         self._held.clear()
         return self._settle("change_message_visibility_batch", _numbered(entries))
 
+    def put_back(self, message_ids: Iterable[str], seconds: int) -> Settled:
+        """Hands some of the held messages back before the end; they are seen after a while."""
+        return self._show_after([self._held.pop(each) for each in set(message_ids)], seconds)
+
+    def hold_on(self, seconds: int) -> Settled:
+        """Keeps what is held hidden for so many seconds from now."""
+        return self._show_after(self._held.values(), seconds)
+
     def send(self, bodies: Iterable[str]) -> Iterator[Settled]:
         """Sends each body as a message; yields what became of each ten.
 
@@ -193,6 +201,10 @@ class LoginQueue:
             self._release_quietly()
         finally:
             self._client.close()
+
+    def _show_after(self, held: Iterable[tuple[str, int]], seconds: int) -> Settled:
+        entries = [{"ReceiptHandle": handle, "VisibilityTimeout": seconds} for handle, _ in held]
+        return self._settle("change_message_visibility_batch", _numbered(entries))
 
     def _release_quietly(self) -> None:
         # A run that is already failing must say its own reason, not this one.

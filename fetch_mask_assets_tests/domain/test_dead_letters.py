@@ -62,7 +62,7 @@ def test_few_receives_and_a_short_retention_are_weaknesses(
 
 
 def test_dead_letters_are_described_by_count_age_and_shape_and_by_no_value() -> None:
-    raw = raw_batch([body(1), body(2), "not json", body(1, extra="203.0.113.9")], list("abca"))
+    raw = raw_batch([body(1), body(2), "not json", body(1)], list("abca"))
     raw = raw.with_columns(
         sent_at=pl.Series([SENT_AT, SENT_AT + timedelta(hours=1), SENT_AT, SENT_AT]).cast(
             raw.schema["sent_at"]
@@ -83,3 +83,10 @@ def test_an_empty_queue_is_described_as_such() -> None:
     found = described(raw_batch([]))
 
     assert (found.looked_at, found.oldest, found.shapes) == (0, None, {})
+
+
+def test_a_message_that_must_not_be_decoded_is_described_as_such() -> None:
+    found = described(raw_batch([body(1), "{}"]), unfit={1})
+
+    assert found.shapes["kills the process that masks it"] == 1
+    assert len(found.shapes) == 2

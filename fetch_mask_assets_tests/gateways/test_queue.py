@@ -469,3 +469,20 @@ def _client_options(stack: Stack) -> dict[str, str]:
         "aws_access_key_id": stack.environment["AWS_ACCESS_KEY_ID"],
         "aws_secret_access_key": stack.environment["AWS_SECRET_ACCESS_KEY"],
     }
+
+
+def test_some_of_what_is_held_can_be_put_back_before_the_rest(
+    sqs: SQSClient, queue_url: str
+) -> None:
+    sent = send(sqs, queue_url, bodies(4))
+    client = _Records(sqs, "change_message_visibility_batch")
+    with closing(_queue(client, queue_url)) as queue:
+        queue.receive(_limits(messages=4))
+        assert queue.put_back([sent[1], sent[1]], 0) == Settled(done=1, left=0)
+        assert queue.depth() == QueueDepth(waiting=1, in_flight=3, delayed=0)
+        assert queue.hold_on(600) == Settled(done=3, left=0)
+    assert [[each["VisibilityTimeout"] for each in entries] for entries in client.requests] == [
+        [0],
+        [600] * 3,
+        [5] * 3,
+    ]

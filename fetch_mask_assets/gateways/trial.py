@@ -1,0 +1,111 @@
+"""Masks messages in a process of their own first, where one of them may kill the process.
+
+Bodies go through a pipe and are written nowhere; what comes back is one byte for each unit. The
+process has keys of its own making, none of ours, and neither credentials nor addresses.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import polars as pl
+
+import fetch_mask_assets
+from fetch_mask_assets.domain.errors import FetchMaskError
+from fetch_mask_assets.domain.poison import Unit, Verdict, isolate, units
+
+TRIAL_SECONDS = 120
+"""How long to look for what killed the process, from its first death on."""
+
+# Importing takes about a second; a machine that is busy may need many.
+_START_SECONDS = 60
+_PASSED_ON = ("PATH", "HOME", "TMPDIR", "LANG", "LD_LIBRARY_PATH")
+
+
+class NoTrialError(FetchMaskError):
+    """The process does not start; nothing is known of any message."""
+
+
+def try_messages(
+    raw: pl.DataFrame, lines: Sequence[int], on_death: Callable[[], object]
+) -> Verdict:
+    """Masks some lines of a raw batch in another process, and finds those that kill it.
+
+    Args:
+        raw: a frame of `RAW_SCHEMA`.
+        lines: which of its lines to try, in this order.
+        on_death: called once, when the process dies for the first time.
+
+    Raises:
+        NoTrialError: the process does not start.
+    """
+    bodies: list[str] = raw["body"].to_list()
+    sizes = raw["body"].str.len_bytes().to_list()
+    trial = _Trial(bodies, on_death)
+    return isolate(units(lines, [sizes[line] for line in lines]), trial)
+
+
+class _Trial:
+    """Runs one process after another, until their time is over."""
+
+    def __init__(self, bodies: Sequence[str], on_death: Callable[[], object]) -> None:
+        self._bodies = bodies
+        self._on_death = on_death
+        self._deadline: float | None = None
+
+    def __call__(self, pending: Sequence[Unit]) -> int | None:
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            return None
+        lines = (json.dumps([self._bodies[line] for line in unit]) for unit in pending)
+        passed = _passed("\n".join(lines).encode())
+        if passed < len(pending) and self._deadline is None:
+            self._on_death()
+            self._deadline = time.monotonic() + TRIAL_SECONDS
+        return passed
+
+
+def _passed(requests: bytes) -> int:
+    """How many units a process masked before it ended."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "fetch_mask_assets.gateways.trial_process"],
+            input=requests,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=_START_SECONDS + TRIAL_SECONDS,
+            env=_environment(),
+            # A Ctrl-C that is meant for us must not look like the death of a message.
+            start_new_session=True,
+            check=False,
+        )
+        answer = done.stdout
+    except subprocess.TimeoutExpired as late:
+        answer = late.stdout or b""
+    except OSError as error:
+        raise NoTrialError(_NOT_STARTED.format(type(error).__name__)) from None
+    if not answer:
+        raise NoTrialError(_NOT_STARTED.format("no answer"))
+    return len(answer) - 1
+
+
+def _environment() -> dict[str, str]:
+    kept = {
+        name: text
+        for name, text in os.environ.items()
+        if name in _PASSED_ON or name.startswith("PYTHON")
+    }
+    root = str(Path(fetch_mask_assets.__file__).parents[1])
+    path = os.pathsep.join(filter(None, (kept.get("PYTHONPATH"), root)))
+    return {**kept, "PYTHONPATH": path, "POLARS_MAX_THREADS": "1"}
+
+
+_NOT_STARTED = (
+    "the process that tries redelivered messages does not start ({}): they were not tried. If the"
+    " run dies, a message may have killed it."
+)

@@ -1,0 +1,81 @@
+"""Messages are tried by a real process, which really dies of some."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fetch_mask_assets.domain.poison import Verdict
+from fetch_mask_assets.gateways import trial
+from fetch_mask_assets.gateways.trial import NoTrialError, try_messages
+from fetch_mask_assets_tests.logins import bodies, body, raw_batch
+from fetch_mask_assets_tests.poison import CRASHES, DEVOURS, RAISES, poisoned, python_path
+
+
+@pytest.fixture
+def poison_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the processes that this one starts."""
+    monkeypatch.setenv("PYTHONPATH", python_path(tmp_path))
+
+
+def test_messages_that_are_fit_pass_and_nobody_dies() -> None:
+    deaths: list[int] = []
+    raw = raw_batch([*bodies(500), "junk", body(1, ip="x"), "[" * 60_000])
+
+    assert try_messages(raw, range(raw.height), lambda: deaths.append(1)) == Verdict()
+    assert deaths == []
+
+
+@pytest.mark.usefixtures("poison_works")
+@pytest.mark.parametrize("how", [CRASHES, DEVOURS, RAISES])
+def test_a_message_that_kills_the_process_is_isolated(how: str) -> None:
+    deaths: list[int] = []
+    raw = raw_batch([*bodies(250), poisoned(250, how), *bodies(30)])
+    verdict = try_messages(raw, range(raw.height), lambda: deaths.append(1))
+
+    assert verdict == Verdict(poison=frozenset({250}))
+    assert deaths == [1]
+
+
+@pytest.mark.usefixtures("poison_works")
+def test_only_the_lines_that_are_asked_for_are_tried() -> None:
+    raw = raw_batch([poisoned(0, CRASHES), body(1), body(2)])
+
+    assert try_messages(raw, [2, 1], lambda: None) == Verdict()
+
+
+@pytest.mark.usefixtures("poison_works")
+def test_when_time_is_over_the_rest_is_left_untried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "TRIAL_SECONDS", 0)
+    raw = raw_batch([*bodies(200), body(1), poisoned(7, CRASHES), body(2)])
+    verdict = try_messages(raw, range(raw.height), lambda: None)
+
+    assert verdict == Verdict(untried=frozenset({200, 201, 202}))
+
+
+def test_the_process_has_no_credentials_and_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary")
+    monkeypatch.setenv("LOGIN_DATABASE_URL", "postgresql://canary@nowhere/x")
+    given: list[dict[str, str]] = []
+    run = subprocess.run
+
+    def recorded(*command: str, **options: object) -> subprocess.CompletedProcess[bytes]:
+        given.append(dict(options["env"]))  # type: ignore[call-overload]  # a dict
+        return run(*command, **options)  # type: ignore[call-overload,no-any-return]
+
+    monkeypatch.setattr(subprocess, "run", recorded)
+    assert try_messages(raw_batch(bodies(1)), [0], lambda: None) == Verdict()
+    assert "canary" not in str(given)
+    assert given[0]["PATH"] == os.environ["PATH"]
+
+
+def test_a_process_that_does_not_start_condemns_no_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "polars.py").write_text("raise SystemExit", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(NoTrialError, match="they were not tried"):
+        try_messages(raw_batch(bodies(1)), [0], lambda: None)
