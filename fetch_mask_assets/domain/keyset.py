@@ -233,6 +233,8 @@ def _open(name: str, text: str | None) -> _Keys:
     except (tink.TinkError, ValueError):
         raise KeysetError(f"the keyset of {name} is not a Tink keyset in JSON.") from None
     keyset = _members(handle)
+    if "primaryKeyId" not in keyset:
+        raise KeysetError(f"the keyset of {name} names no primary key.")
     for key in keyset["key"]:
         _refuse_other_kinds(name, key)
     return _Keys(name, handle, keyset["primaryKeyId"], _check_values(keyset["key"]))
@@ -244,8 +246,10 @@ def _members(handle: tink.KeysetHandle) -> dict[str, Any]:
 
 
 def _refuse_other_kinds(name: str, key: Mapping[str, Any]) -> None:
-    if key["keyData"]["typeUrl"] != _KEY_TYPE[name] or key["outputPrefixType"] != "TINK":
-        raise KeysetError(f"the keyset of {name} holds key {key['keyId']}, of another kind.")
+    # Proto3's JSON leaves out what is empty or zero.
+    kind = (key["keyData"].get("typeUrl"), key["outputPrefixType"])
+    if kind != (_KEY_TYPE[name], "TINK") or "keyId" not in key:
+        raise KeysetError(f"the keyset of {name} holds key {key.get('keyId', 0)}, of another kind.")
 
 
 def _masker(masked_field: MaskedField, keys: _Keys) -> FieldMasker:
