@@ -7,11 +7,9 @@ import os
 import subprocess
 import sys
 import zlib
-from base64 import b64encode
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -24,6 +22,7 @@ from fetch_mask_assets.definitions import build_definitions
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.local_stack import sqs as local_sqs
 from fetch_mask_assets.local_stack import stack as local_stack
+from fetch_mask_assets_tests import canaries
 from fetch_mask_assets_tests.logins import body, send
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ def test_the_search_finds_what_is_there(traces: Traces) -> None:
 # Without ids of our own, the colons of an address would split the module between workers.
 @pytest.mark.parametrize("canary", [*IPS, *DEVICES, JUNK], ids=range(7))
 def test_no_trace_holds_a_raw_value_in_any_form(traces: Traces, canary: str) -> None:
-    forms = _forms(canary)
+    forms = canaries.forms(canary)
     places = [(place, form) for place, text in traces.texts for form in forms if form in text]
     assert places == []
 
@@ -225,27 +224,3 @@ def _decompressed(value: bytes) -> bytes:
         return zlib.decompress(value)
     except zlib.error:
         return b""
-
-
-def _forms(canary: str) -> list[bytes]:
-    """The ways in which a value can lie in a file and still be read without a key."""
-    plain = [canary.encode(), canary.encode("utf-16-le"), json.dumps(canary)[1:-1].encode()]
-    try:
-        address = ip_address(canary)
-        plain += [address.exploded.encode(), address.packed] if address.version == 6 else []
-    except ValueError:
-        pass
-    reversed_ = [text[::-1] for text in plain]
-    hexadecimal = [form for text in plain for form in (text.hex().encode(),)]
-    upper = [text.upper() for text in hexadecimal]
-    return [*plain, *reversed_, *hexadecimal, *upper, *_base64(canary.encode())]
-
-
-def _base64(value: bytes) -> list[bytes]:
-    """What base64 makes of a value, wherever in a text it starts; only the certain part."""
-    forms = []
-    for offset in range(3):
-        encoded = b64encode(bytes(offset) + value)
-        certain = encoded[-(-offset * 4 // 3) : len(value + bytes(offset)) // 3 * 4]
-        forms += [certain, certain.translate(bytes.maketrans(b"+/", b"-_"))]
-    return forms
