@@ -7,6 +7,12 @@ from dagster import AssetCheckKey, Definitions, EnvVar, in_process_executor
 
 from fetch_mask_assets import settings
 from fetch_mask_assets.defs.alerts import alert_destinations, alert_sensor
+from fetch_mask_assets.defs.analysis import (
+    analyse_logins,
+    analysis_assets,
+    analysis_schedule,
+    analyst_database,
+)
 from fetch_mask_assets.defs.assets import (
     login_queue_messages,
     masked_logins,
@@ -18,6 +24,7 @@ from fetch_mask_assets.defs.batch_memory import BATCH_MEMORY, batch_memory
 from fetch_mask_assets.defs.checks import masked_measures, masking_rules, raw_measures, table_rules
 from fetch_mask_assets.defs.freshness import with_freshness
 from fetch_mask_assets.defs.jobs import ingest_logins, prune_runs
+from fetch_mask_assets.defs.partitions import make_partitions, partition_schedule
 from fetch_mask_assets.defs.remask import recovery_database, remask_logins, remasked_logins
 from fetch_mask_assets.defs.resources import (
     LoginDatabaseResource,
@@ -29,7 +36,7 @@ from fetch_mask_assets.defs.retention import expire_quarantine, retention_schedu
 from fetch_mask_assets.domain.poison import WATCHED_RECEIVES
 from fetch_mask_assets.settings import Tuning
 
-_ASSETS = [raw_login_batch, masked_logins, user_logins, remasked_logins]
+_ASSETS = [raw_login_batch, masked_logins, user_logins, remasked_logins, *analysis_assets]
 _CHECKS = [raw_measures, masking_rules, masked_measures, table_rules]
 
 
@@ -47,7 +54,14 @@ def build_definitions(environ: Mapping[str, str], queue_url: str | None = None) 
     return Definitions(
         assets=[login_queue_messages, *with_freshness(_ASSETS, tuning.fresh_seconds)],
         asset_checks=_CHECKS,
-        jobs=[ingest_logins, prune_runs, remask_logins, expire_quarantine],
+        jobs=[
+            ingest_logins,
+            prune_runs,
+            remask_logins,
+            expire_quarantine,
+            analyse_logins,
+            make_partitions,
+        ],
         sensors=[
             queue_depth_sensor(tuning.max_runs, tuning.fresh_seconds),
             alert_sensor(_meanings(), tuning.fresh_seconds),
@@ -55,12 +69,15 @@ def build_definitions(environ: Mapping[str, str], queue_url: str | None = None) 
         schedules=[
             prune_schedule(tuning.run_retention_days),
             retention_schedule(tuning.quarantine_retention_days),
+            analysis_schedule,
+            partition_schedule,
         ],
         executor=in_process_executor,
         resources={
             "login_queue": _login_queue(tuning, queue_url),
             "login_database": LoginDatabaseResource(url=EnvVar(settings.DATABASE_URL)),
             "recovery_database": recovery_database(environ),
+            "analyst_database": analyst_database(environ),
             "masking_keys": MaskingKeysResource(
                 location=EnvVar(settings.KEYSETS), kms_key=settings.kms_key(environ) or ""
             ),

@@ -13,13 +13,16 @@ import pytest
 from mypy_boto3_sqs import SQSClient
 
 from fetch_mask_assets import settings
+from fetch_mask_assets.gateways import migrations
 from fetch_mask_assets.gateways.keysets import create_keysets
 from fetch_mask_assets.local_stack import environment as local_environment
 from fetch_mask_assets.local_stack import postgres, sqs
 from fetch_mask_assets.local_stack import stack as local_stack
 from fetch_mask_assets.local_stack.stack import Stack
+from fetch_mask_assets_tests import kinds
 
 _TEMPLATE = "template_logins"
+_PARTITIONED_TEMPLATE = "template_partitioned"
 
 # The same examples each time, so that a change is what makes a test fail; HYPOTHESIS_PROFILE=long
 # tries others, fifty times as many, and pytest prints the seed that failed (--hypothesis-seed).
@@ -52,11 +55,21 @@ def template_database(stack: Stack) -> str:
     return _TEMPLATE
 
 
+@pytest.fixture(scope="session")
+def partitioned_template(stack: Stack) -> str:
+    """The same with a user_logins that is partitioned by month."""
+    _administer(stack, f"CREATE DATABASE {_PARTITIONED_TEMPLATE}")
+    migrations.upgrade(postgres.url(stack.state, _PARTITIONED_TEMPLATE), partitioned=True)
+    return _PARTITIONED_TEMPLATE
+
+
 @pytest.fixture
-def database_url(stack: Stack, template_database: str) -> Iterator[str]:
-    """A migrated, empty database of the test's own."""
+def database_url(request: pytest.FixtureRequest, stack: Stack) -> Iterator[str]:
+    """A migrated, empty database of the test's own; `kinds.BOTH_KINDS` parametrizes it."""
+    kind = getattr(request, "param", kinds.PLAIN)
+    template = "template_database" if kind == kinds.PLAIN else "partitioned_template"
     name = _unique("logins")
-    _administer(stack, f"CREATE DATABASE {name} TEMPLATE {template_database}")
+    _administer(stack, f"CREATE DATABASE {name} TEMPLATE {request.getfixturevalue(template)}")
     try:
         yield postgres.url(stack.state, name)
     finally:

@@ -21,6 +21,7 @@ _OPTIONAL = (
     settings.DEAD_LETTER_QUEUE_URL,
     settings.ALERT_WEBHOOK,
     settings.ALERT_COMMAND,
+    settings.ANALYST_DATABASE_URL,
 )
 _COMMAND = re.compile(r"fetch-mask((?: [a-z][a-z0-9-]*)+)")
 _LINK = re.compile(r"\]\((?!https?:)([^)#]+)")

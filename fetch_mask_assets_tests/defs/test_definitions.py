@@ -26,6 +26,10 @@ PARENTS = {
     "masked_logins": {"raw_login_batch"},
     "user_logins": {"raw_login_batch", "masked_logins"},
     "remasked_logins": {"user_logins"},
+    "repeated_ips": {"user_logins"},
+    "repeated_devices": {"user_logins"},
+    "users_sharing_devices": {"user_logins"},
+    "readable_logins": {"user_logins"},
 }
 KINDS = {
     "login_queue": {"sqs", "json"},
@@ -120,7 +124,14 @@ def test_a_run_that_hangs_is_ended() -> None:
 
 def test_jobs_sensors_and_schedules_are_there_and_on() -> None:
     repository = defs.get_repository_def()
-    jobs = {"ingest_logins", "prune_runs", "remask_logins", "expire_quarantine"}
+    jobs = {
+        "ingest_logins",
+        "prune_runs",
+        "remask_logins",
+        "expire_quarantine",
+        "analyse_logins",
+        "make_partitions",
+    }
     assert jobs <= set(repository.job_names)
     assert {each.name: each.default_status.value for each in repository.sensor_defs} == {
         "login_queue_depth": "RUNNING",
@@ -129,6 +140,8 @@ def test_jobs_sensors_and_schedules_are_there_and_on() -> None:
     assert {each.name: each.default_status.value for each in repository.schedule_defs} == {
         "prune_runs_nightly": "RUNNING",
         "expire_quarantine_nightly": "RUNNING",
+        "analyse_logins_nightly": "RUNNING",
+        "make_partitions_nightly": "RUNNING",
     }
 
 

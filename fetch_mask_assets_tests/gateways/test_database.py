@@ -25,6 +25,7 @@ from fetch_mask_assets.gateways.keysets import create_keysets, read_keyring
 from fetch_mask_assets.gateways.postgres import TransientDatabaseError, connect
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.local_stack.state import free_port
+from fetch_mask_assets_tests.kinds import BOTH_KINDS
 from fetch_mask_assets_tests.logins import SENT_AT, bodies, body, masked_batch
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ def test_upgrades_at_once_wait_for_each_other(empty_database_url: str) -> None:
     assert LoginDatabase(empty_database_url).schema_revisions()[0] == migrations.head()
 
 
+@BOTH_KINDS
 def test_the_table_has_the_columns_that_its_readers_know_and_no_others(database_url: str) -> None:
     columns = [line[1:] for line in _catalog(database_url) if line[0] == "public.user_logins"]
     assert columns == [
@@ -159,6 +161,7 @@ def test_a_connection_notices_within_a_minute_that_the_servers_host_has_died(
 # The commit
 
 
+@BOTH_KINDS
 def test_a_batch_is_rows_quarantine_ledger_and_record(
     database: LoginDatabase, keyring: Keyring
 ) -> None:
@@ -205,6 +208,7 @@ def test_the_same_messages_in_another_run_are_already_known(
     assert _number(database, "SELECT count(*) FROM login_ingest.quarantine") == 1
 
 
+@BOTH_KINDS
 def test_a_batch_that_repeats_a_part_loads_the_rest(
     database: LoginDatabase, keyring: Keyring
 ) -> None:
@@ -247,6 +251,7 @@ def test_two_messages_with_one_body_are_two_rows(database: LoginDatabase, keyrin
     assert _users(database) == ["user-1", "user-1"]
 
 
+@BOTH_KINDS
 def test_overlapping_batches_in_opposite_order_load_once_and_do_not_deadlock(
     database: LoginDatabase, keyring: Keyring
 ) -> None:
@@ -297,7 +302,9 @@ def test_the_clock_of_the_loader_plays_no_part_in_the_day_of_a_login(
     [
         "ALTER TABLE user_logins ADD CONSTRAINT unforeseen CHECK (user_id <> 'user-13')",
         (
-            "DROP VIEW login_ingest.user_logins_linked;"
+            "DROP VIEW login_ingest.user_logins_linked, login_ingest.repeated_ips,"
+            " login_ingest.repeated_devices, login_ingest.ip_users, login_ingest.device_users"
+            " CASCADE;"
             " ALTER TABLE user_logins ALTER user_id TYPE varchar(6) USING user_id"
         ),
         (

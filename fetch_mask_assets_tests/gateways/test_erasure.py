@@ -21,6 +21,7 @@ from fetch_mask_assets.gateways.erasure import Certificate, Erasures, Order
 from fetch_mask_assets.gateways.quarantine import Choice, Quarantine
 from fetch_mask_assets.gateways.token_links import write_links
 from fetch_mask_assets_tests.domain.factories import rotated
+from fetch_mask_assets_tests.kinds import BOTH_KINDS
 from fetch_mask_assets_tests.logins import body, masked_batch
 from fetch_mask_assets_tests.people import Person, person, sqlstate
 from fetch_mask_assets_tests.warehouse import load, quarantine_bodies
@@ -181,6 +182,7 @@ def test_quarantined_messages_that_hold_the_value_go_and_are_counted(
     assert (account.erased, account.waiting, account.holds) == (3, 2, True)
 
 
+@BOTH_KINDS
 def test_a_user_loses_rows_and_quarantined_messages_and_does_not_load_again(
     database_url: str, steward: Person, keyring: Keyring
 ) -> None:
@@ -247,6 +249,7 @@ def test_the_certificate_and_the_audit_say_who_and_why_and_nothing_of_the_value(
     assert token not in repr(records)
 
 
+@BOTH_KINDS
 def test_it_goes_in_steps_and_takes_up_what_a_kill_left(
     database_url: str, steward: Person, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -345,7 +348,7 @@ def test_partitions_are_erased_like_any_other_table(
     monkeypatch.setattr(module, "ROWS_AT_ONCE", 1)
     _run(
         database_url,
-        "DROP VIEW login_ingest.user_logins_linked",
+        "DROP VIEW login_ingest.user_logins_linked CASCADE",
         "ALTER TABLE user_logins RENAME TO before",
         "CREATE TABLE user_logins (LIKE before) PARTITION BY HASH (user_id)",
         *(

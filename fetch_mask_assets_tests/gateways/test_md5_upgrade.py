@@ -29,6 +29,7 @@ from fetch_mask_assets.gateways.md5_upgrade import (
     replace_all,
     untried,
 )
+from fetch_mask_assets_tests.kinds import BOTH_KINDS
 from fetch_mask_assets_tests.people import person
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def _nothing(_: object) -> None:
     pass
 
 
+@BOTH_KINDS
 def test_digests_become_tokens_that_unmask_in_every_row(
     database_url: str, addresses: DigestTable, keyring: Keyring
 ) -> None:
@@ -115,6 +117,7 @@ def test_everything_else_stays_as_it_is(
     assert (addresses.count().digests, addresses.count().rows) == (1, 1)
 
 
+@BOTH_KINDS
 def test_upper_case_is_recovered_and_linked_as_it_was_spelled(
     database_url: str, addresses: DigestTable, keyring: Keyring
 ) -> None:

@@ -34,6 +34,7 @@ from fetch_mask_assets.gateways.remasking import (
     remask_field,
     unopened_tokens,
 )
+from fetch_mask_assets_tests.kinds import BOTH_KINDS
 from fetch_mask_assets_tests.logins import body, raw_batch
 
 if TYPE_CHECKING:
@@ -167,6 +168,7 @@ def test_a_rotation_that_is_taken_back_turns_the_links_round(
     assert _stored(database, "masked_ip") == [new]
 
 
+@BOTH_KINDS
 @pytest.mark.parametrize("seed", range(6))
 def test_equal_stays_equal_after_every_step_of_any_order(
     database: LoginDatabase, table: TokenTable, keys: Keys, seed: int
@@ -204,6 +206,7 @@ def test_runs_with_different_primary_keys_that_commit_at_once_agree(
 # Re-masking
 
 
+@BOTH_KINDS
 def test_every_row_comes_under_the_primary_key_and_means_what_it_meant(
     database: LoginDatabase, table: TokenTable, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -275,6 +278,7 @@ def test_old_tokens_that_come_in_meanwhile_are_found_by_a_later_pass(
     assert _broken(table, masker, before) == {}
 
 
+@BOTH_KINDS
 def test_erased_rows_stay_erased_and_get_no_link(
     database: LoginDatabase, table: TokenTable, keys: Keys
 ) -> None:

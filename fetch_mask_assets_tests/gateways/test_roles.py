@@ -32,7 +32,16 @@ DENIED = "42501"
 # What each role may select from whole, of all that is in the schema login_ingest.
 READABLE = {
     LOADER: {"schema_version", "batch", "masking_key", "quarantine_account"},
-    ANALYST: {"user_logins_linked", "token_link"},
+    ANALYST: {
+        "user_logins_linked",
+        "token_link",
+        "repeated_ips",
+        "repeated_devices",
+        "ip_users",
+        "device_users",
+        "users_sharing_devices",
+        "readable_logins",
+    },
     AUDITOR: {
         "schema_version",
         "batch",

@@ -12,22 +12,67 @@ import sqlalchemy
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from psycopg import sql
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
+from fetch_mask_assets.domain.errors import DatabaseError
 from fetch_mask_assets.gateways.postgres import RefusedRowError, connect, plain_errors
 
 SCHEMA = "login_ingest"
 VERSION_TABLE = "schema_version"
 
 
+# The columns of the first migration, which then finds the table and leaves it as it is.
+_PARTITIONED = (
+    """
+    CREATE TABLE user_logins (
+        user_id          varchar(128),
+        device_type      varchar(32),
+        masked_ip        varchar(256),
+        masked_device_id varchar(256),
+        locale           varchar(32),
+        app_version      integer,
+        create_date      date
+    ) PARTITION BY RANGE (create_date)
+    """,
+    f"CREATE TABLE {SCHEMA}.user_logins_default PARTITION OF user_logins DEFAULT",
+)
+
+_IS_PARTITIONED = """
+SELECT EXISTS (SELECT FROM pg_inherits WHERE inhparent = to_regclass('user_logins')
+               AND inhrelid = to_regclass('login_ingest.user_logins_default'))
+"""
+
+# Nobody else may hold it, and whoever makes an index does not wait for it.
+_LOCK_VERSION = f"LOCK {SCHEMA}.{VERSION_TABLE} IN SHARE UPDATE EXCLUSIVE MODE"
+
+# An index of somebody's own that begins with the user is enough.
+_INDEX_STATE = """
+SELECT EXISTS (
+           SELECT FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
+           WHERE indrelid = 'user_logins'::regclass AND attname = 'user_id'
+             AND indisvalid AND indpred IS NULL),
+       EXISTS (SELECT FROM pg_index
+               WHERE indexrelid = to_regclass('user_logins_user_id') AND NOT indisvalid),
+       (SELECT relkind = 'p' FROM pg_class WHERE oid = 'user_logins'::regclass)
+"""
+
+_INDEX = "CREATE INDEX {} IF NOT EXISTS user_logins_user_id ON user_logins (user_id)"
+
+
 # Of two upgrades of an empty database the second waits for the first one's schema, is refused a
 # second one of that name, and then finds nothing to do.
 @retry(retry=retry_if_exception_type(RefusedRowError), stop=stop_after_attempt(3), reraise=True)
-def upgrade(database_url: str) -> None:
+def upgrade(database_url: str, *, partitioned: bool = False) -> None:
     """Brings a database to the schema of this release; does nothing where it is already there.
 
+    Args:
+        database_url: libpq URL of someone who owns user_logins, or may make it.
+        partitioned: whether a user_logins that is made now is partitioned by month.
+
     Raises:
-        DatabaseError: the database cannot be reached or refuses a migration.
+        DatabaseError: the database cannot be reached or refuses a migration, or user_logins is
+            there already and partitions were asked for that it does not have.
     """
     engine = _engine(database_url)
     with plain_errors("migrate"), engine.begin() as connection:
@@ -35,7 +80,38 @@ def upgrade(database_url: str) -> None:
         _wait_for_others(connection)
         config = _config()
         config.attributes["connection"] = connection
+        config.attributes["is_new_table"] = _is_missing(connection)
+        if partitioned:
+            _require_partitions(connection)
         command.upgrade(config, "head")
+        connection.execute(sqlalchemy.text(f"SELECT {SCHEMA}.make_partitions()"))
+    make_index(database_url)
+
+
+def make_index(database_url: str) -> None:
+    """Makes the index on the users of user_logins, unless it has one.
+
+    Outside the migrations' transaction, because only so writers go on while it is made: on a large
+    table that takes minutes. What was stopped half-way is made again.
+
+    Raises:
+        DatabaseError: the database refused.
+    """
+    with plain_errors("make an index"), connect(database_url) as turn:
+        turn.execute(_LOCK_VERSION)
+        with connect(database_url) as connection:
+            connection.autocommit = True
+            _make_index(connection)
+
+
+def _make_index(connection: psycopg.Connection) -> None:
+    [(is_there, is_half_made, is_partitioned)] = connection.execute(_INDEX_STATE)
+    # Postgres makes none so on a partitioned table; one that we made is new here.
+    how = sql.SQL("" if is_partitioned else "CONCURRENTLY")
+    if is_half_made:
+        connection.execute(sql.SQL("DROP INDEX {} user_logins_user_id").format(how))
+    if not is_there:
+        connection.execute(sql.SQL(_INDEX).format(how))
 
 
 def head() -> str:
@@ -56,8 +132,24 @@ def current(connection: psycopg.Connection) -> str | None:
 def _wait_for_others(connection: sqlalchemy.Connection) -> None:
     """One upgrade at a time, by a lock that only who may write the version can hold."""
     if sqlalchemy.inspect(connection).has_table(VERSION_TABLE, schema=SCHEMA):
-        version = f"{SCHEMA}.{VERSION_TABLE}"
-        connection.execute(sqlalchemy.text(f"LOCK {version} IN SHARE UPDATE EXCLUSIVE MODE"))
+        connection.execute(sqlalchemy.text(_LOCK_VERSION))
+
+
+def _is_missing(connection: sqlalchemy.Connection) -> bool:
+    found = connection.execute(sqlalchemy.text("SELECT to_regclass('user_logins')"))
+    return found.scalar_one() is None
+
+
+def _require_partitions(connection: sqlalchemy.Connection) -> None:
+    if _is_missing(connection):
+        for statement in _PARTITIONED:
+            connection.execute(sqlalchemy.text(statement))
+    elif not connection.execute(sqlalchemy.text(_IS_PARTITIONED)).scalar_one():
+        raise DatabaseError(
+            "user_logins is there already, without monthly partitions of ours, and is left as it"
+            " is. Migrate without --partitioned, or ask for partitions in a database that has no"
+            " user_logins yet."
+        )
 
 
 def _engine(database_url: str) -> sqlalchemy.Engine:
