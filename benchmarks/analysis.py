@@ -47,7 +47,7 @@ SELECT 'user-' || CASE WHEN random() < 0.03 THEN (random() * %(rows)s / 8)::int 
        'android',
        'ip:' || left(md5(ip::text) || md5(ip::text || 'x'), 50),
        'device_id:' || left(md5(device::text) || md5(device::text || 'y'), 50),
-       'en_US', 2003000 + line %% 7 * 1000, date '2026-01-01' + line * 300 / %(rows)s
+       'en_US', 2003000 + line %% 7 * 1000, date '2026-01-01' + (line * 300::bigint / %(rows)s)::int
 FROM (SELECT line, (random() * %(rows)s / 100)::int AS ip, (random() * %(rows)s / 8)::int AS device
       FROM generate_series(1, %(rows)s) AS line) AS made
 """
