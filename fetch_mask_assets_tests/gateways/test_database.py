@@ -38,6 +38,11 @@ if TYPE_CHECKING:
 CANARY = "canary-4711-value"
 SECONDS_TO_SEE_A_LOCK = 20
 
+_DROP_VIEWS = (
+    "DROP VIEW login_ingest.user_logins_linked, login_ingest.repeated_ips,"
+    " login_ingest.repeated_devices, login_ingest.ip_users, login_ingest.device_users CASCADE"
+)
+
 Commit = Callable[..., Balance]
 
 
@@ -301,12 +306,7 @@ def test_the_clock_of_the_loader_plays_no_part_in_the_day_of_a_login(
     "obstacle",
     [
         "ALTER TABLE user_logins ADD CONSTRAINT unforeseen CHECK (user_id <> 'user-13')",
-        (
-            "DROP VIEW login_ingest.user_logins_linked, login_ingest.repeated_ips,"
-            " login_ingest.repeated_devices, login_ingest.ip_users, login_ingest.device_users"
-            " CASCADE;"
-            " ALTER TABLE user_logins ALTER user_id TYPE varchar(6) USING user_id"
-        ),
+        (f"{_DROP_VIEWS}; ALTER TABLE user_logins ALTER user_id TYPE varchar(6) USING user_id"),
         (
             "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
             " IF NEW.user_id = 'user-13' THEN RAISE check_violation USING MESSAGE = NEW.user_id;"
@@ -440,8 +440,7 @@ def test_a_row_that_the_copy_cannot_read_shows_nothing(
 ) -> None:
     _run(
         database.url,
-        "DROP VIEW login_ingest.user_logins_linked;"
-        " ALTER TABLE user_logins ALTER user_id TYPE integer USING 1",
+        f"{_DROP_VIEWS}; ALTER TABLE user_logins ALTER user_id TYPE integer USING 1",
     )
     with pytest.raises(DatabaseError) as caught:
         database.commit_batch(
@@ -641,7 +640,8 @@ def _catalog(url: str) -> list[tuple[Any, ...]]:
         url,
         "SELECT n.nspname || '.' || c.relname, a.attname, format_type(a.atttypid, a.atttypmod),"
         " a.attnotnull FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid"
-        " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE a.attnum > 0 AND c.relkind = 'r'"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE a.attnum > 0 AND c.relkind IN ('r', 'p')"
         " AND n.nspname IN ('public', 'login_ingest') AND NOT a.attisdropped"
         " ORDER BY n.nspname, c.relname, a.attnum",
     )
