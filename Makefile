@@ -9,7 +9,7 @@ SEED ?= 0
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help setup run test dev lint check readme docs benchmark benchmark-md5 chaos fuzz lock stop clean
+.PHONY: help setup run test dev lint check readme docs benchmark benchmark-md5 load chaos fuzz lock stop clean
 
 help: ## Show what there is to make.
 	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | column -t -s '|'
@@ -71,6 +71,10 @@ benchmark: setup ## Measure what a batch costs, beside MD5 row by row.
 benchmark-md5: setup ## Upgrade a table of a million MD5 digests of each field, and verify every token.
 	@$(BIN)/fetch-mask local up > /dev/null
 	@set -a; . ./.env; $(BIN)/python benchmarks/md5_upgrade.py
+
+load: setup ## Drain a backlog of 200,000 messages with the sensor in charge; count runs and memory.
+	@PYTHONPATH=. $(BIN)/python benchmarks/load.py
+	@PYTHONPATH=. $(BIN)/python benchmarks/load.py --one-process
 
 fuzz: setup ## Try random input on every parser for MINUTES (Linux only); SEED repeats a run.
 	@mkdir -p .fuzz/corpus
