@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 Bring = Callable[[World, random.Random], None]
 
 _HANDED_BACK_SECONDS = 11
-_LOCK_WAIT_SECONDS = 60
+_LOCK_WAIT_SECONDS = 150
 _DAY_SECONDS = 86_400
 
 
