@@ -25,6 +25,7 @@ from fetch_mask_assets.defs.checks import masked_measures, masking_rules, raw_me
 from fetch_mask_assets.defs.freshness import with_freshness
 from fetch_mask_assets.defs.jobs import ingest_logins, prune_runs
 from fetch_mask_assets.defs.partitions import make_partitions, partition_schedule
+from fetch_mask_assets.defs.privacy_report import REPORT_MEANINGS, report_definitions
 from fetch_mask_assets.defs.remask import recovery_database, remask_logins, remasked_logins
 from fetch_mask_assets.defs.resources import (
     LoginDatabaseResource,
@@ -51,6 +52,13 @@ def build_definitions(environ: Mapping[str, str], queue_url: str | None = None) 
         SettingError: a number in the environment is not one, or is out of its bounds.
     """
     tuning = Tuning.from_environment(environ)
+    return Definitions.merge(
+        _pipeline(environ, queue_url, tuning),
+        report_definitions(environ, tuning, check_meanings()),
+    )
+
+
+def _pipeline(environ: Mapping[str, str], queue_url: str | None, tuning: Tuning) -> Definitions:
     return Definitions(
         assets=[login_queue_messages, *with_freshness(_ASSETS, tuning.fresh_seconds)],
         asset_checks=_CHECKS,
@@ -64,7 +72,7 @@ def build_definitions(environ: Mapping[str, str], queue_url: str | None = None) 
         ],
         sensors=[
             queue_depth_sensor(tuning.max_runs, tuning.fresh_seconds),
-            alert_sensor(_meanings(), tuning.fresh_seconds),
+            alert_sensor(check_meanings() | REPORT_MEANINGS, tuning.fresh_seconds),
         ],
         schedules=[
             prune_schedule(tuning.run_retention_days),
@@ -88,8 +96,8 @@ def build_definitions(environ: Mapping[str, str], queue_url: str | None = None) 
     )
 
 
-def _meanings() -> dict[AssetCheckKey, str]:
-    """For each check, what it means and what to do when it fails."""
+def check_meanings() -> dict[AssetCheckKey, str]:
+    """For each check of the pipeline, what it means and what to do when it fails."""
     return {
         spec.key: spec.description or ""
         for each in (*_ASSETS, *_CHECKS)

@@ -18,6 +18,8 @@ DEAD_LETTER_QUEUE_URL = "LOGIN_DEAD_LETTER_QUEUE_URL"
 DATABASE_URL = "LOGIN_DATABASE_URL"
 RECOVERY_DATABASE_URL = "LOGIN_RECOVERY_DATABASE_URL"
 ANALYST_DATABASE_URL = "LOGIN_ANALYST_DATABASE_URL"
+AUDITOR_DATABASE_URL = "LOGIN_AUDITOR_DATABASE_URL"
+REPORTS_DIRECTORY = "LOGIN_REPORTS_DIRECTORY"
 KEYSETS = "MASKING_KEYSETS"
 KMS_KEY = "MASKING_KMS_KEY"
 ALERT_WEBHOOK = "LOGIN_ALERT_WEBHOOK"
@@ -99,6 +101,12 @@ class Tuning:
         3_650,
         "days for which a quarantined message is kept",
     )
+    report_days: int = _number(
+        "LOGIN_REPORT_DAYS", 30, 1, 3_650, "days that a privacy report is about"
+    )
+    reports_kept: int = _number(
+        "LOGIN_REPORTS_KEPT", 90, 1, 10_000, "nightly privacy reports that are kept"
+    )
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Tuning:
@@ -139,6 +147,17 @@ def recovery_database_url(environ: Mapping[str, str]) -> str:
 def dead_letter_queue_url(environ: Mapping[str, str]) -> str | None:
     """The URL of the dead-letter queue; None if the login queue's redrive policy says it."""
     return environ.get(DEAD_LETTER_QUEUE_URL, "").strip() or None
+
+
+def auditor_setting(environ: Mapping[str, str]) -> str:
+    """The name of the setting by which whoever makes reports reaches the warehouse."""
+    names = (AUDITOR_DATABASE_URL, RECOVERY_DATABASE_URL)
+    return next((name for name in names if environ.get(name, "").strip()), DATABASE_URL)
+
+
+def reports_directory(environ: Mapping[str, str]) -> str | None:
+    """The directory that nightly reports are kept in; None if none are made."""
+    return environ.get(REPORTS_DIRECTORY, "").strip() or None
 
 
 def kms_key(environ: Mapping[str, str]) -> str | None:

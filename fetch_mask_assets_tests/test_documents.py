@@ -17,6 +17,8 @@ _ROOT = Path(__file__).parent.parent
 _DOCUMENTS = sorted([*_ROOT.glob("*.md"), *_ROOT.glob("docs/**/*.md")])
 _OPTIONAL = (
     settings.RECOVERY_DATABASE_URL,
+    settings.AUDITOR_DATABASE_URL,
+    settings.REPORTS_DIRECTORY,
     settings.KMS_KEY,
     settings.DEAD_LETTER_QUEUE_URL,
     settings.ALERT_WEBHOOK,

@@ -54,6 +54,7 @@ def test_the_definitions_load_from_the_workspace(webserver: Webserver) -> None:
         "masked_logins",
         "user_logins",
         "remasked_logins",
+        "privacy_report",
     }
 
 

@@ -32,6 +32,15 @@ def recovery_database() -> LoginDatabase:
     return LoginDatabase(settings.recovery_database_url(os.environ))
 
 
+def auditor_database() -> LoginDatabase:
+    """The warehouse, as whoever makes reports reaches it.
+
+    Raises:
+        SettingError: no database is set.
+    """
+    return LoginDatabase(settings.required(os.environ, settings.auditor_setting(os.environ)))
+
+
 def keysets() -> Keysets:
     """The keysets, wherever they are kept.
 

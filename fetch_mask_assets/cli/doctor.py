@@ -12,7 +12,8 @@ import click
 
 from fetch_mask_assets import settings
 from fetch_mask_assets.cli import connections
-from fetch_mask_assets.cli.instance import STORAGE_ERRORS, InstanceError, dagster_instance
+from fetch_mask_assets.cli.instance import InstanceError, dagster_instance
+from fetch_mask_assets.defs.check_history import STORAGE_ERRORS
 from fetch_mask_assets.domain.dead_letters import QueueTerms, weaknesses
 from fetch_mask_assets.domain.errors import FetchMaskError, SettingError
 from fetch_mask_assets.gateways.queue import LoginQueue

@@ -6,14 +6,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dagster import DagsterError, DagsterInstance
-from dagster_postgres.utils import DagsterPostgresException
-from sqlalchemy.exc import SQLAlchemyError
+from dagster import DagsterInstance
 
+from fetch_mask_assets.defs.check_history import STORAGE_ERRORS
 from fetch_mask_assets.domain.errors import FetchMaskError
-
-STORAGE_ERRORS = (DagsterError, DagsterPostgresException, SQLAlchemyError, OSError, ValueError)
-"""What Dagster raises when its storage cannot be used."""
 
 
 class InstanceError(FetchMaskError):

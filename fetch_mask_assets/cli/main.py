@@ -17,6 +17,7 @@ _COMMANDS: Mapping[str, str] = {
     "send": "Send each line of a file to the login queue.",
     "ingest": "Take messages from the queue to the table until the queue is dry.",
     "show": "Show the balance, the checks and a look at the table.",
+    "report": "Make the privacy report: one page to read, print and file.",
     "doctor": "Check each thing that a run needs.",
     "alert": "Try whether alerts arrive.",
     "migrate": "Bring the database to the schema of this release.",

@@ -73,6 +73,9 @@ _REFUSALS = {
     Verdict.ERASED: "all of its tokens were erased since.",
 }
 
+CONSENTS = frozenset(Verdict) - _REFUSALS.keys()
+"""The verdicts that refuse nothing."""
+
 
 def refusal(verdict: Verdict) -> UnmaskRefusedError | None:
     """The error that a verdict is, or None if it is a consent."""

@@ -1,20 +1,13 @@
-"""What the database knows of keys: the registry, and how many rows are under each key.
-
-A key's id stands in each token and each sealed body, after Tink's version byte.
-Source: https://developers.google.com/tink/wire-format
-"""
+"""What the database knows of keys: the registry, and how many rows are under each key."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import LiteralString
 
 import psycopg
 
 from fetch_mask_assets.domain.key_registry import RegisteredKey
-from fetch_mask_assets.domain.keyset import QUARANTINE
-from fetch_mask_assets.domain.masked_field import DEVICE_ID, IP
 from fetch_mask_assets.gateways.database import LoginDatabase
 from fetch_mask_assets.gateways.postgres import connect, plain_errors
 
@@ -71,40 +64,5 @@ def rows_by_key(connection: psycopg.Connection, name: str) -> dict[int, int]:
     Raises:
         psycopg.Error: wrap the call in `plain_errors`.
     """
-    return {key_id: int(rows) for key_id, rows in connection.execute(_COUNT_ROWS[name])}
-
-
-# The id is in the first eight characters. They are grouped first, so that few are looked at, and
-# only CASE promises that what is no token is not decoded. The version byte, 1, makes "A" and one
-# of the sixteen letters after it.
-_COUNT_IPS = """
-SELECT ('x' || encode(substr(prefix, 2, 4), 'hex'))::bit(32)::bigint, sum(rows) FROM (
-    SELECT CASE WHEN head ~ '^ip:A[QRSTUVWXYZabcdef][A-Za-z0-9_-]{6}$'
-           THEN decode(translate(substr(head, 4), '-_', '+/'), 'base64') END AS prefix, rows
-    FROM (
-        SELECT substr(masked_ip, 1, 11) AS head, count(*) AS rows FROM user_logins GROUP BY 1
-    ) AS heads
-) AS prefixes WHERE prefix IS NOT NULL GROUP BY 1
-"""
-
-_COUNT_DEVICE_IDS = """
-SELECT ('x' || encode(substr(prefix, 2, 4), 'hex'))::bit(32)::bigint, sum(rows) FROM (
-    SELECT CASE WHEN head ~ '^device_id:A[QRSTUVWXYZabcdef][A-Za-z0-9_-]{6}$'
-           THEN decode(translate(substr(head, 11), '-_', '+/'), 'base64') END AS prefix, rows
-    FROM (
-        SELECT substr(masked_device_id, 1, 18) AS head, count(*) AS rows FROM user_logins GROUP BY 1
-    ) AS heads
-) AS prefixes WHERE prefix IS NOT NULL GROUP BY 1
-"""
-
-_COUNT_SEALED = """
-SELECT ('x' || encode(substr(sealed_body, 2, 4), 'hex'))::bit(32)::bigint, count(*)
-FROM login_ingest.quarantine
-WHERE length(sealed_body) > 5 AND get_byte(sealed_body, 0) = 1 GROUP BY 1
-"""
-
-_COUNT_ROWS: Mapping[str, LiteralString] = {
-    IP.name: _COUNT_IPS,
-    DEVICE_ID.name: _COUNT_DEVICE_IDS,
-    QUARANTINE: _COUNT_SEALED,
-}
+    counted = connection.execute("SELECT * FROM login_ingest.rows_by_key(%s)", [name])
+    return {key_id: int(rows) for key_id, rows in counted}

@@ -30,6 +30,7 @@ PARENTS = {
     "repeated_devices": {"user_logins"},
     "users_sharing_devices": {"user_logins"},
     "readable_logins": {"user_logins"},
+    "privacy_report": {"user_logins"},
 }
 KINDS = {
     "login_queue": {"sqs", "json"},
@@ -37,6 +38,7 @@ KINDS = {
     "masked_logins": {"polars"},
     "user_logins": {"postgres", "table"},
     "remasked_logins": {"postgres"},
+    "privacy_report": {"html", "json"},
 }
 BLOCKING = {
     ("masked_logins", "every_message_accounted_for"),
@@ -142,6 +144,7 @@ def test_jobs_sensors_and_schedules_are_there_and_on() -> None:
         "expire_quarantine_nightly": "RUNNING",
         "analyse_logins_nightly": "RUNNING",
         "make_partitions_nightly": "RUNNING",
+        "privacy_report_nightly": "STOPPED",
     }
 
 

@@ -56,6 +56,7 @@ READABLE = {
         "discard",
         "erasure",
         "quarantine_account",
+        "batch_balance",
     },
 }
 
@@ -275,6 +276,10 @@ def test_the_auditor_reads_records_and_the_quarantine_without_bodies(database_ur
             "SELECT * FROM login_ingest.request_unmask('{}', '', '', 1)",
             "SELECT * FROM login_ingest.approve_unmask(1, 1)",
             "SELECT * FROM login_ingest.reveal_unmask(1)",
+            "SELECT masked_ip FROM user_logins",
+            "SELECT count(*) FROM user_logins",
+            "SELECT old_token FROM login_ingest.token_link",
+            "SELECT count(*) FROM login_ingest.token_link",
         ):
             assert sqlstate(eve.url, statement) == DENIED, statement
 
@@ -297,3 +302,42 @@ def test_recovery_takes_no_row_and_no_record_away(database_url: str) -> None:
             "CREATE TABLE login_ingest.mine ()",
         ):
             assert sqlstate(eve.url, statement) == DENIED, statement
+
+
+# What reports are counted by
+
+COUNTING = ("rows_by_key('ip')", "link_counts()", "login_counts()")
+
+
+@pytest.mark.usefixtures("loaded")
+def test_the_auditor_learns_counts_of_the_table_and_no_token(
+    database_url: str, keyring: Keyring
+) -> None:
+    tokens = {
+        token
+        for row in LoginDatabase(database_url).query("SELECT masked_ip, masked_device_id"
+                                                     " FROM user_logins")
+        for token in row
+    }  # fmt: skip
+    with person(database_url, AUDITOR) as eve:
+        database = LoginDatabase(eve.url)
+        for name in ("ip", "device_id", "quarantine", "user_logins", "masked_ip'; --"):
+            answer = database.query("SELECT * FROM login_ingest.rows_by_key(%s)", name)
+            assert all(isinstance(value, int) for row in answer for value in row)
+        counted = database.query("SELECT * FROM login_ingest.rows_by_key('ip')")
+        [counts] = database.query("SELECT * FROM login_ingest.login_counts()")
+        links = database.query("SELECT * FROM login_ingest.link_counts()")
+    assert counted == [(keyring.ip.primary_key_id, 3)]
+    assert counts[:3] == (3, 0, 0)
+    assert links == []
+    assert len(tokens) == 6
+    assert not tokens & {str(value) for value in counts}
+
+
+@pytest.mark.usefixtures("loaded")
+@pytest.mark.parametrize("call", COUNTING)
+@pytest.mark.parametrize("role", [LOADER, ANALYST])
+def test_nobody_else_counts_for_reports(database_url: str, role: str, call: str) -> None:
+    with person(database_url, role) as eve:
+        assert sqlstate(eve.url, f"SELECT * FROM login_ingest.{call}") == DENIED
+        assert sqlstate(eve.url, "SELECT * FROM login_ingest.batch_balance") == DENIED

@@ -1,0 +1,1 @@
+"""Dagster's pages as an engineer sees them, in a real browser."""

@@ -1,0 +1,166 @@
+"""The privacy report in a real browser: at a desk, on a phone, in the dark, and on paper."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from fetch_mask_assets.domain.report import PARTS, ChecksPart, Unreadable
+from fetch_mask_assets.report_page import render_page
+from fetch_mask_assets_tests.domain.report_factory import NOON, check, report
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import ConsoleMessage
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run")
+WIDTHS = (1280, 390)
+A4_WIDTH = 794  # CSS pixels
+
+# In CI the tests must run: there a missing browser is a failure, not a reason to skip.
+pytestmark = pytest.mark.skipif(
+    not CHROMIUM.exists() and os.environ.get("CI") != "true",
+    reason=f"{CHROMIUM} is missing: apt-get install chromium",
+)
+
+
+@dataclass
+class Reader:
+    """Somebody who opens pages of their own, and notes whatever the browser says of them."""
+
+    browser: Browser
+    directory: Path
+    said: list[str] = field(default_factory=list)
+
+    def opens(self, made: Any, width: int, **options: Any) -> Page:  # noqa: ANN401 (Playwright's)
+        """A report's page in a window of a width."""
+        path = self.directory / "report.html"
+        path.write_text(render_page(made), encoding="utf-8")
+        page: Page = self.browser.new_page(viewport={"width": width, "height": 900}, **options)
+        page.on("console", self._note)
+        page.on("pageerror", lambda error: self.said.append(str(error)))
+        page.on("request", lambda request: self.said.append(request.url))
+        page.goto(path.as_uri())
+        # Only the page itself was asked for.
+        assert self.said.pop(0) == path.as_uri()
+        return page
+
+    def _note(self, message: ConsoleMessage) -> None:
+        self.said.append(message.text)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium."""
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def reader(browser: Browser, tmp_path: Path) -> Reader:
+    """Somebody with a browser."""
+    return Reader(browser, tmp_path)
+
+
+def full() -> Any:  # noqa: ANN401 (a report, whose parts a test changes)
+    """A report with long lists, a failed check and a part that could not be read."""
+    whole: Any = report()
+    line = whole.balance.batches[0]
+    many = tuple(replace(line, batch_id=number) for number in range(100))
+    checks = tuple(
+        replace(check(passed=3, failed=number), name=f"a_check_with_a_long_name_{number}")
+        for number in range(20)
+    )
+    return report(
+        balance=replace(whole.balance, batches=many, unbalanced=many[:3]),
+        checks=ChecksPart(checks, NOON),
+        keys=Unreadable("no connection to the database."),
+    )
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_nothing_is_wider_than_the_window_and_the_console_is_silent(
+    reader: Reader, width: int
+) -> None:
+    page = reader.opens(full(), width)
+
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert reader.said == []
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_part_has_its_heading_and_is_seen(reader: Reader, width: int) -> None:
+    page = reader.opens(full(), width)
+
+    for part in (*PARTS, "limits"):
+        assert page.locator(f"h2#{part}").is_visible()
+    assert page.get_by_role("heading", level=1).inner_text() == "Privacy report"
+    assert page.get_by_text("This part could not be read.").count() == 1
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_table_is_one_for_who_listens_too_and_has_the_numbers(reader: Reader, width: int) -> None:
+    page = reader.opens(full(), width)
+
+    table = page.get_by_role("table", name="Each check in the period")
+    row = table.get_by_role("row").filter(has_text="a_check_with_a_long_name_7")
+    assert row.get_by_role("cell").all_inner_texts()[1:4] == ["3", "0", "7"]
+    assert page.get_by_role("img", name="Planned checks by day").is_visible()
+
+
+def test_on_a_phone_each_number_has_its_name_beside_it(reader: Reader) -> None:
+    page = reader.opens(full(), 390)
+
+    name = page.locator("td[data-label='Received']").first.evaluate(
+        "each => getComputedStyle(each, '::before').content"
+    )
+    assert name == '"Received"'
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_ground(reader: Reader, scheme: str) -> None:
+    page = reader.opens(full(), 1280, color_scheme=scheme)
+
+    for selector in ("p", "caption", ".broken", "dt", "td.number"):
+        ink, ground = (
+            page.locator(selector).first.evaluate("each => getComputedStyle(each).color"),
+            page.evaluate("getComputedStyle(document.body).backgroundColor"),
+        )
+        assert contrast(ink, ground) >= 4.5, selector
+
+
+def test_on_paper_it_is_black_on_white_and_table_heads_are_repeated(reader: Reader) -> None:
+    page = reader.opens(full(), A4_WIDTH, color_scheme="dark")
+    page.emulate_media(media="print", color_scheme="dark")
+
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    head = page.locator("thead").first
+    assert head.evaluate("each => getComputedStyle(each).display") == "table-header-group"
+    assert page.evaluate("document.documentElement.scrollWidth") <= A4_WIDTH
+    assert page.pdf(format="A4", prefer_css_page_size=True).count(b"/Type /Page\n") > 2
+
+
+def contrast(one: str, other: str) -> float:
+    """The ratio of two colours. Source: https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio."""
+    darker, lighter = sorted(map(_luminance, (one, other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    numbers = colour[colour.index("(") + 1 : -1].split(",")[:3]
+    red, green, blue = (_linear(int(number) / 255) for number in numbers)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def _linear(part: float) -> float:
+    return part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
