@@ -370,6 +370,8 @@ def _raw_device_ids(lines: int) -> Sabotage:
         ("tokens_unmask", "masked_device_id", keyring().device_id.mask("another")),
         ("tokens_well_formed", "masked_ip", _md5("192.0.2.17").hex()),
     ],
+    # A name of its own: tokens differ from worker to worker.
+    ids=["raw value", "no token", "token of another value", "digest"],
 )
 def test_a_line_that_alone_breaks_a_rule_is_sealed_and_the_others_stay(
     rule: str, column: str, value: str
