@@ -218,8 +218,9 @@ def _values() -> Iterator[tuple[str, Case]]:
         yield f"device: {name}", _changed(f"device: {name}", device_id=text + uuid4().hex)
     for version in (*_VERSION_NUMBERS, *_NO_VERSIONS):
         yield f"version {version}", _changed(f"version {version}", app_version=version)
-    for device in (str(uuid4()), uuid4().hex, "y" * 128, "593-47-5928", "1"):
-        yield f"device {device[:12]}", _changed(f"device {device[:6]}", device_id=device)
+    shapes = {"uuid": str(uuid4()), "hex": uuid4().hex, "longest": "y" * 128, "digit": "1"}
+    for shape, device in (shapes | {"usual": "593-47-5928"}).items():
+        yield f"device {shape}", _changed(f"device {shape}", device_id=device)
     why, device = "user_id: repeats_masked_value", "593-47-5928"
     yield "device id in the user id", _changed("x", why, user_id=f"me {device}", device_id=device)
 
