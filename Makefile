@@ -52,7 +52,8 @@ readme: setup ## Run every command that the README and the tutorial show.
 	$(BIN)/python .ci/run_shown_commands.py README.md docs/tutorial.md
 
 docs: setup ## Build the documentation site into build/site.
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --clean
+	@$(BIN)/fetch-mask local up > /dev/null
+	@set -a; . ./.env; NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --clean
 
 check: lint docs run readme test ## What CI runs.
 
