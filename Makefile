@@ -9,7 +9,7 @@ SEED ?= 0
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help setup run test dev lint check readme docs benchmark benchmark-md5 load chaos fuzz lock stop clean
+.PHONY: help setup run test dev lint check readme docs benchmark benchmark-md5 load chaos chaos-model fuzz lock stop clean
 
 help: ## Show what there is to make.
 	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | column -t -s '|'
@@ -58,12 +58,16 @@ docs: setup ## Build the documentation site into build/site.
 check: lint docs run readme test ## What CI runs.
 
 chaos: setup ## Break it: every fault once, or for MINUTES; SEED repeats; writes docs/faults.md.
+	@echo "Faults one by one; make chaos-model brings them in random order, for long."
 	@rm -f .chaos-results.jsonl
 	@$(BIN)/python -u -m fetch_mask_assets_tests.chaos.campaign --results .chaos-results.jsonl \
 	  $(if $(filter-out file,$(origin SEED)),--seed $(SEED)) \
 	  $(if $(filter-out file,$(origin MINUTES)),--minutes $(MINUTES)) --only '$(ONLY)' \
 	  && failed=0 || failed=$$?; \
 	$(BIN)/python -m fetch_mask_assets_tests.chaos.report .chaos-results.jsonl; exit $$failed
+
+chaos-model: setup ## Break it in random order, at length; a failure prints how to repeat it.
+	@HYPOTHESIS_PROFILE=long $(BIN)/pytest fetch_mask_assets_tests/chaos/test_model.py -q
 
 benchmark: setup ## Measure what a batch costs, beside MD5 row by row.
 	@$(BIN)/fetch-mask local up > /dev/null

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fetch_mask_assets.domain.addresses import addresses_in
 from fetch_mask_assets.domain.errors import FetchMaskError
 
 
@@ -16,17 +17,24 @@ class UnexpectedError(FetchMaskError):
 def no_values(stage: str) -> Iterator[None]:
     """Lets our own errors pass, and replaces others by their kind and place.
 
-    Texts of foreign exceptions quote what they failed on, and Dagster keeps them for good.
+    Texts of foreign exceptions quote what they failed on, and Dagster keeps them for good. One of
+    ours is replaced as well if an IP address stands in it: none has a reason to name one.
     """
     try:
         yield
-    except FetchMaskError:
+    except FetchMaskError as error:
+        if addresses_in(str(error)):
+            raise _withheld(stage, error) from None
         raise
     except Exception as error:  # noqa: BLE001 (whatever it is, its text must not go on)
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        raise UnexpectedError(
-            f"{stage} failed with {type(error).__name__} in {place.name}"
-            f" ({Path(place.filename).name}, line {place.lineno})."
-            " Its text is withheld, since it may hold values. Nothing is lost: messages that are"
-            " not committed go back to the queue."
-        ) from None
+        raise _withheld(stage, error) from None
+
+
+def _withheld(stage: str, error: Exception) -> UnexpectedError:
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return UnexpectedError(
+        f"{stage} failed with {type(error).__name__} in {place.name}"
+        f" ({Path(place.filename).name}, line {place.lineno})."
+        " Its text is withheld, since it may hold values. Nothing is lost: messages that are"
+        " not committed go back to the queue."
+    )
