@@ -33,6 +33,7 @@ from fetch_mask_assets.defs.jobs import INGEST_LOGINS, LONGEST_RUN_SECONDS
 from fetch_mask_assets.defs.redaction import no_values
 from fetch_mask_assets.defs.resources import LoginDatabaseResource, LoginQueueResource
 from fetch_mask_assets.domain.alert import (
+    NAMED_RUNS,
     FailedCheck,
     FailedRun,
     Loads,
@@ -212,29 +213,29 @@ def _evaluations(
     batches: _Batches,
     meanings: Mapping[AssetCheckKey, str],
 ) -> Iterator[Sighting]:
-    """What failed; and what passed, of the checks that fail or failed."""
+    """For each check, its failures that were not told yet, as one."""
     for key, means in meanings.items():
-        subject = key.to_user_string()
-        failed = list(_history(instance, key, _Status.FAILED, outbox.horizon))
-        for record, evaluation, at in failed:
-            id_ = f"{subject}:{record.id}"
-            if id_ not in outbox.seen:
-                told = _failed_check(evaluation, record.run_id, means, at)
-                alert = check_failed(told, is_committed=batches.is_committed(record.run_id))
-                yield Sighting(id_, subject, at, alert)
-        if failed or subject in outbox.failing:
-            for record, _, at in _history(instance, key, _Status.SUCCEEDED, outbox.horizon):
-                yield Sighting(f"{subject}:{record.id}", subject, at, None)
+        new = {
+            id_: _failed_check(evaluation, record.run_id, means, at)
+            for record, evaluation, at in _failures(instance, key, outbox.horizon)
+            if (id_ := f"{key.to_user_string()}:{record.id}") not in outbox.seen
+        }
+        if new:
+            newest, *others = sorted(new, key=lambda id_: new[id_].at, reverse=True)
+            failures = [new[id_] for id_ in (newest, *others)]
+            committed = {batches.is_committed(each.run_id) for each in failures[:NAMED_RUNS]}
+            alert = check_failed(failures, committed)
+            yield Sighting(newest, None, alert.at, alert, tuple(others))
 
 
-def _history(
-    instance: DagsterInstance, key: AssetCheckKey, status: _Status, since: float
+def _failures(
+    instance: DagsterInstance, key: AssetCheckKey, since: float
 ) -> Iterator[tuple[AssetCheckExecutionRecord, AssetCheckEvaluation, float]]:
-    """The evaluations since then, newest first."""
+    """The evaluations that failed since then."""
     cursor: int | None = None
     while True:
         page = instance.event_log_storage.get_asset_check_execution_history(
-            key, _PAGE, cursor, {status}
+            key, _PAGE, cursor, {_Status.FAILED}
         )
         for record in page:
             event = record.event

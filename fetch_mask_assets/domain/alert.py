@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
+
+NAMED_RUNS = 5
+"""An alert of one check names at most so many runs, and says how many more there are."""
 
 
 class Severity(StrEnum):
@@ -79,18 +83,34 @@ class Loads:
         return self.seconds > self.limit_seconds and self.waiting != 0
 
 
-def check_failed(check: FailedCheck, *, is_committed: bool | None) -> Alert:
-    """The alert for a failed check; `is_committed` is None where the database did not say."""
+def check_failed(failures: Sequence[FailedCheck], committed: AbstractSet[bool | None]) -> Alert:
+    """The alert for the failures of one check, newest first; it bears the newest one's id.
+
+    Args:
+        failures: one or more, all of the same check.
+        committed: whether the batches of the first `NAMED_RUNS` are committed; None among them
+            where the database did not say.
+    """
+    newest, count = failures[0], len(failures)
+    is_warning = all(each.is_warning for each in failures)
     return Alert(
-        id=f"check:{check.asset}:{check.name}:{check.run_id}",
-        severity=Severity.WARNING if check.is_warning else Severity.ERROR,
-        run_id=check.run_id,
-        what_happened=f"The check {check.name} of {check.asset} failed in run {check.run_id}.",
-        what_is_safe=_batch_is_safe(is_committed),
-        what_to_do=check.means,
-        at=check.at,
-        numbers=check.numbers,
+        id=f"check:{newest.asset}:{newest.name}:{newest.run_id}",
+        severity=Severity.WARNING if is_warning else Severity.ERROR,
+        run_id=newest.run_id,
+        what_happened=f"The check {newest.name} of {newest.asset} failed in {_named(failures)}.",
+        what_is_safe=_batch_is_safe(*committed) if count == 1 else _batches_are_safe(committed),
+        what_to_do=newest.means,
+        at=newest.at,
+        numbers={**newest.numbers, "failures": count} if count > 1 else newest.numbers,
     )
+
+
+def _named(failures: Sequence[FailedCheck]) -> str:
+    names = [each.run_id for each in failures[:NAMED_RUNS]]
+    if len(failures) == 1:
+        return f"run {names[0]}"
+    more = len(failures) - len(names)
+    return f"{len(failures)} runs: {', '.join(names)}{f' and {more} more' if more else ''}"
 
 
 def run_failed(run: FailedRun, *, is_committed: bool | None) -> Alert:
@@ -142,6 +162,18 @@ def trial(at: float) -> Alert:
 _NO_MESSAGES = (
     "No message is lost by it: runs of this job take none from the queue. It may be started again."
 )
+
+
+def _batches_are_safe(committed: AbstractSet[bool | None]) -> str:
+    if committed == {True}:
+        return (
+            "The batches named here are committed, whole: rows, quarantine and ledger. Messages"
+            " that were not deleted come back and are recognised."
+        )
+    return (
+        "Each batch is committed whole or not at all. What is not committed is on the queue or goes"
+        " back to it, and a later run takes it."
+    )
 
 
 def _batch_is_safe(is_committed: bool | None) -> str:  # noqa: FBT001 (a fact with three values)

@@ -1,7 +1,7 @@
 """Which alerts are new, and which are still to be sent.
 
-A failure is told once: a run that failed by its id, a check or the freshness at its first failure
-and not again until it has passed.
+A failure is told once: a run that failed and an evaluation of a check that failed by their ids, the
+freshness when it is lost and not again until it is back.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ MOST_PENDING = 1_000
 class Sighting:
     """Something that passed (no alert) or failed.
 
-    `subject` names what passes and fails in turn; None for what fails once, as a run does.
+    `subject` names what passes and fails in turn; None for what fails once, as a run does. `also`
+    are the ids of further failures that the same alert tells of.
     """
 
     id: str
     subject: str | None
     at: float
     alert: Alert | None
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,8 @@ class Outbox:
         failing, alerts = _told(self.failing, new)
         pending = (*self.pending, *((name, alert) for alert in alerts for name in destinations))
         wanted = [(name, alert) for name, alert in pending if name in destinations]
-        seen = {**self.seen, **{each.id: each.at for each in new if each.alert}}
+        told = {id_: each.at for each in new if each.alert for id_ in (each.id, *each.also)}
+        seen = {**self.seen, **told}
         return Outbox(
             started=self.started,
             since=now,

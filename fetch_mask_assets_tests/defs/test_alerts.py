@@ -51,23 +51,23 @@ def test_a_failed_check_alerts_though_the_run_is_green(
     assert alert["numbers"]["broken"] == 1
 
 
-def test_a_check_that_keeps_failing_alerts_again_only_after_it_has_passed(
+def test_each_failure_of_a_check_is_named_once_and_those_of_one_look_in_one_alert(
     pipeline: Pipeline, receiver: Receiver
 ) -> None:
     _tick(pipeline)
     _insert_bare_row(pipeline)
-    first = _run(pipeline)
+    runs = [_run(pipeline).run_id for _ in range(3)]
     _tick(pipeline)
-    _run(pipeline)
+    runs.append(_run(pipeline).run_id)
     _tick(pipeline)
     _execute(pipeline, "DELETE FROM user_logins WHERE user_id = 'bare'")
     _run(pipeline)
     _tick(pipeline)
-    _insert_bare_row(pipeline)
-    second = _run(pipeline)
-    _tick(pipeline)
 
-    assert [each["run_id"] for each in receiver.alerts] == [first.run_id, second.run_id]
+    several, one = receiver.alerts
+    assert f"failed in 3 runs: {runs[2]}, {runs[1]}, {runs[0]}." in several["what_happened"]
+    assert several["numbers"]["failures"] == 3
+    assert one["id"] == f"check:user_logins:only_tokens:{runs[3]}"
 
 
 def test_a_failed_run_alerts_once_and_says_that_nothing_was_committed(

@@ -1,6 +1,8 @@
-"""What an alert says, and that a failure is told once until it is over."""
+"""What an alert says, and that a failure is told once."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -32,13 +34,58 @@ NOW = 1_000_000.0
 
 
 def test_an_alert_of_a_check_names_the_batch_what_is_safe_and_what_to_do() -> None:
-    alert = check_failed(CHECK, is_committed=True)
+    alert = check_failed([CHECK], {True})
 
     assert alert.run_id == "run-1"
     assert "only_tokens of user_logins failed in run run-1" in alert.what_happened
     assert "is committed, whole" in alert.what_is_safe
     assert alert.what_to_do == "Mask or remove them."
     assert alert.numbers == {"broken": 3}
+
+
+def _failures(count: int) -> list[FailedCheck]:
+    """Failures of one check, newest first."""
+    return [replace(CHECK, run_id=f"run-{number}", at=number) for number in range(count, 0, -1)]
+
+
+@pytest.mark.parametrize(
+    ("count", "says"),
+    [
+        (1, "failed in run run-1."),
+        (2, "failed in 2 runs: run-2, run-1."),
+        (5, "failed in 5 runs: run-5, run-4, run-3, run-2, run-1."),
+        (6, "failed in 6 runs: run-6, run-5, run-4, run-3, run-2 and 1 more."),
+        (900, "failed in 900 runs: run-900, run-899, run-898, run-897, run-896 and 895 more."),
+    ],
+)
+def test_an_alert_of_many_failures_names_five_runs_and_how_many_more(count: int, says: str) -> None:
+    alert = check_failed(_failures(count), {True})
+
+    assert alert.what_happened.endswith(says)
+    assert alert.id == f"check:user_logins:only_tokens:run-{count}"
+    assert alert.numbers.get("failures", 1) == count
+
+
+@pytest.mark.parametrize(
+    ("committed", "says"),
+    [
+        ({True}, "named here are committed, whole"),
+        ({False}, "committed whole or not at all"),
+        ({True, False}, "committed whole or not at all"),
+        ({True, None}, "committed whole or not at all"),
+    ],
+)
+def test_an_alert_of_many_failures_says_no_more_than_is_known(
+    committed: set[bool | None], says: str
+) -> None:
+    assert says in check_failed(_failures(3), committed).what_is_safe
+
+
+def test_an_alert_of_warnings_and_an_error_is_an_error() -> None:
+    warning = replace(CHECK, is_warning=True)
+
+    assert check_failed([warning, warning], {True}).severity is Severity.WARNING
+    assert check_failed([warning, CHECK], {True}).severity is Severity.ERROR
 
 
 @pytest.mark.parametrize(
@@ -84,7 +131,7 @@ def test_an_alert_of_a_stale_table_keeps_its_id_until_something_is_loaded() -> N
 
 
 @pytest.mark.parametrize(
-    "alert", [check_failed(CHECK, is_committed=None), trial(7.0)], ids=["check", "trial"]
+    "alert", [check_failed([CHECK], {None}), trial(7.0)], ids=["check", "trial"]
 )
 def test_an_alert_and_an_outbox_survive_being_written_down(alert: Alert) -> None:
     outbox = Outbox(1.0, 2.0, {"a": 1.0}, {"b": 2.0}, (("log", alert),))
@@ -119,7 +166,15 @@ def test_a_failure_that_is_seen_again_is_told_once() -> None:
     assert (first, again) == (["run-1"], [])
 
 
-def test_a_check_that_keeps_failing_is_told_once_and_again_after_it_has_passed() -> None:
+def test_what_an_alert_tells_of_besides_is_not_told_again() -> None:
+    both = replace(_failed(2, NOW + 1, None), also=("None:1",))
+    outbox, first = _look(Outbox(NOW, NOW), both)
+    _, again = _look(outbox, _failed(1, NOW, None), _failed(3, NOW + 2, None), now=NOW + 30)
+
+    assert (first, again) == (["run-2"], ["run-3"])
+
+
+def test_a_state_that_lasts_is_told_once_and_again_after_it_has_passed() -> None:
     outbox, first = _look(Outbox(NOW, NOW), _failed(1, NOW), _failed(2, NOW + 1))
     outbox, still = _look(outbox, _failed(3, NOW + 20), now=NOW + 30)
     outbox, after = _look(outbox, _passed(4, NOW + 40), _failed(5, NOW + 50), now=NOW + 60)
