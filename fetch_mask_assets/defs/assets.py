@@ -51,7 +51,7 @@ login_queue_messages = AssetSpec(
     " The queue is the only store of what is not committed, so it is also the retry.",
     group_name=GROUP,
     owners=OWNERS,
-    kinds={"sqs", "json"},
+    kinds={"aws", "sqs"},
     metadata=table_metadata.QUEUE_DEFINITION,
 )
 
@@ -65,7 +65,7 @@ login_queue_messages = AssetSpec(
     " process of its own first; a message that kills it is left on the queue.",
     group_name=GROUP,
     owners=OWNERS,
-    kinds={"sqs", "polars"},
+    kinds={"aws", "polars"},
     io_manager_key=BATCH_MEMORY,
     metadata=table_metadata.RAW_DEFINITION,
 )

@@ -127,11 +127,11 @@ def of_drain(drained: Drained, raw: pl.DataFrame, now: datetime) -> Metadata:
         "left": drained.raw.height - raw.height,
         "body_bytes": int(raw["body"].str.len_bytes().sum()),
         "receive_requests": drained.requests,
-        "receive_seconds": drained.seconds,
-        "messages_per_second": raw.height / drained.seconds if drained.seconds else 0.0,
+        "receive_seconds": round(drained.seconds, 3),
+        "messages_per_second": _rate(raw.height, drained.seconds),
         "ended_by": drained.end.value,
         "redelivered": raw.filter(pl.col("receive_count") > 1).height,
-        "oldest_message_age_seconds": oldest_age_seconds(raw, now),
+        "oldest_message_age_seconds": round(oldest_age_seconds(raw, now), 1),
     }
 
 
@@ -155,8 +155,8 @@ def of_masking(masked: pl.DataFrame, keyring: Keyring, seconds: float) -> Metada
             "key",
             {f"{each.field.name} {each.primary_key_id}": logins.height for each in keyring.maskers},
         ),
-        "mask_seconds": seconds,
-        "messages_per_second": masked.height / seconds if seconds else 0.0,
+        "mask_seconds": round(seconds, 3),
+        "messages_per_second": _rate(masked.height, seconds),
     }
 
 
@@ -170,15 +170,15 @@ def of_commit(balance: Balance, deleted: Settled, stages: Mapping[str, float]) -
         **balance.as_counts(),
         "deleted_from_queue": deleted.done,
         "left_on_queue": deleted.left,
-        **stages,
-        "rows_per_second": balance.loaded / commit if commit else 0.0,
+        **{name: round(seconds, 3) for name, seconds in stages.items()},
+        "rows_per_second": _rate(balance.loaded, commit),
     }
 
 
 def of_arrival(raw: pl.DataFrame, masked: pl.DataFrame, now: datetime) -> Metadata:
     """How old the oldest message is by the time it is in the table, and why others are not."""
     return {
-        "oldest_message_age_seconds": oldest_age_seconds(raw, now),
+        "oldest_message_age_seconds": round(oldest_age_seconds(raw, now), 1),
         "rejected_by_reason": _counts_table("reason", reason_counts(masked)),
     }
 
@@ -220,6 +220,10 @@ def _bar(part: float, whole: float) -> str:
 
 def _share(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
+
+
+def _rate(count: int, seconds: float) -> float:
+    return round(count / seconds, 1) if seconds else 0.0
 
 
 def _counts_table(name: str, counts: dict[str, int]) -> MetadataValue[Any]:

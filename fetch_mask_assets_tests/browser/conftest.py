@@ -1,4 +1,4 @@
-"""One browser at Dagster's pages, for all tests of this folder; it keeps what it was shown."""
+"""One browser for all tests of this folder; at Dagster's pages it keeps what it was shown."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import Page, WebSocket, expect, sync_playwright
+from playwright.sync_api import Browser, Page, WebSocket, expect, sync_playwright
 
 from fetch_mask_assets_tests.webserver import Webserver, serving
 
@@ -95,21 +95,27 @@ def browser_path() -> str:
 
 
 @pytest.fixture(scope="session")
-def visit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visit]:
-    """A browser, and Dagster's webserver and daemon on a stack of their own."""
+def browser() -> Iterator[Browser]:
+    """The browser that is installed."""
     executable = browser_path()
-    with serving(tmp_path_factory.mktemp("checkout")) as server, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=list(FLAGS))
-        try:
-            page = browser.new_page(viewport={"width": 1600, "height": 1000})
-            page.set_default_timeout(MS)
-            seen = Visit(page, server)
-            page.on("console", seen.note_message)
-            page.on("pageerror", seen.note_error)
-            page.on("response", seen.note_response)
-            page.on("websocket", seen.listen)
-            page.route("**/graphql*", seen.pass_on)
-            yield seen
-            page.unroute_all(behavior="ignoreErrors")
-        finally:
-            browser.close()
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=executable, args=list(FLAGS))
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="session")
+def visit(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visit]:
+    """A page of the browser, and Dagster's webserver and daemon on a stack of their own."""
+    with serving(tmp_path_factory.mktemp("checkout")) as server:
+        page = browser.new_page(viewport={"width": 1600, "height": 1000})
+        page.set_default_timeout(MS)
+        seen = Visit(page, server)
+        page.on("console", seen.note_message)
+        page.on("pageerror", seen.note_error)
+        page.on("response", seen.note_response)
+        page.on("websocket", seen.listen)
+        page.route("**/graphql*", seen.pass_on)
+        yield seen
+        page.unroute_all(behavior="ignoreErrors")
+        page.close()

@@ -45,7 +45,7 @@ def _run_id(visit: Visit) -> str:
 
 
 def test_the_graph_shows_the_story(visit: Visit) -> None:
-    visit.open("/asset-groups")
+    visit.open(f"{LOCATION_PATH}/asset-groups/user_logins/lineage")
     for name in ("login_queue", "raw_login_batch", "masked_logins", "user_logins"):
         visit.shows(re.compile(f"^{name}$"))
 

@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
 
 from fetch_mask_assets.domain.report import PARTS, ChecksPart, Unreadable
 from fetch_mask_assets.report_page import render_page
 from fetch_mask_assets_tests.domain.report_factory import NOON, check, report
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
-    from playwright.sync_api import ConsoleMessage
+    from playwright.sync_api import Browser, ConsoleMessage, Page
 
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run")
 WIDTHS = (1280, 390)
 A4_WIDTH = 794  # CSS pixels
-
-# In CI the tests must run: there a missing browser is a failure, not a reason to skip.
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM.exists() and os.environ.get("CI") != "true",
-    reason=f"{CHROMIUM} is missing: apt-get install chromium",
-)
 
 
 @dataclass
@@ -54,15 +43,6 @@ class Reader:
 
     def _note(self, message: ConsoleMessage) -> None:
         self.said.append(message.text)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Debian's Chromium."""
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

@@ -33,8 +33,8 @@ PARENTS = {
     "privacy_report": {"user_logins"},
 }
 KINDS = {
-    "login_queue": {"sqs", "json"},
-    "raw_login_batch": {"sqs", "polars"},
+    "login_queue": {"aws", "sqs"},
+    "raw_login_batch": {"aws", "polars"},
     "masked_logins": {"polars"},
     "user_logins": {"postgres", "table"},
     "remasked_logins": {"postgres"},
