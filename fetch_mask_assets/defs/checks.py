@@ -99,7 +99,8 @@ def _measure_specs(key: AssetKey, measures: Iterable[Measure]) -> list[AssetChec
         AssetCheckSpec(
             measure.name,
             asset=key,
-            description=f"{measure.says} Its limit is the setting {measure.setting}.",
+            description=f"{measure.says} Its limit is the setting {measure.setting}."
+            f" If over it: {measure.remedy}",
         )
         for measure in measures
     ]

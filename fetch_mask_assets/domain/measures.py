@@ -21,13 +21,14 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A number of a batch: what it says, its unit, its limit and the setting of that limit.
+    """A number of a batch: what it says, what to do over its limit, and the limit's setting.
 
     `value` takes the raw or the masked frame, and the present time.
     """
 
     name: str
     says: str
+    remedy: str
     unit: str
     setting: str
     limit: Callable[[Limits], float]
@@ -48,6 +49,7 @@ RAW_MEASURES = (
     Measure(
         "redelivered_messages",
         "Messages that were received before: runs fail, or take longer than the visibility.",
+        "Look for failed runs; if there are none, raise LOGIN_VISIBILITY_SECONDS.",
         "%",
         "LOGIN_WARN_REDELIVERED_PERCENT",
         lambda limits: limits.redelivered_percent,
@@ -56,6 +58,7 @@ RAW_MEASURES = (
     Measure(
         "oldest_message_age",
         "How long the oldest message waited: more than usual means that runs do not keep up.",
+        "See that the sensor runs; then raise LOGIN_MAX_RUNS or LOGIN_BATCH_MESSAGES.",
         "s",
         "LOGIN_WARN_AGE_SECONDS",
         lambda limits: limits.age_seconds,
@@ -67,6 +70,7 @@ MASKED_MEASURES = (
     Measure(
         "rejected_messages",
         "Messages that broke the contract and are quarantined: an app may have changed its events.",
+        "fetch-mask quarantine list says which reasons and shapes; ask whoever sends those.",
         "%",
         "LOGIN_WARN_REJECTED_PERCENT",
         lambda limits: limits.rejected_percent,
@@ -75,6 +79,7 @@ MASKED_MEASURES = (
     Measure(
         "versions_without_number",
         "Logins that load with a null version, because its text has no number.",
+        "The texts are in login_ingest.ledger; ask whoever sends them whether they are meant so.",
         "%",
         "LOGIN_WARN_UNNUMBERED_PERCENT",
         lambda limits: limits.unnumbered_percent,
