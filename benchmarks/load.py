@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ from statistics import median
 
 import psutil
 import psycopg
-from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
+from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
 
 from fetch_mask_assets.defs.jobs import INGEST_LOGINS, prune_runs
 from fetch_mask_assets.gateways.crash_dumps import forbid_crash_dumps
@@ -236,9 +237,29 @@ def _runs(load: Load) -> dict[str, float]:
     with DagsterInstance.get() as instance:
         runs = instance.get_runs_count(RunsFilter(job_name=INGEST_LOGINS))
         failed = instance.get_runs_count(RunsFilter(statuses=[DagsterRunStatus.FAILURE]))
+        causes = _causes(instance)
     needed = math.ceil(load.messages / load.batch)
     ratio = round(runs / needed, 2)
-    return {"runs": runs, "runs_failed": failed, "runs_needed": needed, "runs_to_needed": ratio}
+    account = {"runs": runs, "runs_failed": failed, "runs_needed": needed, "runs_to_needed": ratio}
+    return account | causes
+
+
+def _causes(instance: DagsterInstance) -> dict[str, float]:
+    """Of the runs that failed, how many by which step and class of error; never a message."""
+    failed = instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.FAILURE]))
+    return dict(Counter(f"failed by {_cause(instance, run.run_id)}" for run in failed))
+
+
+def _cause(instance: DagsterInstance, run_id: str) -> str:
+    for entry in instance.all_logs(run_id, of_type=DagsterEventType.STEP_FAILURE):
+        event = entry.get_dagster_event()
+        error = event.step_failure_data.error
+        if error:
+            root = error.cause or error
+            return f"{root.cls_name} in {event.step_key}"
+    entries = instance.all_logs(run_id, of_type=DagsterEventType.RUN_FAILURE)
+    reasons = [entry.get_dagster_event().job_failure_data.failure_reason for entry in entries]
+    return "no step, " + ", ".join(reason.name for reason in reasons if reason)
 
 
 def _pruned(stack: Stack) -> dict[str, int]:

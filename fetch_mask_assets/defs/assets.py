@@ -1,6 +1,7 @@
 """The chain: login queue -> raw batch -> masked logins -> user_logins."""
 
 import time
+from collections.abc import Collection
 from datetime import UTC, datetime
 
 import polars as pl
@@ -30,6 +31,7 @@ from fetch_mask_assets.domain.poison import is_fault_of_the_code, suspects, with
 from fetch_mask_assets.domain.remasking import batch_links
 from fetch_mask_assets.domain.rules import MaskedBatch, broken_rules, set_aside
 from fetch_mask_assets.gateways.database import BatchToCommit
+from fetch_mask_assets.gateways.queue import LoginQueue
 from fetch_mask_assets.gateways.readiness import require_ready
 from fetch_mask_assets.gateways.trial import TRIAL_SECONDS, NoTrialError, try_messages
 
@@ -103,7 +105,7 @@ def masked_logins(
     started = time.perf_counter()
     with no_values("masking"):
         masked = mask_batch(raw, masking_keys.keyring)
-        masked = set_aside(MaskedBatch(raw, masked, masking_keys.keyring))
+        masked = set_aside(masking_keys.batch(raw, masked))
         seconds = time.perf_counter() - started
         metadata = table_metadata.of_masking(masked, masking_keys.keyring, seconds)
     return MaterializeResult(value=masked, metadata=metadata)
@@ -129,7 +131,7 @@ def user_logins(  # noqa: PLR0913, PLR0917 (Dagster passes inputs and resources 
     masking_keys: MaskingKeysResource,
 ) -> MaterializeResult[None]:
     """Commits the batch, then deletes its messages."""
-    batch = MaskedBatch(raw, masked, masking_keys.keyring)
+    batch = masking_keys.batch(raw, masked)
     started = time.perf_counter()
     with no_values("committing"):
         _refuse_broken(batch)
@@ -166,8 +168,9 @@ def _without_poison(
     try:
         verdict = try_messages(raw, lines, on_death=lambda: queue.hold_on(hidden_for))
     except NoTrialError as error:
-        log.warning(str(error))
-        return raw
+        # Late, so that what keeps the process from starting has time to pass.
+        log.warning("%s %d messages are left on the queue untried.", error, len(lines))
+        return _left_on(queue, raw, lines, login_queue.visibility_seconds)
     if is_fault_of_the_code(len(lines), len(verdict.left)):
         raise PoisonError(len(lines))
     if verdict.left:
@@ -178,8 +181,16 @@ def _without_poison(
             len(verdict.poison),
             len(verdict.untried),
         )
-        queue.put_back(raw["message_id"][sorted(verdict.left)], _LEFT_SECONDS)
-    return without(raw, verdict.left)
+    return _left_on(queue, raw, verdict.left, _LEFT_SECONDS)
+
+
+def _left_on(
+    queue: LoginQueue, raw: pl.DataFrame, lines: Collection[int], seconds: int
+) -> pl.DataFrame:
+    """The batch without some messages, which go back to the queue and show after a while."""
+    rest = without(raw, lines)
+    queue.put_back(set(raw["message_id"]) - set(rest["message_id"]), seconds)
+    return rest
 
 
 def _require_whole_chain(context: AssetExecutionContext) -> None:

@@ -25,7 +25,6 @@ from fetch_mask_assets.domain.measures import MASKED_MEASURES, RAW_MEASURES, Mea
 from fetch_mask_assets.domain.rejection import Reason
 from fetch_mask_assets.domain.rules import (
     MASKING_RULES,
-    MaskedBatch,
     MaskingRule,
     set_aside_count,
 )
@@ -54,7 +53,7 @@ def masking_rules(
 ) -> Iterator[AssetCheckResult]:
     """Whether the masked batch keeps every masking rule; a broken one stops the run."""
     with no_values("checking the masked batch"):
-        batch = MaskedBatch(raw, masked, masking_keys.keyring)
+        batch = masking_keys.batch(raw, masked)
         counts = [rule.count_broken(batch) for rule in MASKING_RULES]
         aside = [set_aside_count(masked, rule) for rule in MASKING_RULES]
     for rule, count, lines in zip(MASKING_RULES, counts, aside, strict=True):

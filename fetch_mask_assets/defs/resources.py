@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import polars as pl
 from dagster import ConfigurableResource, InitResourceContext
 from dagster_aws.utils import ResourceWithBoto3Configuration
 from pydantic import Field, PrivateAttr
@@ -12,6 +13,7 @@ from fetch_mask_assets.domain.drain import DrainLimits
 from fetch_mask_assets.domain.keyset import Keyring
 from fetch_mask_assets.domain.measures import Limits
 from fetch_mask_assets.domain.poison import WATCHED_RECEIVES
+from fetch_mask_assets.domain.rules import MaskedBatch
 from fetch_mask_assets.gateways.crash_dumps import forbid_crash_dumps
 from fetch_mask_assets.gateways.database import LoginDatabase
 from fetch_mask_assets.gateways.keysets import Keysets, keysets_at, read_keyring
@@ -114,6 +116,7 @@ class MaskingKeysResource(ConfigurableResource["MaskingKeysResource"]):
     kms_key: str = Field(default="", description="KMS key that wraps them; empty if none does.")
 
     _keyring: Keyring | None = PrivateAttr(default=None)
+    _batch: MaskedBatch | None = PrivateAttr(default=None)
 
     @property
     def keysets(self) -> Keysets:
@@ -134,6 +137,16 @@ class MaskingKeysResource(ConfigurableResource["MaskingKeysResource"]):
         if self._keyring is None:
             self._keyring = read_keyring(self.keysets)
         return self._keyring
+
+    def batch(self, raw: pl.DataFrame, masked: pl.DataFrame) -> MaskedBatch:
+        """What the rules look at; for the same two frames the same, so that a run reads them once.
+
+        Other frames, equal or not, are looked at anew.
+        """
+        known = self._batch
+        if known is None or known.raw is not raw or known.masked is not masked:
+            known = self._batch = MaskedBatch(raw, masked, self.keyring)
+        return known
 
 
 class WarningLimitsResource(ConfigurableResource["WarningLimitsResource"]):

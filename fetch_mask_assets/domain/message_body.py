@@ -29,6 +29,14 @@ def parse_object(body: str) -> dict[str, Any]:
     return value
 
 
+def storable_text(body: str) -> str:
+    r"""The body with each lone surrogate, which no frame can hold, as its JSON escape `\udxxx`.
+
+    SQS refuses such text. In a JSON string the escape means the same; elsewhere neither is JSON.
+    """
+    return body.encode("utf-8", "backslashreplace").decode()
+
+
 def _refuse_long(body: str) -> None:
     # A character is at most four bytes, so most bodies are told apart without encoding them.
     if len(body) * 4 <= MAX_BODY_BYTES:

@@ -38,13 +38,17 @@ class Verdict:
 
 
 def suspects(raw: pl.DataFrame, watched: int = WATCHED_RECEIVES) -> list[int]:
-    """The lines of a raw batch to try first, most received first; none of a batch of first ones."""
+    """The lines of a raw batch to try first, most received first; none of a batch of first ones.
+
+    A message that came twice in the batch is tried in both its lines.
+    """
     most = raw.select(pl.col("receive_count").max().fill_null(0)).item()
     if most < watched:
         return []
     least = 1 if most >= ENDANGERED_RECEIVES else watched
-    lines = raw.with_row_index("line").filter(pl.col("receive_count") >= least)
-    ordered: list[int] = lines.sort("receive_count", descending=True)["line"].to_list()
+    received = pl.col("receive_count").max().over("message_id")
+    lines = raw.with_row_index("line").filter(received >= least)
+    ordered: list[int] = lines.sort(received, descending=True)["line"].to_list()
     return ordered
 
 
@@ -86,8 +90,10 @@ def isolate(pending: Sequence[Unit], trial: Callable[[Sequence[Unit]], int | Non
 
 
 def without(raw: pl.DataFrame, left: Collection[int]) -> pl.DataFrame:
-    """A raw batch without the lines that are left on the queue."""
-    return raw.filter(~pl.int_range(pl.len()).is_in(list(left))) if left else raw
+    """A raw batch without the messages, named by any of their lines, that are left on the queue."""
+    if not left:
+        return raw
+    return raw.filter(~pl.col("message_id").is_in(raw["message_id"][sorted(left)].to_list()))
 
 
 def is_fault_of_the_code(tried: int, left: int) -> bool:

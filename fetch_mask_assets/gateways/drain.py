@@ -82,10 +82,7 @@ class Drain:
                 before,
                 messages=before.messages + len(messages),
                 claimed=before.claimed - claim,
-                bytes=before.bytes
-                + sum(
-                    len(message["Body"].encode("utf-8", "surrogatepass")) for message in messages
-                ),
+                bytes=before.bytes + sum(map(_body_bytes, messages)),
                 empty_answers=0 if messages else before.empty_answers + 1,
             )
 

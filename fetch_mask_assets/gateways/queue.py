@@ -24,6 +24,7 @@ from fetch_mask_assets.domain.batch import RAW_SCHEMA
 from fetch_mask_assets.domain.dead_letters import QueueTerms, RedrivePolicy, redrive_policy
 from fetch_mask_assets.domain.drain import MAX_RECEIVE, DrainEnd, DrainLimits, release_delay
 from fetch_mask_assets.domain.errors import QueueError
+from fetch_mask_assets.domain.message_body import storable_text
 from fetch_mask_assets.gateways.aws import (
     CONNECT_SECONDS,
     READ_SECONDS,
@@ -310,7 +311,7 @@ def _raw_line(message: MessageTypeDef) -> tuple[str, str, datetime, int, str]:
         message["ReceiptHandle"],
         datetime.fromtimestamp(int(attributes["SentTimestamp"]) / 1_000, UTC),
         int(attributes["ApproximateReceiveCount"]),
-        message["Body"],
+        storable_text(message["Body"]),
     )
 
 

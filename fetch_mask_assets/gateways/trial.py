@@ -12,9 +12,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from operator import not_
 from pathlib import Path
 
 import polars as pl
+from tenacity import (
+    retry,
+    retry_if_exception_type,
+    retry_if_result,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_exponential,
+)
 
 import fetch_mask_assets
 from fetch_mask_assets.domain.errors import FetchMaskError
@@ -25,6 +34,7 @@ TRIAL_SECONDS = 120
 
 # Importing takes about a second; a machine that is busy may need many.
 _START_SECONDS = 60
+_START_ATTEMPTS = 3
 _PASSED_ON = ("PATH", "HOME", "TMPDIR", "LANG", "LD_LIBRARY_PATH")
 
 
@@ -73,6 +83,24 @@ class _Trial:
 def _passed(requests: bytes) -> int:
     """How many units a process masked before it ended."""
     try:
+        answer = _answer_to(requests)
+    except OSError as error:
+        raise NoTrialError(_NOT_STARTED.format(type(error).__name__)) from None
+    if not answer:
+        raise NoTrialError(_NOT_STARTED.format("no answer"))
+    return len(answer) - 1
+
+
+# A shortage of memory or of processes may be over in a moment.
+@retry(
+    retry=retry_if_exception_type(OSError) | retry_if_result(not_),
+    stop=stop_after_attempt(_START_ATTEMPTS) | stop_after_delay(_START_SECONDS),
+    wait=wait_exponential(max=10),
+    retry_error_callback=lambda state: state.outcome and state.outcome.result(),
+)
+def _answer_to(requests: bytes) -> bytes:
+    """One byte when the process is ready and one for each unit; none if it never was."""
+    try:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "fetch_mask_assets.gateways.trial_process"],
             input=requests,
@@ -84,14 +112,10 @@ def _passed(requests: bytes) -> int:
             start_new_session=True,
             check=False,
         )
-        answer = done.stdout
     except subprocess.TimeoutExpired as late:
-        answer = late.stdout or b""
-    except OSError as error:
-        raise NoTrialError(_NOT_STARTED.format(type(error).__name__)) from None
-    if not answer:
-        raise NoTrialError(_NOT_STARTED.format("no answer"))
-    return len(answer) - 1
+        answer: bytes = late.stdout or b""
+        return answer
+    return done.stdout
 
 
 def _environment() -> dict[str, str]:
@@ -106,6 +130,6 @@ def _environment() -> dict[str, str]:
 
 
 _NOT_STARTED = (
-    "the process that tries redelivered messages does not start ({}): they were not tried. If the"
-    " run dies, a message may have killed it."
+    "The process that tries redelivered messages does not start ({}): look at the memory and the"
+    " number of processes that a run may have."
 )

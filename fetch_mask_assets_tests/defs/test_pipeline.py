@@ -18,6 +18,7 @@ from fetch_mask_assets.domain.errors import QueueError
 from fetch_mask_assets.gateways.keysets import create_keysets
 from fetch_mask_assets.gateways.queue import LoginQueue
 from fetch_mask_assets.local_stack.state import free_port
+from fetch_mask_assets_tests.chaos.harsh_queue import HarshQueue
 from fetch_mask_assets_tests.defs.conftest import WITHOUT_CHECKS, checks, failure, metadata
 from fetch_mask_assets_tests.logins import bodies, body
 
@@ -123,6 +124,51 @@ def test_messages_that_break_the_contract_are_quarantined_and_can_be_opened(
     assert pipeline.rows() == 0
 
 
+def test_bodies_with_lone_surrogates_spoil_no_batch(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lone = "\ud800"
+    broken = [body(1).replace("user-1", f"u{lone}"), lone, f'{{"ip": "{CANARY_IP}{lone}"}}']
+    with HarshQueue() as queue:
+        queue.create("logins")
+        ids = queue.send("logins", [body(2), *broken, body(3)])
+        for name, text in queue.environment("logins").items():
+            monkeypatch.setenv(name, text)
+        result = pipeline.run(messages=5)
+        assert result.success
+        assert queue.on_queue("logins") == {}
+        assert queue.errors == []
+    assert pipeline.rows() == 2
+    quarantine = pipeline.database.query(
+        "SELECT message_id, reason, field FROM login_ingest.quarantine"
+    )
+    assert sorted(quarantine) == sorted(
+        [
+            (ids[1], "not_unicode", "user_id"),
+            (ids[2], "not_json", None),
+            (ids[3], "missing", "user_id"),
+        ]
+    )
+
+
+def test_redelivered_messages_that_cannot_be_tried_are_left_and_the_others_load(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pipeline.send(bodies(3))
+    assert len(pipeline.receive(visibility=0)) == 3
+    pipeline.send([body(4), body(5)])
+    # The process that tries messages cannot start.
+    (tmp_path / "polars.py").write_text("raise SystemExit", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    result = pipeline.run(messages=5)
+    assert result.success
+    assert pipeline.rows() == 2
+    received = metadata(result, "raw_login_batch")
+    assert (received["messages"], received["left"]) == (2, 3)
+    # They are hidden for as long as a received message is, so that few receives are spent.
+    assert pipeline.in_queue() == (0, 3)
+
+
 def test_an_empty_queue_is_a_good_run_that_writes_nothing(pipeline: Pipeline) -> None:
     result = pipeline.run()
     assert result.success
@@ -210,7 +256,7 @@ def test_a_failing_commit_hands_the_messages_back(pipeline: Pipeline) -> None:
         "fetch_mask_assets.defs.assets.mask_batch",
         "fetch_mask_assets.defs.assets.broken_rules",
         "fetch_mask_assets.defs.assets.require_ready",
-        "fetch_mask_assets.defs.checks.MaskedBatch",
+        "fetch_mask_assets.defs.checks.set_aside_count",
         "fetch_mask_assets.defs.checks.TableFacts",
         "fetch_mask_assets.defs.assets.newest_handles",
         "fetch_mask_assets.gateways.database.LoginDatabase.commit_batch",

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fetch_mask_assets.domain.message_body import parse_object
+from fetch_mask_assets.domain.message_body import parse_object, storable_text
 from fetch_mask_assets.domain.rejection import Reason, RejectedError, Rejection
 from fetch_mask_assets_tests.domain.factories import shown
 
@@ -221,3 +221,13 @@ def test_an_object_is_read_as_it_was_written(value: dict[str, object]) -> None:
     actual = parse_object(json.dumps(value))
 
     assert value == actual
+
+
+@given(st.text(st.characters(categories=("L", "Cs", "P")), max_size=20))
+def test_a_body_that_a_frame_can_hold_is_itself_and_any_other_means_the_same(text: str) -> None:
+    body = json.dumps({"text": text}, ensure_ascii=False)
+    stored = storable_text(body)
+
+    assert json.loads(stored) == json.loads(body)
+    assert stored.encode().decode() == stored
+    assert (stored == body) is not any("\ud800" <= each <= "\udfff" for each in text)

@@ -57,6 +57,14 @@ def test_first_deliveries_are_tried_only_beside_one_that_is_near_its_end(
     assert sorted(actual) == sorted(expected)
 
 
+def test_a_message_that_came_twice_is_tried_and_left_in_both_its_lines() -> None:
+    raw = _received(1, 2, 1)
+    raw = raw.with_columns(message_id=pl.Series(["same", "same", "other"]))
+
+    assert sorted(suspects(raw)) == [0, 1]
+    assert without(raw, {1})["message_id"].to_list() == ["other"]
+
+
 @given(
     st.sets(st.integers(0, 999), max_size=12),
     st.integers(0, 1_000),

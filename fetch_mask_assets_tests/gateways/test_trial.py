@@ -77,5 +77,24 @@ def test_a_process_that_does_not_start_condemns_no_message(
 ) -> None:
     (tmp_path / "polars.py").write_text("raise SystemExit", encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(NoTrialError, match="they were not tried"):
+    with pytest.raises(NoTrialError, match="does not start"):
         try_messages(raw_batch(bodies(1)), [0], lambda: None)
+
+
+@pytest.mark.usefixtures("poison_works")
+def test_a_process_that_does_not_start_at_once_is_started_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failures = ["no more processes", "no more memory"]
+    run = subprocess.run
+
+    def short_of_processes(*command: str, **options: object) -> subprocess.CompletedProcess[bytes]:
+        if failures:
+            raise OSError(failures.pop())
+        return run(*command, **options)  # type: ignore[call-overload,no-any-return]
+
+    monkeypatch.setattr(subprocess, "run", short_of_processes)
+    raw = raw_batch([body(1), poisoned(2, CRASHES)])
+
+    assert try_messages(raw, [0, 1], lambda: None) == Verdict(poison=frozenset({1}))
+    assert failures == []
