@@ -1,4 +1,4 @@
-"""A webserver and a daemon of Dagster's, for tests that look at their pages and answers."""
+"""Dagster's webserver and daemon as real processes, asked as the pages ask them."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 CHECKOUT = Path(fetch_mask_assets.__file__).parents[1]
 SECONDS = 240
+DAEMON = "dagster-daemon run"
 
 LOCATION = {
     "repositoryName": "__repository__",
@@ -62,9 +63,17 @@ class Webserver:
         """Launches ingest_logins; the run's id."""
         selector = {**LOCATION, "pipelineName": "ingest_logins", **selection}
         params = {"selector": selector, "runConfigData": {}, "mode": "default"}
-        launched = self.ask(_LAUNCH, params=params)["launchRun"]
-        assert launched["__typename"] == "LaunchRunSuccess", launched
-        return str(launched["run"]["runId"])
+        return _launched(self.ask(_LAUNCH, params=params)["launchRun"])
+
+    def execute_again(self, run_id: str, strategy: str) -> str:
+        """Executes a run again, `ALL_STEPS` of it or `FROM_FAILURE` on; the new run's id."""
+        params = {"parentRunId": run_id, "strategy": strategy}
+        return _launched(self.ask(_AGAIN, params=params)["launchRunReexecution"])
+
+    def failures(self, run_id: str) -> str:
+        """What the page of a run says of its failure."""
+        events = self.ask(_FAILURES, runId=run_id)["logsForRun"]["events"]
+        return " ".join(str(event) for event in events if event)
 
     def status_at_the_end(self, run_id: str) -> str:
         """The status of a run once it has ended."""
@@ -80,8 +89,6 @@ class Webserver:
 @contextmanager
 def serving(checkout: Path, **changes: str) -> Iterator[Webserver]:
     """Webserver and daemon on a stack of their own, with the checkout's workspace."""
-    port = free_port()
-    processes: list[subprocess.Popen[bytes]] = []
     try:
         stack = local_stack.up(checkout)
         # A run that a crowded machine loses must not hold its messages for long.
@@ -92,16 +99,28 @@ def serving(checkout: Path, **changes: str) -> Iterator[Webserver]:
         }
         settings = {**os.environ, **stack.environment, **quick, **changes}
         # In the stack's own directory: Dagster reads .env from where it is started.
-        page = ["dagster-webserver", "--host", "127.0.0.1", "--port", str(port)]
-        processes += [_start(page, settings, checkout)]
-        processes += [_start(["dagster-daemon", "run"], settings, checkout)]
+        with webserver(stack, checkout, settings, DAEMON) as server:
+            yield server
+    finally:
+        local_stack.down(checkout, delete=True)
+
+
+@contextmanager
+def webserver(
+    stack: Stack, cwd: Path, settings: Mapping[str, str], *others: str
+) -> Iterator[Webserver]:
+    """A webserver in an environment, and others of Dagster's programs beside it."""
+    port = free_port()
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        page = f"dagster-webserver --host 127.0.0.1 --port {port}"
+        processes += [_start(command.split(), settings, cwd) for command in (page, *others)]
         server = Webserver(f"http://127.0.0.1:{port}", stack)
         _wait_until_it_answers(server, processes)
         yield server
     finally:
         for process in processes:
             _end(process)
-        local_stack.down(checkout, delete=True)
 
 
 _LAUNCH = """
@@ -114,20 +133,41 @@ mutation ($params: ExecutionParams!) { launchRun(executionParams: $params) {
 } }
 """
 
+_AGAIN = """
+mutation ($params: ReexecutionParams!) { launchRunReexecution(reexecutionParams: $params) {
+    __typename
+    ... on LaunchRunSuccess { run { runId } }
+    ... on PythonError { message }
+} }
+"""
+
+_FAILURES = """
+query ($runId: ID!) { logsForRun(runId: $runId) { ... on EventConnection { events {
+    ... on RunFailureEvent { message }
+    ... on ExecutionStepFailureEvent { error { message cause { message } } }
+} } } }
+"""
+
 _STATUS = "query ($runId: ID!) { runOrError(runId: $runId) { ... on Run { status } } }"
+
+
+def _launched(answer: Mapping[str, Any]) -> str:
+    assert answer["__typename"] == "LaunchRunSuccess", answer
+    return str(answer["run"]["runId"])
 
 
 def _start(command: list[str], settings: Mapping[str, str], cwd: Path) -> subprocess.Popen[bytes]:
     program = str(Path(sys.executable).parent / command[0])
-    return subprocess.Popen(  # noqa: S603 (our own program, no shell)
-        [program, *command[1:], "-w", str(CHECKOUT / "workspace.yaml")],
-        env=settings,
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    with (cwd / f"{command[0]}.log").open("wb") as log:
+        return subprocess.Popen(  # noqa: S603 (our own program, no shell)
+            [program, *command[1:], "-w", str(CHECKOUT / "workspace.yaml")],
+            env=settings,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
 
 
 def _wait_until_it_answers(server: Webserver, processes: list[subprocess.Popen[bytes]]) -> None:

@@ -11,6 +11,7 @@ import secrets
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -21,6 +22,7 @@ from fetch_mask_assets.local_stack import stack as local_stack
 from fetch_mask_assets.local_stack.stack import Stack
 from fetch_mask_assets_tests.chaos.runner import Result, run_scenario
 from fetch_mask_assets_tests.chaos.scenarios import SCENARIOS, Scenario
+from fetch_mask_assets_tests.chaos.world import NotToBeHadError
 
 
 @click.command()
@@ -66,7 +68,9 @@ def _rounds(top: Path, chosen: list[Scenario], seed: int, minutes: float) -> Ite
             for index, scenario in enumerate(chosen):
                 directory = top / f"{number}-{index}"
                 directory.mkdir()
-                yield _run(scenario, stack, directory, seed + number)
+                result = _run(scenario, stack, directory, seed + number)
+                if result:
+                    yield result
                 if minutes and time.monotonic() > give_up:
                     return
             if not minutes:
@@ -75,10 +79,14 @@ def _rounds(top: Path, chosen: list[Scenario], seed: int, minutes: float) -> Ite
         local_stack.down(checkout, delete=True)
 
 
-def _run(scenario: Scenario, stack: Stack, directory: Path, seed: int) -> Result:
+def _run(scenario: Scenario, stack: Stack, directory: Path, seed: int) -> Result | None:
     try:
         return run_scenario(scenario, stack, directory, seed)
+    except NotToBeHadError as error:
+        click.echo(f"[{seed}] {scenario.row} / {scenario.name}: NOT TRIED: {error}")
+        return None
     except Exception as error:  # noqa: BLE001 (a campaign of hours goes on, and says so)
+        traceback.print_exc()
         return Result(scenario, seed, 0.0, {"harness": [f"failed itself: {type(error).__name__}"]})
 
 

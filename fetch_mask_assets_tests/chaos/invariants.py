@@ -180,8 +180,9 @@ def i8_balance(seen: Evidence) -> list[str]:
 
 def i9_failures_are_said(seen: Evidence) -> list[str]:
     """A run that failed says so; nothing green that did not happen."""
+    # What dies of a signal before it is ready to be told says so by its exit code, below zero.
     silent = [
-        each for each in seen.ended if each.exit_code and not each.was_killed and not each.said
+        each for each in seen.ended if each.exit_code > 0 and not each.was_killed and not each.said
     ]
     empty = [each for each in seen.ended if not each.exit_code and not each.said]
     green = {run_id for run_id, status in seen.runs.items() if status == "SUCCESS"}

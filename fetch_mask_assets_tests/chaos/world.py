@@ -57,6 +57,14 @@ _DRAINS = 4
 _TEMPLATE = "template_chaos"
 
 
+class NotToBeHadError(Exception):
+    """A program that a scenario needs is not on this machine."""
+
+    def __init__(self, program: str) -> None:
+        """Names it."""
+        super().__init__(f"needs the program {program}")
+
+
 @dataclass(eq=False, slots=True)
 class Running:
     """A process of the product, and where it prints."""
