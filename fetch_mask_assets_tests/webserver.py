@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 import fetch_mask_assets
 from fetch_mask_assets.local_stack import stack as local_stack
 from fetch_mask_assets.local_stack.processes import family, stop
@@ -83,7 +81,7 @@ class Webserver:
             if status in {"SUCCESS", "FAILURE", "CANCELED"}:
                 return str(status)
             time.sleep(0.3)
-        pytest.fail("the run did not end")
+        raise TimeoutError("the run did not end")
 
 
 @contextmanager
@@ -180,7 +178,7 @@ def _wait_until_it_answers(server: Webserver, processes: list[subprocess.Popen[b
             time.sleep(0.2)
         else:
             return
-    pytest.fail("the webserver does not answer")
+    raise TimeoutError("the webserver does not answer")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -25,6 +25,13 @@ _ALL_STEPS = "ALL_STEPS"
 _FROM_FAILURE = "FROM_FAILURE"
 _HIDDEN_SECONDS = 3_600
 
+# No daemon, whose sensor would start runs of its own beside those of the scenario.
+_WITHOUT_QUEUE = """
+run_coordinator:
+  module: dagster.core.run_coordinator
+  class: DefaultRunCoordinator
+"""
+
 _TICKS = """
 import json, sys
 from dagster import DagsterInstance, SkipReason, build_sensor_context
@@ -108,6 +115,7 @@ def hour_without_database(world: World, _dice: random.Random) -> None:
 
 @contextmanager
 def _pages(world: World) -> Iterator[Webserver]:
+    (world.directory / "dagster" / "dagster.yaml").write_text(_WITHOUT_QUEUE)
     with webserver(world.stack, world.directory, world.settings()) as server:
         yield server
 

@@ -17,16 +17,17 @@ from fetch_mask_assets_tests.chaos.invariants import INVARIANTS
 from fetch_mask_assets_tests.chaos.scenarios import SCENARIOS
 
 UNTRIED = """\
-A clock that steps while a run is under way. Messages of other days are tried; the loader's clock \
-is not moved.
+The clocks of the queue and of the database's server: only the process's own clock steps, by \
+libfaketime, and its monotonic clock stays. AWS refuses requests whose clock is minutes off.
 A full disk of the database's server, and a serialisation failure: a trigger raises their errors.
 A database host that dies without closing its connections. That a connection would notice within \
 a minute is tested as a setting of its socket only.
 A real fail-over: the same server turns read-only, and its connections break.
-An outage of an hour with the sensor in charge: an outage is one attempt here.
+An hour of an outage as time: 240 ticks of the sensor stand for it, evaluated one after the other \
+and not by the daemon.
+A retry that Dagster starts by itself: it is the same as the retry from the page, which is tried.
 AWS itself: the queue is a server of the tests that behaves as AWS documents it, and worse.
-A step that Dagster retries, and a run executed again from the UI: a repeated run is a new process.
-Read-only local files. A limit of no bytes stands in for a full disk; nothing is read-only to root.
+A full local disk: a limit of no bytes for any file stands in for it.
 Raw values in memory, in the write-ahead log, and in other encodings than text, reversed text and \
 hex. Those are looked for in Dagster's storage, all files of the process, its output, the tables \
 and the server's log.

@@ -13,17 +13,30 @@ from fetch_mask_assets_tests.chaos.scenarios import SCENARIOS, Scenario
 SEED = 4711
 FOR_EVERY_CHANGE = frozenset(
     {
+        "SIGKILL before commit",
+        "SIGKILL after commit and before delete",
+        "SIGKILL half-way through the deletes",
+        "SIGTERM after receive",
+        "SIGTERM inside the copy",
         "commit sent, cut",
         "commit answered, cut",
         "connections are refused",
         "reset in the copy, and away",
+        "one row breaks a new constraint",
+        "failed entries, the service's fault",
+        "two consumers",
+        "five deliveries, shuffled",
+        "empty and partial answers",
         "access is denied",
+        "rotated between two runs",
     }
 )
 
 
 def _marks(scenario: Scenario) -> tuple[pytest.MarkDecorator, ...]:
-    return () if scenario.name in FOR_EVERY_CHANGE else (pytest.mark.chaos,)
+    # One of the others is eight kills in a row.
+    others = (pytest.mark.chaos, pytest.mark.timeout(900))
+    return () if scenario.name in FOR_EVERY_CHANGE else others
 
 
 def test_the_selection_names_scenarios_and_no_two_have_one_name() -> None:
