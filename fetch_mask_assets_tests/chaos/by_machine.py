@@ -99,7 +99,7 @@ def _hours(world: World, column: str, since: float) -> int:
     """How far from a time the first run says that it was, in whole hours."""
     with closing(sqlite3.connect(world.directory / "dagster" / "history" / "runs.db")) as storage:
         [at] = storage.execute(f"SELECT min({column}) FROM runs").fetchone()
-    return round(abs(at - since) / 3_600)
+    return round(abs(float(at) - since) / 3_600)
 
 
 def _library() -> str:
