@@ -54,6 +54,10 @@ def test_the_definitions_load_from_the_workspace(webserver: Webserver) -> None:
         "masked_logins",
         "user_logins",
         "remasked_logins",
+        "readable_logins",
+        "repeated_devices",
+        "repeated_ips",
+        "users_sharing_devices",
         "privacy_report",
     }
 

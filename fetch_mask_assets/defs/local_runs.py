@@ -15,6 +15,14 @@ PROCESS_TAG = "fetch_mask/process"
 QUEUE_TAG = "fetch_mask/queue"
 """On runs that take messages from another queue than the login queue."""
 
+# A process may be killed between making its run and starting it.
+_UNDER_WAY = [
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+]
+
 
 def own_process_tags() -> dict[str, str]:
     """The tags of a run that this process executes."""
@@ -24,7 +32,7 @@ def own_process_tags() -> dict[str, str]:
 def fail_dead_runs(instance: DagsterInstance) -> int:
     """Fails the runs of this host's command line whose process is gone; says how many."""
     own = RunsFilter(
-        statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING],
+        statuses=_UNDER_WAY,
         tags={HOST_TAG: socket.gethostname()},
     )
     dead = [run for run in instance.get_runs(own) if not _is_alive(run.tags)]

@@ -87,8 +87,11 @@ def test_runs_that_ended_and_runs_of_other_jobs_do_not_count(pipeline: Pipeline)
     assert len(_requests(_tick(pipeline))) == 1
 
 
+@pytest.mark.parametrize(
+    "status", [DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.STARTED]
+)
 def test_a_run_of_the_command_line_that_was_killed_is_failed_and_does_not_count(
-    pipeline: Pipeline,
+    pipeline: Pipeline, status: DagsterRunStatus
 ) -> None:
     pipeline.send(bodies(5))
     dead = subprocess.Popen(["true"])  # noqa: S607 (any program that ends at once)
@@ -96,7 +99,7 @@ def test_a_run_of_the_command_line_that_was_killed_is_failed_and_does_not_count(
     killed = {HOST_TAG: socket.gethostname(), PROCESS_TAG: str(dead.pid)}
     alive = own_process_tags()
     elsewhere = {HOST_TAG: "another-host", PROCESS_TAG: str(dead.pid)}
-    _add_runs(pipeline, "ingest_logins", [DagsterRunStatus.STARTED], killed)
+    _add_runs(pipeline, "ingest_logins", [status], killed)
 
     assert len(_requests(_tick(pipeline))) == 1
 
