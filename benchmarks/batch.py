@@ -108,6 +108,7 @@ def measure(database_url: str) -> None:
     keyring: Keyring = open_keyring({name: new_keyset(name) for name in KEYSET_NAMES})
     masked = mask_batch(raw, keyring)
     database = LoginDatabase(database_url)
+    database.register_keys(keyring.check_values)
     batch = BatchToCommit(str(uuid.uuid4()), masked, seal=lambda _: b"")
     stages = {
         "decode, validate, mask": seconds(lambda: mask_batch(raw, keyring)),

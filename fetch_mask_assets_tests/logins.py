@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import polars as pl
+import psycopg
 
 from fetch_mask_assets.domain.batch import RAW_SCHEMA, mask_batch
 
@@ -42,6 +43,20 @@ def bodies(count: int) -> list[str]:
 def send(sqs: SQSClient, queue_url: str, texts: Iterable[str]) -> list[str]:
     """Sends messages; their message ids."""
     return [sqs.send_message(QueueUrl=queue_url, MessageBody=text)["MessageId"] for text in texts]
+
+
+def register(url: str, keyring: Keyring) -> None:
+    """Registers the keys of a keyring, whatever other keys it lacks."""
+    keys = [
+        (name, key_id, check)
+        for name, checks in keyring.check_values.items()
+        for key_id, check in checks.items()
+    ]
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            "SELECT login_ingest.register_keys(%s::text[], %s::bigint[], %s::bytea[])",
+            [list(column) for column in zip(*keys, strict=True)],
+        )
 
 
 def raw_batch(texts: Sequence[str], ids: Sequence[str] | None = None) -> pl.DataFrame:

@@ -8,7 +8,7 @@ from uuid import uuid4
 import psycopg
 
 from fetch_mask_assets.gateways.database import BatchToCommit, LoginDatabase
-from fetch_mask_assets_tests.logins import masked_batch
+from fetch_mask_assets_tests.logins import masked_batch, register
 
 if TYPE_CHECKING:
     from fetch_mask_assets.domain.keyset import Keyring
@@ -18,6 +18,7 @@ def load(url: str, keyring: Keyring, texts: list[str]) -> list[str]:
     """Loads bodies as the pipeline does; their message ids, in order."""
     ids = sorted(str(uuid4()) for _ in texts)
     masked = masked_batch(keyring, texts, ids)
+    register(url, keyring)
     LoginDatabase(url).commit_batch(BatchToCommit(str(uuid4()), masked, lambda _id: b""))
     return ids
 

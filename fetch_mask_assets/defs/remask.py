@@ -91,6 +91,8 @@ def _remask(
     before = table.groups(masker.field)
     log(f"{name}: {before.rows} rows, {before.groups.height} groups of equal values before")
     remasked = remask_field(table, masker, _telling(name, log))
+    if remasked.unfinished:
+        log(f"{name}: went on with {remasked.unfinished} that did not end; the audit has them")
     log(f"{name}: {_said(remasked)} in {remasked.passes} passes; now it is checked")
     facts = RemaskFacts(
         field=name,

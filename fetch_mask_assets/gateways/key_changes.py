@@ -21,7 +21,7 @@ from fetch_mask_assets.domain.keyset_change import disabled, enabled, key_states
 from fetch_mask_assets.gateways.database import LoginDatabase
 from fetch_mask_assets.gateways.key_usage import key_usage, registered_keys
 from fetch_mask_assets.gateways.keysets import Keysets
-from fetch_mask_assets.gateways.postgres import connect, plain_errors
+from fetch_mask_assets.gateways.postgres import connect, one_row, plain_errors
 from fetch_mask_assets.gateways.turns import REGISTRY, take_turn
 
 _SESSION = "-c lock_timeout=30s"
@@ -84,8 +84,9 @@ def retire(database: LoginDatabase, keysets: Keysets, name: str, key_id: int) ->
             raise KeysetError(f"key {key_id} is not in the keyset of {name}, nor registered.")
         changed = disabled(name, keyset, key_id) if is_present else None
         _refuse_used(change, usage.rows.get(key_id, 0))
-        connection.execute(_RETIRE, [name, key_id])
-        _record(connection, "keys.retire", change)
+        # Rows that were written since they were counted: the key's row keeps more from coming.
+        (rows,) = one_row(connection, _RETIRE, name, key_id)
+        _refuse_used(change, int(rows))
         if changed is not None:
             keysets.replace(name, changed)
     return change
@@ -102,7 +103,6 @@ def restore(database: LoginDatabase, keysets: Keysets, name: str, key_id: int) -
     with _changing(database, "restore a key") as connection:
         changed = enabled(name, keysets.read(name), key_id)
         connection.execute(_RESTORE, [name, key_id])
-        _record(connection, "keys.restore", change)
         keysets.replace(name, changed)
     return change
 
@@ -170,11 +170,6 @@ def _record(connection: psycopg.Connection, action: str, change: KeyChange) -> N
     connection.execute("SELECT login_ingest.record_audit(%s, %s)", [action, detail])
 
 
-_RETIRE = """
-UPDATE login_ingest.masking_key SET retired_at = coalesce(retired_at, now())
-WHERE keyset = %s AND key_id = %s
-"""
+_RETIRE = "SELECT login_ingest.retire_key(%s, %s)"
 
-_RESTORE = """
-UPDATE login_ingest.masking_key SET retired_at = NULL WHERE keyset = %s AND key_id = %s
-"""
+_RESTORE = "SELECT login_ingest.restore_key(%s, %s)"

@@ -38,11 +38,9 @@ from fetch_mask_assets.domain.digests import (
 from fetch_mask_assets.domain.errors import FetchMaskError
 from fetch_mask_assets.domain.keyset import FieldMasker
 from fetch_mask_assets.domain.masked_field import MaskedField
-from fetch_mask_assets.domain.remasking import TokenLink
 from fetch_mask_assets.domain.token import MAX_TOKEN_LENGTH
 from fetch_mask_assets.gateways.cores import search_spans
-from fetch_mask_assets.gateways.postgres import connect, plain_errors
-from fetch_mask_assets.gateways.token_links import write_links
+from fetch_mask_assets.gateways.postgres import connect, one_row, plain_errors
 from fetch_mask_assets.gateways.turns import MD5_UPGRADE, take_lease
 
 DIGESTS_AT_ONCE = 20_000
@@ -138,21 +136,38 @@ class DigestTable:
                 values = [self.field.name, space, span.start, span.stop, _found(spans, span)]
                 connection.execute(_NOTE_SPAN, values)
 
-    def replace_some(self, *, with_links: bool) -> Replaced | None:
+    def begin(self) -> int | None:
+        """Records that digests are being replaced; its number, or None if none is noted.
+
+        Raises:
+            DatabaseError: it cannot be recorded.
+        """
+        with self._session("begin to replace MD5 digests") as connection:
+            (is_any,) = one_row(connection, _ANY_NOTED, self.field.name)
+            if not is_any:
+                return None
+            (change,) = one_row(connection, _BEGIN, self.field.name)
+            return int(change)
+
+    def replace_some(self, change: int, *, with_links: bool) -> Replaced | None:
         """Replaces some of the digests that were noted, in one transaction; None if none was left.
 
         Raises:
             DatabaseError: nothing was replaced.
         """
-        values = [self.field.name, DIGESTS_AT_ONCE]
-        with self._session("replace MD5 digests") as connection, connection.transaction():
-            lines = connection.execute(self._on(_REPLACE), values).fetchall()
-            changed = [line for line in lines if line[1] is not None]
-            links = [TokenLink(self.field.name, old, new) for _, old, new in changed]
-            write_links(connection, links if with_links else ())
-        is_done = (0, None, None) in lines
-        digests = {old.lower() for _, old, _ in changed}
-        return None if is_done else Replaced(len(digests), sum(count for count, _, _ in changed))
+        values = [change, DIGESTS_AT_ONCE, with_links]
+        with self._session("replace MD5 digests") as connection:
+            taken, digests, rows = one_row(connection, _REPLACE, *values)
+        return Replaced(int(digests), int(rows)) if taken else None
+
+    def end(self, change: int) -> None:
+        """Records what has been replaced, as the database has counted it.
+
+        Raises:
+            DatabaseError: it cannot be recorded.
+        """
+        with self._session("end to replace MD5 digests") as connection:
+            connection.execute(_END, [change])
 
     def forget(self, search: Search) -> None:
         """Forgets that spans were tried: the next upgrade begins anew.
@@ -308,9 +323,13 @@ def replace_all(
         DatabaseError: the database refused; the transactions before stay.
     """
     done = Replaced()
-    while (more := table.replace_some(with_links=with_links)) is not None:
+    change = table.begin()
+    if change is None:
+        return done
+    while (more := table.replace_some(change, with_links=with_links)) is not None:
         done += more
         tell(done)
+    table.end(change)
     return done
 
 
@@ -463,25 +482,15 @@ INSERT INTO login_ingest.md5_upgrade (field, space, range_start, range_end, foun
 VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
 """
 
-# The line without tokens says how many were noted; the others are what was there, as spelled.
+_ANY_NOTED = "SELECT EXISTS (SELECT FROM login_ingest.md5_match WHERE field = %s)"
+
+_BEGIN = "SELECT change FROM login_ingest.begin_change('replace-digests', %s, '{}')"
+
 _REPLACE = """
-WITH taken AS (
-    DELETE FROM login_ingest.md5_match WHERE ctid = ANY (ARRAY(
-        SELECT ctid FROM login_ingest.md5_match WHERE field = %s ORDER BY new_token LIMIT %s
-    )) RETURNING new_token, digest
-),
-spelled AS (
-    SELECT digest AS old_token, new_token FROM taken
-    UNION SELECT upper(digest), new_token FROM taken
-),
-changed AS (
-    UPDATE user_logins SET {column} = new_token FROM spelled WHERE {column} = old_token
-    RETURNING old_token, new_token
-)
-SELECT count(*), NULL, NULL FROM taken
-UNION ALL
-(SELECT count(*), old_token, new_token FROM changed GROUP BY old_token, new_token)
+SELECT taken, replaced, changed FROM login_ingest.replace_digests(%s, %s, %s)
 """
+
+_END = "SELECT login_ingest.end_change(%s, 'replace-digests')"
 
 _FORGET = """
 DELETE FROM login_ingest.md5_upgrade

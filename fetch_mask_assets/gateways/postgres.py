@@ -90,12 +90,22 @@ def _plain(verb: str, error: BaseException | None) -> DatabaseError:
         return TransientDatabaseError(
             f"no connection to the database to {verb}: check that it is up and LOGIN_DATABASE_URL."
         )
-    sentence = f"the database refused to {verb}: SQLSTATE {state}{where}. {_remedy(state)}"
+    remedy = _REMEDIES.get(constraint or "") or _remedy(state)
+    sentence = f"the database refused to {verb}: SQLSTATE {state}{where}. {remedy}"
     if state.startswith(_TRANSIENT_CLASSES) or state in _TRANSIENT_STATES:
         return TransientDatabaseError(sentence)
     if state.startswith(_REFUSED_VALUE_CLASSES):
         return RefusedRowError(sentence)
     return DatabaseError(sentence)
+
+
+# Rules of our own functions, which they give as constraints.
+_REMEDIES = {
+    "key_is_in_use": "The key is retired, or not registered: read the keysets anew.",
+    "key_is_known": "The key registry does not know the key: check MASKING_KEYSETS.",
+    "one_link": "A token is linked to another value's: check MASKING_KEYSETS.",
+    "no_conflict": "The keysets are not those of this database: check MASKING_KEYSETS.",
+}
 
 
 def _remedy(state: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from typing import LiteralString, TypeVar
 
@@ -25,8 +25,13 @@ from fetch_mask_assets.domain.remasking import (
     remask,
     unopened,
 )
-from fetch_mask_assets.gateways.postgres import TransientDatabaseError, connect, plain_errors
-from fetch_mask_assets.gateways.token_links import write_links
+from fetch_mask_assets.gateways.postgres import (
+    TransientDatabaseError,
+    connect,
+    one_row,
+    plain_errors,
+)
+from fetch_mask_assets.gateways.token_links import write_links_in
 from fetch_mask_assets.gateways.turns import LINKS, take_turn
 
 TOKENS_AT_ONCE = 500
@@ -46,11 +51,24 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Remasked:
-    """What has been done to a field: distinct old tokens that were replaced, rows, passes."""
+    """What has been done to a field: distinct old tokens that were replaced, rows, passes.
+
+    `unfinished` are re-maskings that never ended, with which this one goes on.
+    """
 
     tokens: int = 0
     rows: int = 0
     passes: int = 0
+    unfinished: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A re-masking of a field that is on record as begun, by its number."""
+
+    number: int
+    field: MaskedField
+    unfinished: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +93,29 @@ class TokenTable:
 
         return self._repeated("read tokens", read)
 
-    def link(self, masked_field: MaskedField, remasking: Remasking) -> None:
+    def begin(self, masker: FieldMasker) -> Change:
+        """Records that a field's tokens are being brought under the primary key.
+
+        Raises:
+            DatabaseError: it cannot be recorded, or the primary key is retired.
+        """
+        values = [masker.field.name, [masker.primary_key_id]]
+        number, unfinished = self._repeated(
+            "begin re-masking", lambda connection: one_row(connection, _BEGIN, *values)
+        )
+        return Change(int(number), masker.field, int(unfinished))
+
+    def end(self, change: Change) -> None:
+        """Records that a re-masking has ended, with what the database has counted of it.
+
+        Raises:
+            DatabaseError: it cannot be recorded.
+        """
+        self._repeated(
+            "end re-masking", lambda connection: connection.execute(_END, [change.number])
+        )
+
+    def link(self, change: Change, remasking: Remasking) -> None:
         """Links old tokens to new ones, of values that the table still has.
 
         A value that was erased since its token was read must not come back as a link.
@@ -83,24 +123,27 @@ class TokenTable:
         Raises:
             DatabaseError: nothing was linked.
         """
-        statement = _on(_PRESENT, masked_field)
+        statement = _on(_PRESENT, change.field)
 
         def write(connection: psycopg.Connection) -> None:
             take_turn(connection, LINKS)
             rows = connection.execute(statement, [list(remasking.replacements)])
             newest = {remasking.replacements[token] for (token,) in rows}
-            write_links(connection, [each for each in remasking.links if each.new_token in newest])
+            links = [each for each in remasking.links if each.new_token in newest]
+            write_links_in(connection, change.number, links)
 
         self._repeated("link tokens", write)
 
-    def replace(self, masked_field: MaskedField, replacements: Mapping[str, str]) -> int:
+    def replace(self, change: Change, replacements: Mapping[str, str]) -> int:
         """Replaces tokens in all rows that have them; returns how many rows that were.
+
+        Only where both are at the end of the same link: readers of the view see no change.
 
         Raises:
             DatabaseError: some rows are replaced, the others are as they were.
         """
         replaced = 0
-        while more := self._replace_some(masked_field, replacements):
+        while more := self._replace_some(change, replacements):
             replaced += more
         return replaced
 
@@ -151,12 +194,12 @@ class TokenTable:
 
         return self._repeated("read the groups", read)
 
-    def _replace_some(self, masked_field: MaskedField, replacements: Mapping[str, str]) -> int:
-        statement = _on(_REPLACE, masked_field)
-        values = [list(replacements), list(replacements.values()), ROWS_AT_ONCE]
-        return self._repeated(
-            "replace tokens", lambda connection: connection.execute(statement, values).rowcount
+    def _replace_some(self, change: Change, replacements: Mapping[str, str]) -> int:
+        values = [change.number, list(replacements), list(replacements.values()), ROWS_AT_ONCE]
+        (rows,) = self._repeated(
+            "replace tokens", lambda connection: one_row(connection, _REPLACE, *values)
         )
+        return int(rows)
 
     def _repeated(self, verb: str, work: Callable[[psycopg.Connection], _T]) -> _T:
         def once() -> _T:
@@ -177,8 +220,9 @@ def remask_field(
 ) -> Remasked:
     """Brings a field's tokens under the primary key, until a pass finds none, or too many passes.
 
-    The table itself is the state: whenever this is stopped, the next call goes on. Links are
-    committed before the rows that need them are changed, so equal is equal at every moment.
+    The table itself is the state: whenever this is stopped, the next call goes on, and the audit
+    says that the one before did not end. Links are committed before the rows that need them are
+    changed, so equal is equal at every moment.
 
     Args:
         table: the tokens, where new ones under old keys may come in meanwhile.
@@ -188,15 +232,17 @@ def remask_field(
     Raises:
         DatabaseError: the database refused, or failed again and again.
     """
-    done = Remasked()
+    change = table.begin(masker)
+    done = Remasked(unfinished=change.unfinished)
     while done.passes < MOST_PASSES:
         before = done
         for tokens in _old_tokens(table, masker):
-            done = _remask_page(table, masker, tokens, done)
+            done = _remask_page(table, masker, change, tokens, done)
             tell(done)
-        done = Remasked(done.tokens, done.rows, before.passes + 1)
+        done = replace(done, passes=before.passes + 1)
         if done.rows == before.rows:
             break
+    table.end(change)
     return done
 
 
@@ -213,12 +259,12 @@ def unopened_tokens(table: TokenTable, masker: FieldMasker) -> dict[str, int]:
 
 
 def _remask_page(
-    table: TokenTable, masker: FieldMasker, tokens: Sequence[str], done: Remasked
+    table: TokenTable, masker: FieldMasker, change: Change, tokens: Sequence[str], done: Remasked
 ) -> Remasked:
     wanted = remask(masker, tokens)
-    table.link(masker.field, wanted)
-    rows = table.replace(masker.field, wanted.replacements)
-    return Remasked(done.tokens + len(wanted.replacements), done.rows + rows, done.passes)
+    table.link(change, wanted)
+    rows = table.replace(change, wanted.replacements)
+    return replace(done, tokens=done.tokens + len(wanted.replacements), rows=done.rows + rows)
 
 
 def _old_tokens(table: TokenTable, masker: FieldMasker) -> Iterator[list[str]]:
@@ -267,18 +313,11 @@ _PRESENT = "SELECT DISTINCT {token} FROM user_logins WHERE {token} = ANY(%s::tex
 
 _COUNT = "SELECT count(*) FROM user_logins WHERE {range}"
 
-# A row that somebody else has just changed is not touched; a later pass finds it.
-_REPLACE = """
-WITH replacement AS (SELECT * FROM unnest(%s::text[], %s::text[]) AS _ (old_token, new_token)),
-     chosen AS (
-         SELECT login.tableoid AS part, login.ctid AS place, old_token, new_token
-         FROM replacement JOIN user_logins AS login ON login.{token} = old_token
-         LIMIT %s
-     )
-UPDATE user_logins AS login SET {token} = chosen.new_token FROM chosen
-WHERE login.ctid = chosen.place AND login.tableoid = chosen.part
-  AND login.{token} = chosen.old_token
-"""
+_BEGIN = "SELECT change, unfinished FROM login_ingest.begin_change('remask', %s, %s::bigint[])"
+
+_END = "SELECT login_ingest.end_change(%s, 'remask')"
+
+_REPLACE = "SELECT login_ingest.replace_tokens(%s, %s::text[], %s::text[], %s)"
 
 _GROUPS = """
 SELECT {token} AS token, count(*) AS rows FROM login_ingest.user_logins_linked GROUP BY {token}

@@ -22,7 +22,7 @@ from fetch_mask_assets.domain.unmask_request import token_digest
 from fetch_mask_assets.gateways.audit import Audit
 from fetch_mask_assets.gateways.database import BatchToCommit, LoginDatabase
 from fetch_mask_assets.gateways.keysets import read_keyring
-from fetch_mask_assets_tests.logins import body, masked_batch
+from fetch_mask_assets_tests.logins import body, masked_batch, register
 from fetch_mask_assets_tests.people import Person, person
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def load(database_url: str, keysets_directory: Path, ip: str, device_id: str) ->
     keyring = read_keyring(keysets_directory)
     masked = masked_batch(keyring, [body(1, ip=ip, device_id=device_id)])
     run_id = f"run-{time.monotonic_ns()}"
+    register(database_url, keyring)
     LoginDatabase(database_url).commit_batch(BatchToCommit(run_id, masked, lambda _: b""))
 
 

@@ -35,7 +35,7 @@ from fetch_mask_assets.gateways.keysets import create_keysets, read_keyring
 from fetch_mask_assets.gateways.remasking import TokenTable
 from fetch_mask_assets_tests.defs.conftest import checks, failure, metadata
 from fetch_mask_assets_tests.domain.factories import rotated
-from fetch_mask_assets_tests.logins import body, raw_batch
+from fetch_mask_assets_tests.logins import body, raw_batch, register
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -76,6 +76,7 @@ class Table:
         """A batch of logins; a number is a value of either field."""
         masked = mask_batch(raw_batch([_login(number) for number in numbers]), ring)
         links = batch_links(masked, ring)
+        register(self.database.url, ring)
         self.database.commit_batch(BatchToCommit(str(uuid4()), masked, lambda _: b"", links))
 
     def run(self) -> ExecuteInProcessResult:
@@ -210,6 +211,7 @@ def test_rows_that_somebody_deletes_meanwhile_fail_a_check(
 def test_nothing_of_a_run_holds_a_value(table: Table, capfd: pytest.CaptureFixture[str]) -> None:
     ring = table.keyring
     masked = mask_batch(raw_batch([body(1, ip=CANARY_IP, device_id="canary-4711")]), ring)
+    register(table.database.url, ring)
     table.database.commit_batch(BatchToCommit("run", masked, lambda _: b""))
     table.rotate()
     with DagsterInstance.ephemeral() as instance:

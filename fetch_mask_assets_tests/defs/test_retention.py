@@ -18,7 +18,7 @@ from fetch_mask_assets.defs.retention import (
 from fetch_mask_assets.gateways.database import BatchToCommit, LoginDatabase
 from fetch_mask_assets.gateways.keysets import read_keyring
 from fetch_mask_assets.gateways.quarantine import Quarantine, QuarantineAccount
-from fetch_mask_assets_tests.logins import masked_batch
+from fetch_mask_assets_tests.logins import masked_batch, register
 from fetch_mask_assets_tests.people import person
 
 if TYPE_CHECKING:
@@ -75,7 +75,9 @@ def _runs(url: str, *, keep_days: int) -> bool:
 
 
 def _quarantine(url: str, keysets: Path, count: int) -> None:
-    masked = masked_batch(read_keyring(keysets), ["junk"] * count)
+    keyring = read_keyring(keysets)
+    register(url, keyring)
+    masked = masked_batch(keyring, ["junk"] * count)
     LoginDatabase(url).commit_batch(BatchToCommit(str(uuid4()), masked, lambda _id: b""))
 
 

@@ -26,7 +26,7 @@ from fetch_mask_assets.gateways.postgres import TransientDatabaseError, connect
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.local_stack.state import free_port
 from fetch_mask_assets_tests.kinds import BOTH_KINDS
-from fetch_mask_assets_tests.logins import SENT_AT, bodies, body, masked_batch
+from fetch_mask_assets_tests.logins import SENT_AT, bodies, body, masked_batch, register
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,8 +55,15 @@ def keyring(tmp_path_factory: pytest.TempPathFactory) -> Keyring:
 
 
 @pytest.fixture
-def database(database_url: str) -> LoginDatabase:
-    """The test's own database."""
+def database(database_url: str, keyring: Keyring) -> LoginDatabase:
+    """The test's own database, which knows the keys."""
+    register(database_url, keyring)
+    return LoginDatabase(database_url)
+
+
+@pytest.fixture
+def unused(database_url: str) -> LoginDatabase:
+    """The test's own database, which knows no keys."""
     return LoginDatabase(database_url)
 
 
@@ -130,6 +137,7 @@ def test_a_table_that_exists_keeps_its_columns_and_rows(
     migrations.upgrade(empty_database_url)
     after = [line for line in _catalog(empty_database_url) if line[0] == "public.user_logins"]
     assert after == before
+    register(empty_database_url, keyring)
     balance = LoginDatabase(empty_database_url).commit_batch(
         _batch(masked_batch(keyring, [body(7)]))
     )
@@ -538,22 +546,22 @@ def test_a_failure_that_no_attempt_mends_is_not_tried_again(
 # The key registry
 
 
-def test_keys_are_registered_at_their_first_use(database: LoginDatabase, keyring: Keyring) -> None:
-    assert database.key_conflicts(keyring.check_values) == ()
-    assert _number(database, "SELECT count(*) FROM login_ingest.masking_key") == 0
-    assert database.register_keys(keyring.check_values) == ()
-    assert database.register_keys(keyring.check_values) == ()
-    assert _rows(database.url, "SELECT keyset, key_id, check_value FROM masking_key") == sorted(
+def test_keys_are_registered_at_their_first_use(unused: LoginDatabase, keyring: Keyring) -> None:
+    assert unused.key_conflicts(keyring.check_values) == ()
+    assert _number(unused, "SELECT count(*) FROM login_ingest.masking_key") == 0
+    assert unused.register_keys(keyring.check_values) == ()
+    assert unused.register_keys(keyring.check_values) == ()
+    assert _rows(unused.url, "SELECT keyset, key_id, check_value FROM masking_key") == sorted(
         (name, key_id, check)
         for name, checks in keyring.check_values.items()
         for key_id, check in checks.items()
     )
 
 
-def test_a_key_that_is_added_is_registered_too(database: LoginDatabase) -> None:
-    database.register_keys({"ip": {1: b"one"}})
-    assert database.register_keys({"ip": {1: b"one", 2: b"two"}}) == ()
-    assert _number(database, "SELECT count(*) FROM login_ingest.masking_key") == 2
+def test_a_key_that_is_added_is_registered_too(unused: LoginDatabase) -> None:
+    unused.register_keys({"ip": {1: b"one"}})
+    assert unused.register_keys({"ip": {1: b"one", 2: b"two"}}) == ()
+    assert _number(unused, "SELECT count(*) FROM login_ingest.masking_key") == 2
 
 
 @pytest.mark.parametrize(
@@ -569,22 +577,24 @@ def test_a_key_that_is_added_is_registered_too(database: LoginDatabase) -> None:
     ],
 )
 def test_keys_that_do_not_fit_conflict_and_are_not_registered(
-    database: LoginDatabase, present: dict[str, dict[int, bytes]], conflict: str
+    unused: LoginDatabase, present: dict[str, dict[int, bytes]], conflict: str
 ) -> None:
-    database.register_keys({"ip": {1: b"one"}})
-    assert database.key_conflicts(present) == (conflict,)
-    assert database.register_keys(present) == (conflict,)
-    assert _rows(database.url, "SELECT keyset, key_id, check_value FROM masking_key") == [
+    unused.register_keys({"ip": {1: b"one"}})
+    assert unused.key_conflicts(present) == (conflict,)
+    assert unused.register_keys(present) == (conflict,)
+    assert _rows(unused.url, "SELECT keyset, key_id, check_value FROM masking_key") == [
         ("ip", 1, b"one")
     ]
 
 
-def test_of_workers_with_different_new_keys_exactly_one_registers(database: LoginDatabase) -> None:
+def test_of_workers_with_different_new_keys_exactly_one_registers(
+    unused: LoginDatabase,
+) -> None:
     keys = [{"ip": {number: b"%d" % number}} for number in range(1, 9)]
     with ThreadPoolExecutor(8) as pool:
-        conflicts = list(pool.map(database.register_keys, keys))
+        conflicts = list(pool.map(unused.register_keys, keys))
     assert sum(found == () for found in conflicts) == 1
-    assert _number(database, "SELECT count(*) FROM login_ingest.masking_key") == 1
+    assert _number(unused, "SELECT count(*) FROM login_ingest.masking_key") == 1
 
 
 # Parts

@@ -22,7 +22,7 @@ from fetch_mask_assets.gateways.quarantine import Choice, Quarantine
 from fetch_mask_assets.gateways.token_links import write_links
 from fetch_mask_assets_tests.domain.factories import rotated
 from fetch_mask_assets_tests.kinds import BOTH_KINDS
-from fetch_mask_assets_tests.logins import body, masked_batch
+from fetch_mask_assets_tests.logins import body, masked_batch, register
 from fetch_mask_assets_tests.people import Person, person, sqlstate
 from fetch_mask_assets_tests.warehouse import load, quarantine_bodies
 
@@ -144,12 +144,14 @@ def test_rows_under_a_key_that_is_gone_are_found_by_their_links(
     lost = open_keyring({name: new_keyset(name) for name in KEYSET_NAMES})
     load(database_url, lost, [body(1, ip=IP), body(2)])
     load(database_url, keyring, [body(3, ip=IP)])
-    middle = "ip:" + "M" * 50
+    between = open_keyring({name: new_keyset(name) for name in KEYSET_NAMES})
+    register(database_url, between)
+    middle = between.ip.mask(IP)
     links = [
         TokenLink("ip", lost.ip.mask(IP), middle),
         TokenLink("ip", middle, keyring.ip.mask(IP)),
         TokenLink("ip", lost.ip.mask("192.0.2.2"), keyring.ip.mask("192.0.2.2")),
-        TokenLink("device_id", "device_id:x", "device_id:y"),
+        TokenLink("device_id", lost.device_id.mask("x"), keyring.device_id.mask("x")),
     ]
     with psycopg.connect(database_url) as connection:
         for link in links:

@@ -14,7 +14,7 @@ from fetch_mask_assets.gateways.key_usage import key_usage, retired_keys
 from fetch_mask_assets.gateways.keysets import read_keyring
 from fetch_mask_assets.gateways.readiness import findings, require_ready
 from fetch_mask_assets_tests.domain.factories import new_keysets, rotated, siv_keyset
-from fetch_mask_assets_tests.logins import bodies, masked_batch
+from fetch_mask_assets_tests.logins import bodies, masked_batch, register
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -128,6 +128,7 @@ def test_a_database_without_our_tables_is_told_to_be_migrated(database: LoginDat
 def _commit(database: LoginDatabase, keyring: Keyring, texts: list[str]) -> None:
     masked = masked_batch(keyring, texts)
     run_id = f"{keyring.ip.primary_key_id}-{keyring.sealer.primary_key_id}-{len(texts)}"
+    register(database.url, keyring)
     database.commit_batch(BatchToCommit(run_id=run_id, masked=masked, seal=lambda _: b""))
 
 

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from fetch_mask_assets.domain.digests import IPV4, Search, Span, md5, pattern_space, wanted
+from fetch_mask_assets.domain.errors import DatabaseError
 from fetch_mask_assets.domain.masked_field import DEVICE_ID, IP, MaskedField
 from fetch_mask_assets.gateways import md5_upgrade
 from fetch_mask_assets.gateways.cores import search_spans
@@ -30,6 +31,7 @@ from fetch_mask_assets.gateways.md5_upgrade import (
     untried,
 )
 from fetch_mask_assets_tests.kinds import BOTH_KINDS
+from fetch_mask_assets_tests.logins import register
 from fetch_mask_assets_tests.people import person
 
 if TYPE_CHECKING:
@@ -45,9 +47,11 @@ SOME_ADDRESSES = Attempt((Search(IPV4, (Span(NET, NET + 5_000),)),), None, 1)
 
 
 @pytest.fixture
-def keyring(keysets_directory: Path) -> Keyring:
-    """The test's own keys."""
-    return read_keyring(keysets_directory)
+def keyring(keysets_directory: Path, database_url: str) -> Keyring:
+    """The test's own keys, which its database knows."""
+    keyring = read_keyring(keysets_directory)
+    register(database_url, keyring)
+    return keyring
 
 
 @pytest.fixture
@@ -250,14 +254,15 @@ def test_a_transaction_that_dies_half_way_leaves_every_row_and_is_repeated(
     _fill(database_url, "masked_ip", map(_hex, texts))
     find_tokens(addresses, keyring.ip, SOME_ADDRESSES, _nothing)
 
-    def die(*_: object) -> None:
-        raise InterruptedError
-
-    with monkeypatch.context() as broken:
-        addresses.replace_some(with_links=True)
-        broken.setattr(md5_upgrade, "write_links", die)
-        with pytest.raises(InterruptedError):
-            addresses.replace_some(with_links=True)
+    change = addresses.begin()
+    assert change
+    addresses.replace_some(change, with_links=True)
+    with psycopg.connect(database_url) as connection:
+        connection.execute("ALTER TABLE login_ingest.token_link ADD CHECK (false) NOT VALID")
+        connection.commit()
+        with pytest.raises(DatabaseError, match="23514"):
+            addresses.replace_some(change, with_links=True)
+        connection.execute("ALTER TABLE login_ingest.token_link DROP CONSTRAINT token_link_check")
     assert addresses.count().digests == 7
     assert replace_all(addresses, with_links=True, tell=_nothing) == Replaced(7, 7)
     assert len(_links(database_url)) == 10
@@ -311,7 +316,8 @@ def test_two_upgrades_at_once_are_refused(url: str) -> None:
 def test_an_empty_table_has_nothing_to_upgrade(url: str, field: MaskedField) -> None:
     table = DigestTable(url, field)
     assert (table.count().digests, table.digests()) == (0, b"")
-    assert table.replace_some(with_links=True) is None
+    assert table.begin() is None
+    assert replace_all(table, with_links=True, tell=_nothing) == Replaced()
 
 
 @pytest.mark.parametrize("role", ["login_ingest_analyst", "login_ingest_loader"])

@@ -27,7 +27,7 @@ from fetch_mask_assets.gateways.quarantine import (
     Replayed,
 )
 from fetch_mask_assets_tests.domain.factories import rotated
-from fetch_mask_assets_tests.logins import SENT_AT, body, masked_batch
+from fetch_mask_assets_tests.logins import SENT_AT, body, masked_batch, register
 from fetch_mask_assets_tests.people import Person, person, sqlstate
 from fetch_mask_assets_tests.warehouse import quarantine_bodies, quarantine_logins
 
@@ -252,6 +252,7 @@ def test_a_replay_while_keys_are_rotated_stays_equal_to_older_rows(
     keysets = {path.stem: path.read_text() for path in tmp_path.iterdir()}
     old = open_keyring(keysets)
     new = open_keyring(keysets | {"ip": rotated(keysets["ip"], "ip")})
+    register(database_url, new)
     LoginDatabase(database_url).commit_batch(
         BatchToCommit(str(uuid4()), masked_batch(old, [body(1)]), lambda _id: b"")
     )

@@ -35,7 +35,7 @@ from fetch_mask_assets.gateways.remasking import (
     unopened_tokens,
 )
 from fetch_mask_assets_tests.kinds import BOTH_KINDS
-from fetch_mask_assets_tests.logins import body, raw_batch
+from fetch_mask_assets_tests.logins import body, raw_batch, register
 
 if TYPE_CHECKING:
     from fetch_mask_assets.domain.keyset import FieldMasker
@@ -75,8 +75,9 @@ def keys() -> Keys:
 
 
 @pytest.fixture
-def database(database_url: str) -> LoginDatabase:
-    """The test's own database."""
+def database(database_url: str, keys: Keys) -> LoginDatabase:
+    """The test's own database, which knows all keys."""
+    register(database_url, keys.ring(1, 2, 3))
     return LoginDatabase(database_url)
 
 
@@ -286,8 +287,9 @@ def test_erased_rows_stay_erased_and_get_no_link(
     masker = keys.ring(1, 2).ip
     wanted = remask(masker, _stored(database, "masked_ip"))
     _run(database, "UPDATE user_logins SET masked_ip = NULL WHERE user_id = %s", "user-1")
-    table.link(IP, wanted)
-    assert table.replace(IP, wanted.replacements) == 1
+    change = table.begin(masker)
+    table.link(change, wanted)
+    assert table.replace(change, wanted.replacements) == 1
     assert list(_links(database)) == [keys.ring(1).ip.mask("192.0.2.2")]
     assert database.query("SELECT count(*) FROM user_logins WHERE masked_ip IS NULL") == [(1,)]
 
@@ -299,14 +301,14 @@ def test_a_deadlock_is_tried_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _commit(database, keys.ring(1), [1, 2])
-    real, failures = token_links.write_links, iter([psycopg.errors.DeadlockDetected()] * 2)
+    real, failures = token_links.write_links_in, iter([psycopg.errors.DeadlockDetected()] * 2)
 
     def sometimes(*given: Any) -> None:  # noqa: ANN401 (passes on what it was given)
         for failure in failures:
             raise failure
         real(*given)
 
-    monkeypatch.setattr(remasking, "write_links", sometimes)
+    monkeypatch.setattr(remasking, "write_links_in", sometimes)
     assert remask_field(table, keys.ring(1, 2).ip, _ignore).rows == 2
 
 
@@ -433,9 +435,10 @@ def _remask_some(table: TokenTable, masker: FieldMasker, chance: random.Random) 
         )
     ]
     wanted = remask(masker, chance.sample(stored, len(stored) // 2))
-    table.link(masker.field, wanted)
+    change = table.begin(masker)
+    table.link(change, wanted)
     if chance.random() < 0.7:
-        table.replace(masker.field, wanted.replacements)
+        table.replace(change, wanted.replacements)
 
 
 def _groups(database: LoginDatabase) -> dict[int, int]:

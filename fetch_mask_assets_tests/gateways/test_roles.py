@@ -57,6 +57,7 @@ READABLE = {
         "erasure",
         "quarantine_account",
         "batch_balance",
+        "token_change",
     },
 }
 

@@ -20,10 +20,9 @@ TURNS = ("md5_upgrade", "registry", "links", "audit")
 LOADER, RECOVERY = "login_ingest_loader", "login_ingest_recovery"
 
 RECORD = "SELECT login_ingest.record_audit('a', '{}')"
-LINK = "SELECT login_ingest.link_tokens('{}', '{}', '{}')"
 TAKE_REGISTRY = "SELECT login_ingest.take_turn('registry')"
 TAKE_LINKS = "SELECT login_ingest.take_turn('links')"
-WORK = {"audit": RECORD, "links": LINK, "registry": TAKE_REGISTRY}
+WORK = {"audit": RECORD, "links": TAKE_LINKS, "registry": TAKE_REGISTRY}
 SOON = "SET lock_timeout = '100ms'"
 
 
