@@ -46,14 +46,16 @@ BEGIN
 END $$
 """
 
-# The version byte, 1, makes "A" and one of the sixteen letters after it; the key id ends in the
-# seventh character, whose last two bits are the ciphertext's.
+# As it was, but for seven characters: the key id ends in the seventh, whose last two bits are the
+# ciphertext's. A batch has four such heads under one key.
 _KEY_OF = """
-CREATE FUNCTION login_ingest.token_key(the_field text, head text) RETURNS bigint
+CREATE OR REPLACE FUNCTION login_ingest.token_key(token text) RETURNS bigint
 LANGUAGE sql IMMUTABLE
-RETURN ('x' || encode(substr(decode(
-    translate(substr(head, length(the_field) + 2, 7), '-_', '+/') || 'A', 'base64'
-), 2, 4), 'hex'))::bit(32)::bigint
+RETURN CASE WHEN token ~ '^(ip|device_id):A[QRSTUVWXYZabcdef][A-Za-z0-9_-]{5}' THEN
+    ('x' || encode(substr(decode(
+        translate(left(split_part(token, ':', 2), 7), '-_', '+/') || 'A', 'base64'
+    ), 2, 4), 'hex'))::bit(32)::bigint
+END
 """
 
 _IS_ONE = """
@@ -79,7 +81,7 @@ BEGIN
         USING ERRCODE = 'check_violation', CONSTRAINT = 'is_a_token';
     END IF;
     RETURN ARRAY(
-        SELECT DISTINCT login_ingest.token_key(the_field, head) FROM (
+        SELECT DISTINCT login_ingest.token_key(head) FROM (
             SELECT DISTINCT left(token, length(the_field) + 8) AS head
             FROM unnest(tokens) AS token
         ) AS heads ORDER BY 1
@@ -158,7 +160,7 @@ BEGIN
                ON newer.field = the_field AND newer.old_token = given.new_token
         LEFT JOIN login_ingest.masking_key AS ending
                ON ending.keyset = the_field
-              AND ending.key_id = login_ingest.token_key(the_field, present.new_token)
+              AND ending.key_id = login_ingest.token_key(present.new_token)
         WHERE present.new_token <> coalesce(newer.new_token, given.new_token)
           AND ending.retired_at IS NULL
     ) THEN
@@ -530,7 +532,7 @@ _REPLAY_ASKS = """
 
 _FUNCTIONS = {
     "require_recovery()": (_REQUIRE_RECOVERY, ()),
-    "token_key(text, text)": (_KEY_OF, ()),
+    "token_key(text)": (_KEY_OF, ()),
     "is_token(text, text)": (_IS_ONE, ()),
     "token_keys(text, text[])": (_KEYS_OF, ()),
     "require_known(text, bigint[])": (_REQUIRE_KNOWN, ()),
