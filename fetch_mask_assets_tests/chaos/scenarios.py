@@ -112,7 +112,7 @@ def _at_queue(
 
 
 # The last that a run does before it receives.
-_REGISTRY = "INSERT INTO login_ingest.masking_key"
+_REGISTRY = "login_ingest.register_keys("
 
 KILL_POINTS = (
     KillPoint("before receive", _at_wire(Moment.STATEMENT, _REGISTRY)),
