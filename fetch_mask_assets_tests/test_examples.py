@@ -18,7 +18,7 @@ from fetch_mask_assets.domain.batch import mask_batch
 from fetch_mask_assets.gateways.database import BatchToCommit, LoginDatabase
 from fetch_mask_assets.gateways.keysets import read_keyring
 from fetch_mask_assets_tests.kinds import BOTH_KINDS, PARTITIONED_ONLY
-from fetch_mask_assets_tests.logins import body, raw_batch
+from fetch_mask_assets_tests.logins import body, raw_batch, register
 from fetch_mask_assets_tests.people import person
 
 _DOCS = Path(__file__).parent.parent / "docs"
@@ -48,6 +48,7 @@ def tokens(database_url: str, keysets_directory: Path) -> dict[str, str]:
     ]
     masked = mask_batch(raw_batch(texts), ring)
     batch = BatchToCommit(str(uuid4()), masked, lambda _: b"")
+    register(database_url, ring)
     assert LoginDatabase(database_url).commit_batch(batch).loaded == len(texts)
     with psycopg.connect(database_url) as connection:
         connection.execute("UPDATE user_logins SET create_date = %s", [datetime.now(UTC).date()])

@@ -24,7 +24,7 @@ from fetch_mask_assets.gateways.analysis import view_and_table
 from fetch_mask_assets.gateways.database import BatchToCommit, LoginDatabase
 from fetch_mask_assets.gateways.remasking import TokenTable
 from fetch_mask_assets_tests.kinds import BOTH_KINDS
-from fetch_mask_assets_tests.logins import body, raw_batch
+from fetch_mask_assets_tests.logins import body, raw_batch, register
 from fetch_mask_assets_tests.people import person
 
 if TYPE_CHECKING:
@@ -353,6 +353,7 @@ def _commit(database: LoginDatabase, ring: Keyring, logins: Iterable[Login]) -> 
 def _commit_texts(database: LoginDatabase, ring: Keyring, texts: list[str]) -> None:
     masked = mask_batch(raw_batch(texts), ring)
     links = batch_links(masked, ring)
+    register(database.url, ring)
     balance = database.commit_batch(BatchToCommit(str(uuid4()), masked, lambda _: b"", links))
     assert balance.loaded == len(texts)
 
@@ -362,9 +363,10 @@ def _remask_some(database: LoginDatabase, masker: FieldMasker, chance: random.Ra
     table = TokenTable(database.url)
     stored = database.query(f"SELECT DISTINCT {masker.field.column} FROM user_logins ORDER BY 1")
     wanted = remask(masker, chance.sample([token for (token,) in stored], len(stored) // 2))
-    table.link(masker.field, wanted)
+    change = table.begin(masker)
+    table.link(change, wanted)
     if chance.random() < 0.7:
-        table.replace(masker.field, wanted.replacements)
+        table.replace(change, wanted.replacements)
 
 
 def _expected(logins: list[Login]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from fetch_mask_assets.gateways.keysets import create_keysets, read_keyring
 from fetch_mask_assets.gateways.table_partitions import make_partitions
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets_tests.kinds import PARTITIONED_ONLY
-from fetch_mask_assets_tests.logins import bodies, masked_batch
+from fetch_mask_assets_tests.logins import bodies, masked_batch, register
 from fetch_mask_assets_tests.people import person, sqlstate
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ def test_last_month_to_three_months_ahead_are_there_from_the_start(database_url:
 def test_a_login_of_this_month_lies_in_its_partition_and_a_late_one_in_the_default(
     database_url: str, keyring: Keyring
 ) -> None:
+    register(database_url, keyring)
     LoginDatabase(database_url).commit_batch(
         BatchToCommit("late", masked_batch(keyring, bodies(3)), lambda _: b"")
     )
@@ -212,6 +213,7 @@ def test_two_at_once_make_each_month_once_beside_batches(
     due = [_month(datetime.now(UTC).date().replace(day=1), ahead) for ahead in (1, 2, 3)]
     _run(database_url, *[f"DROP TABLE login_ingest.{part}" for part in due])
     database = LoginDatabase(database_url)
+    register(database_url, keyring)
     batches = [
         BatchToCommit(f"run-{n}", masked_batch(keyring, bodies(50)), lambda _: b"")
         for n in range(6)
