@@ -57,8 +57,9 @@ def rings() -> list[Keyring]:
 
 
 @pytest.fixture
-def database(database_url: str) -> LoginDatabase:
-    """The test's own database."""
+def database(database_url: str, rings: list[Keyring]) -> LoginDatabase:
+    """The test's own database, which knows all keys."""
+    register(database_url, rings[-1])
     return LoginDatabase(database_url)
 
 
@@ -353,7 +354,6 @@ def _commit(database: LoginDatabase, ring: Keyring, logins: Iterable[Login]) -> 
 def _commit_texts(database: LoginDatabase, ring: Keyring, texts: list[str]) -> None:
     masked = mask_batch(raw_batch(texts), ring)
     links = batch_links(masked, ring)
-    register(database.url, ring)
     balance = database.commit_batch(BatchToCommit(str(uuid4()), masked, lambda _: b"", links))
     assert balance.loaded == len(texts)
 

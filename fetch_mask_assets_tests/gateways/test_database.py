@@ -109,6 +109,25 @@ def test_upgrades_at_once_wait_for_each_other(empty_database_url: str) -> None:
     assert LoginDatabase(empty_database_url).schema_revisions()[0] == migrations.head()
 
 
+def test_an_upgrade_that_waits_holds_nobody_up_who_makes_an_index(database_url: str) -> None:
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE query ~ %s AND pid <> ALL (%s)"
+    with (
+        ThreadPoolExecutor(1) as pool,
+        connect(database_url) as turn,
+        psycopg.connect(database_url, autocommit=True) as maker,
+    ):
+        turn.execute("LOCK login_ingest.schema_version IN SHARE UPDATE EXCLUSIVE MODE")
+        upgraded = pool.submit(migrations.upgrade, database_url)
+        ours = [turn.info.backend_pid, maker.info.backend_pid]
+        while not maker.execute(waiting, ["^(LOCK login_ingest|ROLLBACK)", ours]).fetchall()[0][0]:
+            assert not upgraded.done()
+        maker.execute("SET statement_timeout = '20s'")
+        maker.execute("CREATE INDEX CONCURRENTLY ON user_logins (locale)")
+        assert not upgraded.done()
+        turn.rollback()
+        upgraded.result()
+
+
 @BOTH_KINDS
 def test_the_table_has_the_columns_that_its_readers_know_and_no_others(database_url: str) -> None:
     columns = [line[1:] for line in _catalog(database_url) if line[0] == "public.user_logins"]

@@ -21,7 +21,7 @@ from fetch_mask_assets.gateways.report_facts import ReportReader, RetentionDays,
 from fetch_mask_assets.gateways.unmasking import Unmasking
 from fetch_mask_assets.local_stack.state import free_port
 from fetch_mask_assets_tests.domain.factories import new_keysets
-from fetch_mask_assets_tests.logins import body, masked_batch
+from fetch_mask_assets_tests.logins import body, masked_batch, register
 from fetch_mask_assets_tests.people import Person, person
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def auditor(database_url: str) -> Iterator[Person]:
 def commit(url: str, keyring: Keyring, texts: list[str]) -> str:
     run_id = str(uuid4())
     masked = masked_batch(keyring, texts)
+    register(url, keyring)
     LoginDatabase(url).commit_batch(BatchToCommit(run_id, masked, lambda _: b""))
     return run_id
 

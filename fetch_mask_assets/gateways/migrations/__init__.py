@@ -13,7 +13,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from psycopg import sql
-from tenacity import retry, retry_if_exception_type, stop_after_attempt
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from fetch_mask_assets.domain.errors import DatabaseError
 from fetch_mask_assets.gateways.postgres import RefusedRowError, connect, plain_errors
@@ -43,8 +43,9 @@ SELECT EXISTS (SELECT FROM pg_inherits WHERE inhparent = to_regclass('user_login
                AND inhrelid = to_regclass('login_ingest.user_logins_default'))
 """
 
-# Nobody else may hold it, and whoever makes an index does not wait for it.
-_LOCK_VERSION = f"LOCK {SCHEMA}.{VERSION_TABLE} IN SHARE UPDATE EXCLUSIVE MODE"
+# Asked for again and again: a statement that waits has a snapshot, and whoever makes an index
+# waits for every snapshot.
+_LOCK_VERSION = f"LOCK {SCHEMA}.{VERSION_TABLE} IN SHARE UPDATE EXCLUSIVE MODE NOWAIT"
 
 # An index of somebody's own that begins with the user is enough.
 _INDEX_STATE = """
@@ -76,8 +77,8 @@ def upgrade(database_url: str, *, partitioned: bool = False) -> None:
     """
     engine = _engine(database_url)
     with plain_errors("migrate"), engine.begin() as connection:
-        connection.execute(sqlalchemy.text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
         _wait_for_others(connection)
+        connection.execute(sqlalchemy.text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
         config = _config()
         config.attributes["connection"] = connection
         config.attributes["is_new_table"] = _is_missing(connection)
@@ -98,7 +99,7 @@ def make_index(database_url: str) -> None:
         DatabaseError: the database refused.
     """
     with plain_errors("make an index"), connect(database_url) as turn:
-        turn.execute(_LOCK_VERSION)
+        _lock_version(turn)
         with connect(database_url) as connection:
             connection.autocommit = True
             _make_index(connection)
@@ -132,7 +133,19 @@ def current(connection: psycopg.Connection) -> str | None:
 def _wait_for_others(connection: sqlalchemy.Connection) -> None:
     """One upgrade at a time, by a lock that only who may write the version can hold."""
     if sqlalchemy.inspect(connection).has_table(VERSION_TABLE, schema=SCHEMA):
-        connection.execute(sqlalchemy.text(_LOCK_VERSION))
+        _lock_version(connection.connection.driver_connection)
+
+
+@retry(retry=retry_if_exception_type(psycopg.errors.LockNotAvailable), wait=wait_fixed(0.2))
+def _lock_version(connection: psycopg.Connection | None) -> None:
+    """Locks the version to the end of a transaction that has done nothing yet."""
+    if connection is None:
+        return
+    try:
+        connection.execute(_LOCK_VERSION)
+    except psycopg.errors.LockNotAvailable:
+        connection.rollback()
+        raise
 
 
 def _is_missing(connection: sqlalchemy.Connection) -> bool:
