@@ -56,6 +56,7 @@ IN_FLIGHT_LIMIT = 120_000
 _ACCOUNT = "000000000000"
 _ARN = f"arn:aws:sqs:{REGION}:{_ACCOUNT}:"
 _VISIBILITY = "30"
+_RETENTION = "345600"
 _POLL_SLICE_SECONDS = 0.25
 
 
@@ -328,6 +329,7 @@ class HarshQueue:
         counts = self._lagging_counts(store, call)
         attributes = {
             "VisibilityTimeout": _VISIBILITY,
+            "MessageRetentionPeriod": _RETENTION,
             **store.attributes,
             "QueueArn": _ARN + store.name,
             "ApproximateNumberOfMessages": str(counts.waiting),

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING, NoReturn
 import psycopg
 import pytest
 from dagster import DagsterInstance
-from psycopg import sql
 
 from fetch_mask_assets.definitions import build_definitions
 from fetch_mask_assets.local_stack import postgres
@@ -24,6 +22,7 @@ from fetch_mask_assets.local_stack import sqs as local_sqs
 from fetch_mask_assets.local_stack import stack as local_stack
 from fetch_mask_assets_tests import canaries
 from fetch_mask_assets_tests.logins import body, send
+from fetch_mask_assets_tests.traces import files, tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -52,14 +51,14 @@ class Traces:
     def _texts(self) -> Iterator[tuple[str, bytes]]:
         """Each trace with where it was found; only the queue's own state is left out."""
         yield from ((f"output {number}", text) for number, text in enumerate(self.outputs))
-        yield from _files(self.directory)
+        yield from files(self.directory)
         yield from (
             (place, text)
-            for place, text in _files(self.stack.layout.checkout)
+            for place, text in files(self.stack.layout.checkout)
             if not Path(place).is_relative_to(self.stack.layout.sqs)
         )
         for database in ("logins", "dagster"):
-            yield from _tables(postgres.url(self.stack.state, database))
+            yield from tables(postgres.url(self.stack.state, database))
 
 
 @pytest.fixture(scope="module")
@@ -194,33 +193,3 @@ def _command(
     )
     assert done.returncode == expected, done.stderr.decode()
     return [done.stdout, done.stderr]
-
-
-def _files(directory: Path) -> Iterator[tuple[str, bytes]]:
-    for path in directory.rglob("*"):
-        if path.is_file() and not path.is_symlink():
-            yield str(path), path.read_bytes()
-
-
-def _tables(url: str) -> Iterator[tuple[str, bytes]]:
-    """Each table of a database as text, and each binary value in it, also decompressed."""
-    with psycopg.connect(url) as connection:
-        tables = connection.execute(
-            "SELECT schemaname, tablename FROM pg_tables"
-            " WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
-        ).fetchall()
-        for schema, table in tables:
-            name = f"{connection.info.dbname}.{schema}.{table}"
-            query = sql.SQL("SELECT * FROM {}").format(sql.Identifier(schema, table))
-            for row in connection.execute(query):
-                for value in row:
-                    yield name, value if isinstance(value, bytes) else str(value).encode()
-                    if isinstance(value, bytes):
-                        yield name, _decompressed(value)
-
-
-def _decompressed(value: bytes) -> bytes:
-    try:
-        return zlib.decompress(value)
-    except zlib.error:
-        return b""
