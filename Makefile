@@ -9,7 +9,7 @@ SEED ?= 0
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help setup run test dev lint check readme docs benchmark benchmark-md5 load chaos chaos-model fuzz lock stop clean
+.PHONY: help setup run test dev lint check readme docs benchmark benchmark-md5 pictures load chaos chaos-model fuzz lock stop clean
 
 help: ## Show what there is to make.
 	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | column -t -s '|'
@@ -76,6 +76,12 @@ benchmark: setup ## Measure what a batch costs, beside MD5 row by row.
 benchmark-md5: setup ## Upgrade a table of a million MD5 digests of each field, and verify every token.
 	@$(BIN)/fetch-mask local up > /dev/null
 	@set -a; . ./.env; $(BIN)/python benchmarks/md5_upgrade.py
+
+pictures: setup ## Take the pictures of the documentation from the running product.
+	@$(BIN)/fetch-mask local up > /dev/null
+	@$(BIN)/fetch-mask local samples --count 400 | $(BIN)/fetch-mask send -
+	@$(BIN)/fetch-mask ingest
+	@set -a; . ./.env; PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python .ci/take_pictures.py
 
 load: setup ## Drain a backlog of 200,000 messages with the sensor in charge; count runs and memory.
 	@PYTHONPATH=. $(BIN)/python benchmarks/load.py

@@ -39,6 +39,7 @@ from fetch_mask_assets.gateways.trial import TRIAL_SECONDS, NoTrialError, try_me
 _LEFT_SECONDS = 5
 
 GROUP = "user_logins"
+UPKEEP_GROUP = "upkeep"
 OWNERS = ["team:data-platform"]
 
 LOGIN_QUEUE = AssetKey("login_queue")

@@ -31,7 +31,7 @@ from dagster import (
 from pydantic import Field
 
 from fetch_mask_assets import settings
-from fetch_mask_assets.defs.assets import GROUP, OWNERS, USER_LOGINS
+from fetch_mask_assets.defs.assets import OWNERS, UPKEEP_GROUP, USER_LOGINS
 from fetch_mask_assets.defs.check_history import read_checks
 from fetch_mask_assets.defs.redaction import no_values
 from fetch_mask_assets.defs.resources import LoginDatabaseResource
@@ -181,7 +181,7 @@ def _privacy_report(meanings: Mapping[AssetCheckKey, str]) -> AssetsDefinition:
         description="What was checked, the balance, the keys, erasures, unmaskings and the audit,"
         " as one page to read and file, and as JSON. Made each night if LOGIN_REPORTS_DIRECTORY is"
         " set.",
-        group_name=GROUP,
+        group_name=UPKEEP_GROUP,
         owners=OWNERS,
         kinds={"html", "json"},
         check_specs=[

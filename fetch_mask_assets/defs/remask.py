@@ -17,7 +17,7 @@ from dagster import (
 )
 
 from fetch_mask_assets import settings
-from fetch_mask_assets.defs.assets import GROUP, OWNERS, USER_LOGINS
+from fetch_mask_assets.defs.assets import OWNERS, UPKEEP_GROUP, USER_LOGINS
 from fetch_mask_assets.defs.redaction import no_values
 from fetch_mask_assets.defs.resources import LoginDatabaseResource, MaskingKeysResource
 from fetch_mask_assets.domain.keyset import FieldMasker
@@ -44,7 +44,7 @@ def recovery_database(environ: Mapping[str, str]) -> LoginDatabaseResource:
     deps=[USER_LOGINS],
     description="user_logins with every token under the primary key. After a rotation it brings the"
     " old rows there, while ingestion goes on; a run that was stopped is simply started again.",
-    group_name=GROUP,
+    group_name=UPKEEP_GROUP,
     owners=OWNERS,
     kinds={"postgres"},
     check_specs=[
