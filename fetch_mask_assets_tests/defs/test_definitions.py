@@ -32,6 +32,7 @@ PARENTS = {
     "readable_logins": {"user_logins"},
     "privacy_report": {"user_logins"},
 }
+UPKEEP = {"remasked_logins", "privacy_report"}
 KINDS = {
     "login_queue": {"aws", "sqs"},
     "raw_login_batch": {"aws", "polars"},
@@ -89,7 +90,7 @@ def test_each_asset_has_its_group_kinds_owner_and_description() -> None:
     for name, kinds in KINDS.items():
         node = graph.get(AssetKey(name))
         assert node.kinds == kinds
-        assert node.group_name == "user_logins"
+        assert node.group_name == ("upkeep" if name in UPKEEP else "user_logins")
         assert node.owners == ["team:data-platform"]
         assert node.description
     assert not graph.get(AssetKey("login_queue")).is_executable
