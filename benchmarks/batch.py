@@ -22,6 +22,8 @@ from psycopg import sql
 
 from fetch_mask_assets.domain.batch import RAW_SCHEMA, mask_batch
 from fetch_mask_assets.domain.keyset import KEYSET_NAMES, Keyring, new_keyset, open_keyring
+from fetch_mask_assets.domain.keyset_change import rotated
+from fetch_mask_assets.domain.remasking import batch_links
 from fetch_mask_assets.domain.rules import MaskedBatch, broken_rules
 from fetch_mask_assets.gateways.database import BatchToCommit, LoginDatabase
 from fetch_mask_assets.gateways.migrations import upgrade
@@ -75,6 +77,13 @@ def script_way(raw: pl.DataFrame, database_url: str) -> None:
         connection.rollback()
 
 
+def linked(keyring: Keyring) -> BatchToCommit:
+    """A batch that links each of its tokens to the one under the older key."""
+    masked = mask_batch(messages(_MESSAGES), keyring)
+    links = batch_links(masked, keyring)
+    return BatchToCommit(str(uuid.uuid4()), masked, seal=lambda _: b"", links=links)
+
+
 def seconds(work: Callable[[], object]) -> float:
     """How long one call takes."""
     started = time.perf_counter()
@@ -105,10 +114,12 @@ def scratch_database(url: str) -> Iterator[str]:
 def measure(database_url: str) -> None:
     """Runs each stage once and prints."""
     raw = messages(_MESSAGES)
-    keyring: Keyring = open_keyring({name: new_keyset(name) for name in KEYSET_NAMES})
+    keysets = {name: new_keyset(name) for name in KEYSET_NAMES}
+    keyring: Keyring = open_keyring(keysets)
+    newer = open_keyring({name: rotated(name, keyset).keyset for name, keyset in keysets.items()})
     masked = mask_batch(raw, keyring)
     database = LoginDatabase(database_url)
-    database.register_keys(keyring.check_values)
+    database.register_keys(newer.check_values)
     batch = BatchToCommit(str(uuid.uuid4()), masked, seal=lambda _: b"")
     stages = {
         "decode, validate, mask": seconds(lambda: mask_batch(raw, keyring)),
@@ -117,6 +128,8 @@ def measure(database_url: str) -> None:
     }
     script = seconds(lambda: script_way(raw, database_url))
     whole = sum(stages.values()) + stages["masking rules"]
+    amid = linked(newer)
+    stages["commit amid a rotation"] = seconds(lambda: database.commit_batch(amid))
     for name, took in stages.items():
         print(f"{name:24} {_MESSAGES / took:10,.0f} messages/s")
     print(f"{'a batch, rules twice':24} {_MESSAGES / whole:10,.0f} messages/s")

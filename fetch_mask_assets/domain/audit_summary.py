@@ -31,6 +31,7 @@ ACTIONS = frozenset(
         "remask.end",
         "replace-digests.begin",
         "replace-digests.end",
+        "replace-digests.note",
         "unmask.approve",
         "unmask.request",
         "unmask.reveal",

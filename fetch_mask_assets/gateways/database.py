@@ -17,13 +17,11 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from fetch_mask_assets.domain.balance import Balance, BatchCounts
 from fetch_mask_assets.domain.batch import LOGIN_COLUMNS
 from fetch_mask_assets.domain.errors import DatabaseError
-from fetch_mask_assets.domain.key_ids import KEY_HEAD_LENGTH, sealed_key_id, token_key_id
 from fetch_mask_assets.domain.key_registry import CheckValues, RetiredCheckValue, key_conflicts
-from fetch_mask_assets.domain.keyset import QUARANTINE
-from fetch_mask_assets.domain.masked_field import MASKED_FIELDS
 from fetch_mask_assets.domain.rejection import Reason
 from fetch_mask_assets.domain.remasking import TokenLink
 from fetch_mask_assets.gateways import migrations
+from fetch_mask_assets.gateways.held_keys import hold_keys
 from fetch_mask_assets.gateways.postgres import (
     RefusedRowError,
     TransientDatabaseError,
@@ -166,7 +164,7 @@ def _commit(connection: psycopg.Connection, batch: BatchToCommit) -> None:
     rejected = pl.concat(
         [fresh.filter(pl.col("reason").is_not_null()), _sealed(logins, refused, batch.seal)]
     )
-    _hold_keys(connection, logins, rejected)
+    hold_keys(connection, logins, rejected["sealed_body"])
     quarantined = _insert_quarantine(connection, batch_id, rejected)
     # Late, because whoever else links waits from here until the end of the transaction.
     write_links(connection, _links_of(batch.links, logins))
@@ -181,31 +179,6 @@ def _commit(connection: psycopg.Connection, batch: BatchToCommit) -> None:
         "newest_sent_at": batch.masked["sent_at"].max(),
     }
     connection.execute(_INSERT_RECORD, counts)
-
-
-def _hold_keys(
-    connection: psycopg.Connection, logins: pl.DataFrame, rejected: pl.DataFrame
-) -> None:
-    """Keeps the keys of a batch from being retired before it is committed."""
-    heads = {
-        (field.name, head)
-        for field in MASKED_FIELDS
-        for head in logins[field.column].str.slice(0, KEY_HEAD_LENGTH[field.name]).unique()
-    }
-    keys = {(name, token_key_id(name, head)) for name, head in heads if head}
-    keys |= {(QUARANTINE, sealed_key_id(body)) for body in rejected["sealed_body"]}
-    held = sorted((name, key_id) for name, key_id in keys if key_id is not None)
-    values = [[name for name, _ in held], [key_id for _, key_id in held]]
-    for name, key_id, is_known in connection.execute(_HOLD_KEYS, values):
-        raise DatabaseError(_unusable(name, key_id, is_known=is_known))
-
-
-def _unusable(name: str, key_id: int, *, is_known: bool) -> str:
-    why = "was retired after this run had read its keysets" if is_known else "is not registered"
-    return (
-        f"the batch is under key {key_id} of {name}, which {why}. Nothing was written, and its"
-        " messages go back to the queue. A run that starts now masks them under the primary key."
-    )
 
 
 def _links_of(links: Sequence[TokenLink], logins: pl.DataFrame) -> list[TokenLink]:
@@ -369,5 +342,3 @@ ORDER BY keyset
 """
 
 _REGISTER = "SELECT login_ingest.register_keys(%s::text[], %s::bigint[], %s::bytea[])"
-
-_HOLD_KEYS = "SELECT keyset, key_id, is_known FROM login_ingest.hold_keys(%s::text[], %s::bigint[])"

@@ -126,12 +126,14 @@ class DigestTable:
     ) -> None:
         """Notes tokens for digests, and the spans of a space that were tried, with their yield.
 
+        A digest that has a note keeps it; how many were noted is in the audit.
+
         Raises:
             DatabaseError: nothing was noted.
         """
         names = [digest.hex() for digest in tokens]
         with self._session("note what was found") as connection, connection.transaction():
-            connection.execute(_NOTE, [self.field.name, list(tokens.values()), names])
+            connection.execute(_NOTE, [self.field.name, names, list(tokens.values())])
             for span in worth_recording(spans):
                 values = [self.field.name, space, span.start, span.stop, _found(spans, span)]
                 connection.execute(_NOTE_SPAN, values)
@@ -471,11 +473,7 @@ _TRIED = """
 SELECT range_start, range_end FROM login_ingest.md5_upgrade WHERE (field, space) = (%s, %s)
 """
 
-_NOTE = """
-INSERT INTO login_ingest.md5_match (field, new_token, digest)
-SELECT %s, new_token, digest FROM unnest(%s::text[], %s::text[]) AS found (new_token, digest)
-ON CONFLICT DO NOTHING
-"""
+_NOTE = "SELECT login_ingest.note_digests(%s, %s::text[], %s::text[])"
 
 _NOTE_SPAN = """
 INSERT INTO login_ingest.md5_upgrade (field, space, range_start, range_end, found)

@@ -26,6 +26,7 @@ from fetch_mask_assets.domain.shape import (
     shape_of,
 )
 from fetch_mask_assets.gateways.audit import RECORDING_SESSION, record
+from fetch_mask_assets.gateways.held_keys import hold_keys
 from fetch_mask_assets.gateways.postgres import (
     TransientDatabaseError,
     connect,
@@ -283,7 +284,8 @@ def _replay(
     _refuse_broken(MaskedBatch(raw, masked, keyring))
     logins = masked.filter(pl.col("reason").is_null())
     rejected = masked.filter(pl.col("reason").is_not_null())
-    # Links before the audit: the order in which all who take both locks take them.
+    # Keys before links, and links before the audit: the order in which all take them.
+    hold_keys(connection, logins)
     write_links(connection, batch_links(logins, keyring))
     unopened = len(taken) - raw.height
     values = [

@@ -100,7 +100,7 @@ def _record_lies(_laboratory: Laboratory, patch: pytest.MonkeyPatch) -> None:
 
 def _other_keys(laboratory: Laboratory, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(assets, "require_ready", lambda *_: None)
-    patch.setattr(database, "_hold_keys", lambda *_: None)
+    patch.setattr(database, "hold_keys", lambda *_: None)
     other = laboratory.keysets.with_name("other")
     create_keysets(other)
     laboratory.keysets = other

@@ -26,7 +26,7 @@ from fetch_mask_assets.gateways.quarantine import (
     QuarantineAccount,
     Replayed,
 )
-from fetch_mask_assets_tests.domain.factories import rotated
+from fetch_mask_assets_tests.domain.factories import new_keysets, rotated
 from fetch_mask_assets_tests.logins import SENT_AT, body, masked_batch, register
 from fetch_mask_assets_tests.people import Person, person, sqlstate
 from fetch_mask_assets_tests.warehouse import quarantine_bodies, quarantine_logins
@@ -263,6 +263,91 @@ def test_a_replay_while_keys_are_rotated_stays_equal_to_older_rows(
     assert _rows(database_url, "SELECT count(DISTINCT masked_ip) FROM user_logins") == [(2,)]
     linked = "SELECT DISTINCT masked_ip FROM login_ingest.user_logins_linked"
     assert _rows(database_url, linked) == [(new.ip.mask("192.0.2.1"),)]
+
+
+@pytest.mark.parametrize("name", ["ip", "device_id"])
+def test_what_was_masked_under_a_key_that_is_retired_is_not_replayed(
+    database_url: str, steward: Person, store: Quarantine, keyring: Keyring, name: str
+) -> None:
+    ids = quarantine_logins(database_url, keyring, [body(1)])
+    key_id = {masker.field.name: masker.primary_key_id for masker in keyring.maskers}[name]
+    with psycopg.connect(steward.url) as connection:
+        connection.execute("SELECT login_ingest.retire_key(%s, %s)", [name, key_id])
+
+    with pytest.raises(DatabaseError, match=f"key {key_id} of {name}, which was retired"):
+        list(store.replay("r", ALL, keyring))
+
+    assert _waiting(database_url) == ids
+    assert _logins(database_url) == []
+    assert [action for _, action, _ in _audit(database_url)] == ["keys.retire"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "rule"),
+    [
+        ("masked_ip", "192.0.2.1", "is_a_token"),
+        ("masked_device_id", "device-1", "is_a_token"),
+        ("masked_device_id", "the ip's", "is_a_token"),
+        ("masked_ip", "a stranger's", "key_is_in_use"),
+        ("masked_ip", "a retired key's", "key_is_in_use"),
+    ],
+)
+def test_the_database_replays_nothing_but_tokens_of_the_field_under_keys_in_use(  # noqa: PLR0913, PLR0917 (a case and its fixtures)
+    database_url: str, steward: Person, keyring: Keyring, name: str, text: str, rule: str
+) -> None:
+    [message_id] = quarantine_logins(database_url, keyring, [body(1)])
+    stranger, retired = (open_keyring(new_keysets()) for _ in range(2))
+    register(database_url, retired)
+    tokens = {
+        "the ip's": keyring.ip.mask("192.0.2.1"),
+        "a stranger's": stranger.ip.mask("192.0.2.1"),
+        "a retired key's": retired.ip.mask("192.0.2.1"),
+    }
+    good = {
+        "message_id": message_id,
+        "user_id": "u",
+        "masked_ip": keyring.ip.mask("192.0.2.1"),
+        "masked_device_id": keyring.device_id.mask("device-1"),
+    }
+    call = "SELECT * FROM login_ingest.replay_messages('r', %s, '[]', 0)"
+    with psycopg.connect(steward.url) as connection:
+        connection.execute("SELECT login_ingest.retire_key('ip', %s)", [retired.ip.primary_key_id])
+        connection.commit()
+        with pytest.raises(psycopg.errors.CheckViolation) as refused:
+            connection.execute(call, [json.dumps([good | {name: tokens.get(text, text)}])])
+        connection.rollback()
+        assert refused.value.diag.constraint_name == rule
+        assert _waiting(database_url) == [message_id]
+        assert connection.execute(call, [json.dumps([good])]).fetchall() == [(1, 0)]
+
+
+def test_a_replay_that_waits_for_a_key_keeps_nobody_from_the_audit(
+    database_url: str, store: Quarantine
+) -> None:
+    """Keys, then links, then the audit: who retires a key has it, and then wants the audit."""
+    keysets = new_keysets()
+    old = open_keyring(keysets)
+    new = open_keyring(keysets | {"ip": rotated(keysets["ip"], "ip")})
+    register(database_url, new)
+    quarantine_logins(database_url, old, [body(1)])
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = %s"
+    with (
+        ThreadPoolExecutor(1) as pool,
+        psycopg.connect(database_url) as retiring,
+        psycopg.connect(database_url, autocommit=True) as other,
+    ):
+        retiring.execute(
+            "SELECT FROM login_ingest.masking_key WHERE keyset = 'device_id' AND key_id = %s"
+            " FOR UPDATE",
+            [new.device_id.primary_key_id],
+        )
+        replay = pool.submit(lambda: list(store.replay("r", ALL, new)))
+        while other.execute(waits, [other.info.dbname]).fetchall() == [(0,)]:
+            assert not replay.done()
+        other.execute("SET lock_timeout = '100ms'")
+        other.execute("SELECT login_ingest.record_audit('a', '{}')")
+        retiring.rollback()
+        assert replay.result() == [Replayed(1, 0)]
 
 
 def test_masked_messages_that_break_a_rule_are_not_written(

@@ -107,6 +107,8 @@ def nothing(_: object) -> None:
         "UPDATE login_ingest.masking_key SET retired_at = now()",
         "INSERT INTO login_ingest.masking_key (keyset, key_id, check_value) VALUES ('ip', 1, 'x')",
         "INSERT INTO login_ingest.token_link VALUES ('ip', 'ip:a', 'ip:b')",
+        "INSERT INTO login_ingest.md5_match VALUES ('ip', 'ip:a', 'a')",
+        "DELETE FROM login_ingest.md5_match",
         "UPDATE login_ingest.token_change SET ended_at = now()",
         "INSERT INTO login_ingest.token_change (action, field) VALUES ('remask', 'ip')",
         "SELECT login_ingest.put_links('ip', '{}', '{}')",
@@ -132,6 +134,7 @@ def test_tokens_links_and_keys_are_not_written_directly(
         "SELECT login_ingest.link_in_change(1, '{}', '{}')",
         "SELECT login_ingest.retire_key('ip', 1)",
         "SELECT login_ingest.restore_key('ip', 1)",
+        "SELECT login_ingest.note_digests('ip', '{}', '{}')",
     ],
 )
 def test_the_loader_changes_no_token_and_retires_no_key(loader: Person, statement: str) -> None:
@@ -279,17 +282,65 @@ def test_no_call_changes_more_than_its_bound(
 # Digests
 
 
+NOTE = "SELECT login_ingest.note_digests(%s, %s::text[], %s::text[])"
+NOTED = "SELECT field, digest, new_token FROM login_ingest.md5_match ORDER BY digest"
+
+
+def test_only_digests_of_md5_are_noted_and_only_with_tokens_under_keys_in_use(
+    steward: Person, old: Keyring, new: Keyring, database: LoginDatabase
+) -> None:
+    stranger = open_keyring({name: new_keyset(name) for name in KEYSET_NAMES})
+    token, digest = new.ip.mask("192.0.2.1"), "0a" * 16
+    retire = f"SELECT login_ingest.retire_key('ip', {old.ip.primary_key_id})"
+    with psycopg.connect(steward.url) as connection:
+        connection.execute(retire.encode())
+    for field, digests, tokens, rule in (
+        ("ip", ["192.0.2.1"], [token], "is_an_md5"),
+        ("ip", [""], [token], "is_an_md5"),
+        ("ip", [None], [token], "is_an_md5"),
+        ("ip", [digest + "\n"], [token], "is_an_md5"),
+        ("ip", [digest.upper()], [token], "is_an_md5"),
+        ("ip", [digest, "1" * 32], [token], "is_an_md5"),
+        ("ip", [digest], ["192.0.2.1"], "is_a_token"),
+        ("ip", [digest], [None], "is_a_token"),
+        ("ip", [digest], [new.device_id.mask("d")], "is_a_token"),
+        ("device_id", [digest], [token], "is_a_token"),
+        ("user_id", [digest], [token], "is_a_token"),
+        (None, [digest], [token], "is_a_token"),
+        ("ip", [digest], [stranger.ip.mask("192.0.2.1")], "key_is_in_use"),
+        ("ip", [digest], [old.ip.mask("192.0.2.1")], "key_is_in_use"),
+    ):
+        assert refusal(steward.url, NOTE, field, digests, tokens) == (REFUSED, rule), (tokens, rule)
+    assert database.query(NOTED) == []
+
+
+def test_a_note_is_on_record_and_the_first_of_a_digest_stays(
+    steward: Person, new: Keyring, database: LoginDatabase
+) -> None:
+    one, two = new.ip.mask("192.0.2.1"), new.ip.mask("192.0.2.2")
+    with psycopg.connect(steward.url) as connection:
+        connection.execute(NOTE, ["ip", ["0" * 32], [one]])
+        connection.execute(NOTE, ["ip", ["0" * 32, "1" * 32], [two, two]])
+        connection.execute(NOTE, ["ip", ["1" * 32], [two]])
+        connection.execute(NOTE, ["ip", [], []])
+    assert database.query(NOTED) == [("ip", "0" * 32, one), ("ip", "1" * 32, two)]
+    noted = ("replace-digests.note", {"field": "ip", "digests": 1})
+    assert audit(database.url) == [noted, noted]
+
+
 def test_only_md5_digests_are_replaced_and_only_by_tokens(
     steward: Person, new: Keyring, database: LoginDatabase
 ) -> None:
+    """Whatever is noted by who may write the notes directly, which is nobody of our roles."""
     begin = "SELECT change FROM login_ingest.begin_change('replace-digests', 'ip', '{}')"
     note = "INSERT INTO login_ingest.md5_match (field, new_token, digest) VALUES ('ip', %s, %s)"
+    assert refusal(steward.url, note, new.ip.mask("192.0.2.1"), "0" * 32) == (DENIED, None)
     for token, digest, rule in (
         (new.ip.mask("192.0.2.1"), "192.0.2.1", "is_an_md5"),
         (new.ip.mask("192.0.2.1"), "", "is_an_md5"),
         ("192.0.2.1", "0" * 32, "is_a_token"),
     ):
-        with psycopg.connect(steward.url) as connection:
+        with psycopg.connect(database.url) as connection:
             [(change,)] = connection.execute(begin).fetchall()
             connection.execute(note, [token, digest])
             with pytest.raises(psycopg.errors.CheckViolation) as refused:
@@ -387,7 +438,7 @@ def test_a_batch_under_a_key_that_was_retired_meanwhile_is_not_committed(
         connection.execute("SELECT login_ingest.retire_key('device_id', %s)", [key_id])
     with pytest.raises(DatabaseError, match=f"key {key_id} of device_id, which was retired") as no:
         commit(loader.url, old, 1, 2)
-    assert "go back to the queue" in str(no.value)
+    assert "messages of a queue go back to it" in str(no.value)
     for table in ("user_logins", "login_ingest.ledger", "login_ingest.batch"):
         assert database.query(f"SELECT count(*) FROM {table}") == [(0,)]
     assert audit(database.url)[-1][0] == "keys.retire"
@@ -439,9 +490,8 @@ def test_the_database_itself_retires_no_key_that_is_needed(
     retire = "SELECT login_ingest.retire_key(%s, %s)"
     masked = masked_batch(old, ["no login"])
     database.commit_batch(BatchToCommit("run", masked, lambda _: b""))
-    note = "INSERT INTO login_ingest.md5_match VALUES ('ip', %s, %s)"
     with psycopg.connect(steward.url) as connection:
-        connection.execute(note, [new.ip.mask("192.0.2.9"), "0" * 32])
+        connection.execute(NOTE, ["ip", ["0" * 32], [new.ip.mask("192.0.2.9")]])
     needed = {
         ("ip", old.ip.primary_key_id): 2,
         ("device_id", old.device_id.primary_key_id): 2,
@@ -453,7 +503,7 @@ def test_the_database_itself_retires_no_key_that_is_needed(
             assert connection.execute(retire, key).fetchall() == [(rows,)]
     kept = "SELECT count(*) FROM login_ingest.masking_key WHERE retired_at IS NOT NULL"
     assert database.query(kept) == [(0,)]
-    assert audit(database.url) == []
+    assert [action for action, _ in audit(database.url)] == ["replace-digests.note"]
 
 
 # At once
