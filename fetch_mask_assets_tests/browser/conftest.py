@@ -1,4 +1,4 @@
-"""One browser for all tests of this folder; at Dagster's pages it keeps what it was shown."""
+"""One browser for all tests of a module; at Dagster's pages it keeps what it was shown."""
 
 from __future__ import annotations
 
@@ -94,7 +94,9 @@ def browser_path() -> str:
     pytest.skip(reason)
 
 
-@pytest.fixture(scope="session")
+# Not for the session: while Playwright runs, this thread has an event loop, and a Dagster run in
+# it leaves coroutines behind.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """The browser that is installed."""
     executable = browser_path()
@@ -104,7 +106,7 @@ def browser() -> Iterator[Browser]:
         opened.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def visit(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visit]:
     """A page of the browser, and Dagster's webserver and daemon on a stack of their own."""
     with serving(tmp_path_factory.mktemp("checkout")) as server:
