@@ -46,8 +46,16 @@ class Visit:
         self.page.goto(f"{self.server.url}{path}")
 
     def shows(self, text: str | re.Pattern[str]) -> None:
-        """Waits until a text is on the page, and keeps the whole page."""
-        expect(self.page.get_by_text(text).first).to_be_visible(timeout=MS)
+        """Waits until a text is on the page, and keeps the whole page.
+
+        On a busy machine Dagster's page at times stays at what it first knew: it is loaded again.
+        """
+        shown = self.page.get_by_text(text).first
+        try:
+            expect(shown).to_be_visible(timeout=MS / 3)
+        except AssertionError:
+            self.page.reload()
+            expect(shown).to_be_visible(timeout=MS)
         self.seen.append(self.page.content())
 
     def note_message(self, message: ConsoleMessage) -> None:
