@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 import click
 from dagster import (
-    DagsterExecutionInterruptedError,
     DagsterInstance,
     Definitions,
     ExecuteInProcessResult,
@@ -20,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from fetch_mask_assets.cli import connections
+from fetch_mask_assets.cli.failed_runs import why_failed
 from fetch_mask_assets.cli.instance import dagster_instance
 from fetch_mask_assets.cli.progress import saying
 from fetch_mask_assets.cli.wording import counted
@@ -105,7 +105,7 @@ class Ingestion:
             if counts:
                 outcome = outcome.with_batch(counts.balance)
             if not result.success:
-                return Outcome(outcome.balances, _why(result))
+                return Outcome(outcome.balances, why_failed(result))
             if not _goes_on(self, _Drain.of(result), wait=wait):
                 break
         return outcome
@@ -206,12 +206,3 @@ def _run_job(work: Ingestion) -> ExecuteInProcessResult:
             f"Dagster's storage went away during a run ({type(error).__name__}): check"
             " DAGSTER_HOME and its database."
         ) from None
-
-
-def _why(result: ExecuteInProcessResult) -> str:
-    failures = [event for event in result.all_events if event.is_step_failure]
-    errors = [event.step_failure_data.error for event in failures]
-    causes = [error.cause or error for error in errors if error]
-    if any(error.cls_name == DagsterExecutionInterruptedError.__name__ for error in causes):
-        return f"Run {result.run_id} was interrupted."
-    return " ".join([f"Run {result.run_id} failed.", *(cause.message.strip() for cause in causes)])

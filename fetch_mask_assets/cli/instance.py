@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from fetch_mask_assets.domain.errors import FetchMaskError
 
 _LOCK = ".fetch-mask.lock"
 _LOCK_SECONDS = 60
+_UNSET = re.compile(r'environment variable "(\w+)" which is not set')
 
 
 class InstanceError(FetchMaskError):
@@ -38,12 +40,21 @@ def _open() -> DagsterInstance:
         return DagsterInstance.ephemeral()
     try:
         with _alone(Path(home)):
-            return DagsterInstance.get()
+            instance = DagsterInstance.get()
+        # Read at its first use otherwise, which is in the middle of a run.
+        _ = instance.run_coordinator
     except STORAGE_ERRORS as error:
         raise InstanceError(
             f"Dagster's storage cannot be used ({type(error).__name__}): check DAGSTER_HOME, its"
-            " dagster.yaml and its database."
+            f" dagster.yaml and its database.{_unset(error)}"
         ) from None
+    return instance
+
+
+def _unset(error: BaseException) -> str:
+    """The names of settings that dagster.yaml asks for in vain; nothing else of the message."""
+    names = sorted(set(_UNSET.findall(str(error))))
+    return f" Not set: {', '.join(names)}." if names else ""
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fetch_mask_assets.cli import connections
+from fetch_mask_assets.cli.failed_runs import why_failed
 from fetch_mask_assets.cli.instance import dagster_instance
 from fetch_mask_assets.definitions import defs
 from fetch_mask_assets.defs.remask import REMASK_LOGINS, REMASKED_LOGINS
@@ -76,7 +77,7 @@ def _run(*, verbose: bool) -> _Outcome:
             run_config={"loggers": {"console": {"config": {"log_level": level}}}},
         )
     if not result.success:
-        raise RemaskError(_why(result))
+        raise RemaskError(f"{why_failed(result)} Nothing is lost: run `fetch-mask remask` again.")
     return _outcome(result)
 
 
@@ -91,14 +92,6 @@ def _outcome(result: ExecuteInProcessResult) -> _Outcome:
 
 def _numbers(metadata: Mapping[str, object]) -> dict[str, int]:
     return {name: value for name, value in metadata.items() if isinstance(value, int)}
-
-
-def _why(result: ExecuteInProcessResult) -> str:
-    failures = [event for event in result.all_events if event.is_step_failure]
-    errors = [event.step_failure_data.error for event in failures]
-    causes = [error.cause or error for error in errors if error]
-    said = " ".join(cause.message.strip() for cause in causes)
-    return f"run {result.run_id} failed. {said} Nothing is lost: run `fetch-mask remask` again."
 
 
 def _sentences(outcome: _Outcome) -> Iterator[str]:

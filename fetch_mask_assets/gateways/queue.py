@@ -35,6 +35,7 @@ from fetch_mask_assets.gateways.drain import Drain
 
 if TYPE_CHECKING:  # the stubs are for the type checker alone and are not installed with us
     from mypy_boto3_sqs.client import SQSClient
+    from mypy_boto3_sqs.literals import QueueAttributeNameType
     from mypy_boto3_sqs.type_defs import MessageTypeDef
 
 _LOG = logging.getLogger(__name__)
@@ -105,11 +106,11 @@ class LoginQueue:
                     "ApproximateNumberOfMessagesDelayed",
                 ],
             )
-        attributes = answer["Attributes"]
+        attributes = answer.get("Attributes", {})
         return QueueDepth(
-            waiting=int(attributes["ApproximateNumberOfMessages"]),
-            in_flight=int(attributes["ApproximateNumberOfMessagesNotVisible"]),
-            delayed=int(attributes["ApproximateNumberOfMessagesDelayed"]),
+            waiting=_number(attributes, "ApproximateNumberOfMessages"),
+            in_flight=_number(attributes, "ApproximateNumberOfMessagesNotVisible"),
+            delayed=_number(attributes, "ApproximateNumberOfMessagesDelayed"),
         )
 
     def terms(self) -> QueueTerms:
@@ -123,9 +124,9 @@ class LoginQueue:
                 QueueUrl=self._settings.url,
                 AttributeNames=["MessageRetentionPeriod", "RedrivePolicy"],
             )
-            attributes = answer["Attributes"]
+            attributes = answer.get("Attributes", {})
             return QueueTerms(
-                retention_seconds=int(attributes["MessageRetentionPeriod"]),
+                retention_seconds=_number(attributes, "MessageRetentionPeriod"),
                 redrive=redrive_policy(attributes.get("RedrivePolicy")),
             )
 
@@ -298,6 +299,16 @@ def _plain_errors(
     operation: str, remedies: Mapping[str, str] = _REMEDIES
 ) -> AbstractContextManager[None]:
     return plain_aws_errors(f"SQS {operation}", remedies, kind=QueueError)
+
+
+def _number(attributes: Mapping[QueueAttributeNameType, str], name: QueueAttributeNameType) -> int:
+    try:
+        return int(attributes[name])
+    except (KeyError, ValueError):
+        raise QueueError(
+            f"SQS GetQueueAttributes answers without a number for {name}: check LOGIN_QUEUE_URL and"
+            " AWS_ENDPOINT_URL; what answers there is not SQS."
+        ) from None
 
 
 def _held_as(message: MessageTypeDef) -> tuple[str, int]:

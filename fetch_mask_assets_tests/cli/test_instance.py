@@ -46,6 +46,17 @@ def test_a_home_that_is_not_there_is_named_and_not_made(
     assert not home.exists()
 
 
+def test_a_setting_that_dagster_yaml_asks_for_in_vain_is_named_before_a_run_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dagster.yaml").write_text(
+        "run_queue:\n  max_concurrent_runs:\n    env: SURELY_NOT_SET\n"
+    )
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with pytest.raises(InstanceError, match="Not set: SURELY_NOT_SET"), dagster_instance():
+        pass
+
+
 def _process(home: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(  # noqa: S603 (our own program)
         [sys.executable, "-c", _OPEN],

@@ -274,6 +274,25 @@ def test_denied_access_is_an_error_with_its_code_and_without_what_aws_quotes(
     assert caught.value.__suppress_context__
 
 
+@pytest.mark.parametrize(
+    ("attributes", "missing"),
+    [
+        ({}, ("MessageRetentionPeriod", "ApproximateNumberOfMessages")),
+        (
+            {"MessageRetentionPeriod": "long", "ApproximateNumberOfMessages": "many"},
+            ("MessageRetentionPeriod", "ApproximateNumberOfMessages"),
+        ),
+    ],
+)
+def test_an_answer_without_the_numbers_of_a_queue_is_an_error_that_names_them(
+    sqs: SQSClient, queue_url: str, attributes: dict[str, str], missing: tuple[str, str]
+) -> None:
+    queue = _queue(_Answers(sqs, attributes), queue_url)
+    for ask, name in zip((queue.terms, queue.depth), missing, strict=True):
+        with pytest.raises(QueueError, match=f"without a number for {name}"):
+            ask()
+
+
 def test_a_server_that_does_not_answer_is_an_error_with_a_remedy(stack: Stack) -> None:
     url = f"http://127.0.0.1:{free_port()}/000000000000/login-events"
     options = {**_client_options(stack), "endpoint_url": url}
@@ -393,6 +412,17 @@ class _FailsEntries(_Shared):
         if rest:
             self._client.delete_message_batch(QueueUrl=request["QueueUrl"], Entries=rest)
         return {"Failed": [{"Id": failed["Id"], "SenderFault": self._sender_fault, "Code": "X"}]}
+
+
+class _Answers(_Shared):
+    """Answers every question for attributes with these."""
+
+    def __init__(self, client: SQSClient, attributes: dict[str, str]) -> None:
+        super().__init__(client)
+        self._attributes = attributes
+
+    def get_queue_attributes(self, **_request: Any) -> dict[str, Any]:  # noqa: ANN401
+        return {"Attributes": self._attributes} if self._attributes else {}
 
 
 class _Refuses(_Shared):
