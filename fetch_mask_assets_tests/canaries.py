@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from collections.abc import Iterable
 from functools import cache
 from ipaddress import ip_address
 from urllib.parse import quote
@@ -16,11 +17,12 @@ def forms(canary: str) -> tuple[bytes, ...]:
     As text (UTF-8, UTF-16, as JSON escapes it), as the packed bytes of an IPv6 address, each of
     these reversed, in hexadecimal of either case and in base64 of either alphabet at each of three
     alignments; and URL-encoded. An IPv4 address has only four bytes, which occur by chance: packed
-    it is looked for in its IPv4-mapped form of sixteen.
+    it is looked for in its IPv4-mapped form of sixteen. What ends in a dot is the first three parts
+    of IPv4 addresses, and stands for all of them.
     """
     plain = _plain(canary)
     hexadecimal = [text.hex() for text in plain]
-    return (
+    found = (
         *plain,
         *(text[::-1] for text in plain),
         *(text.encode() for text in hexadecimal),
@@ -28,10 +30,18 @@ def forms(canary: str) -> tuple[bytes, ...]:
         *(encoded for text in plain for encoded in _base64(text)),
         *_url_encoded(canary),
     )
+    return tuple(dict.fromkeys(found))
+
+
+def raw_values(text: bytes, canaries: Iterable[str]) -> int:
+    """How often any of the values lies in a text, in any of its forms."""
+    return sum(text.count(form) for canary in canaries for form in forms(canary))
 
 
 def _plain(canary: str) -> list[bytes]:
     texts = [canary.encode(), canary.encode("utf-16-le"), json.dumps(canary)[1:-1].encode()]
+    if canary.endswith("."):
+        return [*texts, ip_address(f"::ffff:{canary}0").packed[:-1]]
     try:
         address = ip_address(canary)
     except ValueError:

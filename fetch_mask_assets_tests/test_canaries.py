@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
-from fetch_mask_assets_tests.canaries import forms
+from fetch_mask_assets_tests.canaries import forms, raw_values
 
 CANARIES = ("203.0.113.213", "2001:db8:5eaf::c0de:77", "gerät-kanarie-0815", "canary-device-4711")
 
@@ -51,6 +51,17 @@ def test_packed_addresses_are_found(canary: str) -> None:
 
     for planted in (packed, packed[::-1], packed.hex().encode(), b64encode(packed)):
         assert any(form in planted for form in looked_for)
+
+
+def test_the_start_of_addresses_stands_for_all_of_them() -> None:
+    for planted in (b"203.0.113.7", ip_address("::ffff:203.0.113.7").packed):
+        assert raw_values(b"before " + planted + b" after", ["203.0.113."]) == 1
+
+
+def test_each_raw_value_counts_once() -> None:
+    text = b"203.0.113.213, canary-device-4711 and 203.0.113.213"
+
+    assert raw_values(text, ["203.0.113.213", "canary-device-4711", "not there"]) == 3
 
 
 def test_no_form_is_short_enough_to_occur_by_chance() -> None:

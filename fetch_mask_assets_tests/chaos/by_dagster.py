@@ -5,7 +5,6 @@ Belongs here: what a scenario does through Dagster instead of the command line. 
 
 from __future__ import annotations
 
-import json
 import random
 import sys
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from typing import Any
 from fetch_mask_assets_tests.chaos.invariants import Ended
 from fetch_mask_assets_tests.chaos.queue_faults import Fault, FaultPlan, Kind
 from fetch_mask_assets_tests.chaos.wire import Event, Moment, Order
-from fetch_mask_assets_tests.chaos.world import QUEUE, World
+from fetch_mask_assets_tests.chaos.world import QUEUE, World, printed
 from fetch_mask_assets_tests.webserver import Webserver, webserver
 
 HOUR_OF_TICKS = 240
@@ -132,5 +131,4 @@ def _end(world: World, server: Webserver, run_id: str) -> str:
 def _tick(world: World, times: int) -> dict[str, Any]:
     ended = world.end(world.start_driver(sys.executable, "-c", _TICKS, str(times)))
     world.must(ended.exit_code == 0, f"the sensor failed: {ended.said[-300:]}")
-    lines = [line for line in ended.said.splitlines() if line.startswith("{")]
-    return dict(json.loads(lines[-1])) if lines else {"asked": -1, "skipped": []}
+    return {"asked": -1, "skipped": []} | printed(ended)

@@ -22,6 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Self
 from uuid import uuid4
@@ -79,6 +80,11 @@ class Life:
     deleted_at: float | None = None
     redriven_from: str | None = None
     """The id under which it was sent first, if a redrive gave it a new one."""
+
+    @property
+    def sent_on(self) -> date:
+        """The UTC day on which it was sent."""
+        return datetime.fromtimestamp(self.sent_at, UTC).date()
 
 
 @dataclass(slots=True)
@@ -203,6 +209,11 @@ class HarshQueue:
             store = self._queues.get(name)
             messages = store.messages.values() if store else ()
             return {message.message_id: message.body for message in messages}
+
+    def deleted(self) -> set[str]:
+        """The ids of the messages that were deleted, from whichever queue."""
+        with self._changed:
+            return {life.message_id for life in self.lives.values() if life.deleted_at is not None}
 
     def on(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import date
 
 LONGEST_SECONDS = 240.0
@@ -58,13 +58,31 @@ class Ended:
     exit_code: int
     said: str = field(repr=False)
     """What it printed for its user to read."""
-    was_killed: bool = False
+    signal: int | None = None
+    """What the harness sent it while it ran; None: nothing."""
     seconds: float = 0.0
+    is_hung: bool = False
+    """Whether it did not end in time, so that the harness ended it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a run says of itself, and what is true of it."""
+
+    is_green: bool
+    could_not_be: bool = False
+    """Whether what it met leaves no way for it to be green."""
+    says_deleted: int = 0
+    deleted: int = 0
+    """Deletes that the queue's server has accepted in its time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that is to be seen from outside, after a scenario."""
+    """All that is to be seen, after a scenario or a step.
+
+    What cannot be seen from where it is gathered is None; `violations` is told of it by name.
+    """
 
     sent: Mapping[str, Sent]
     on_queue: frozenset[str]
@@ -77,10 +95,21 @@ class Evidence:
     batches: tuple[Batch, ...]
     opened_with_other_keys: int
     leaks: Mapping[str, int]
-    ended: tuple[Ended, ...]
-    runs: Mapping[str, str]
+    replayed: int = 0
+    """Messages that went from the quarantine into user_logins."""
+    ended: tuple[Ended, ...] | None = None
+    runs: Mapping[str, str] | None = None
     """Dagster's runs and their status."""
-    memory_mib: float
+    memory_mib: float | None = None
+    claims: tuple[Claim, ...] | None = None
+
+
+class UnseenError(Exception):
+    """Evidence is missing of which nobody said so, or it is there and somebody said it is not."""
+
+    def __init__(self, missing: Iterable[str], named: Iterable[str]) -> None:
+        """Names the fields."""
+        super().__init__(f"not seen: {sorted(missing)}; named as such: {sorted(named)}")
 
 
 def i1_nothing_lost(seen: Evidence) -> list[str]:
@@ -149,15 +178,14 @@ def i6_equal_stays_equal(seen: Evidence) -> list[str]:
 
 def i7_bounded(seen: Evidence) -> list[str]:
     """Memory and time are bounded, and the pipeline drains by itself after the fault."""
-    slow = max((each.seconds for each in seen.ended), default=0.0)
+    ended, memory = seen.ended or (), seen.memory_mib or 0.0
+    slow = max((each.seconds for each in ended), default=0.0)
+    hung = sum(each.is_hung for each in ended)
     return [
         *_some(seen.on_queue, "messages are still on the queue"),
+        *([f"{hung} processes did not end"] if hung else []),
         *([f"a process took {slow:.0f} s"] if slow > LONGEST_SECONDS else []),
-        *(
-            [f"a process took {seen.memory_mib:.0f} MiB"]
-            if seen.memory_mib > MOST_MEMORY_MIB
-            else []
-        ),
+        *([f"a process took {memory:.0f} MiB"] if memory > MOST_MEMORY_MIB else []),
     ]
 
 
@@ -168,40 +196,19 @@ def i8_balance(seen: Evidence) -> list[str]:
         for batch in seen.batches
         if batch.received != batch.loaded + batch.quarantined + batch.already_known
     ]
-    loaded = sum(batch.loaded for batch in seen.batches)
-    quarantined = sum(batch.quarantined for batch in seen.batches)
+    loaded = sum(batch.loaded for batch in seen.batches) + seen.replayed
+    quarantined = sum(batch.quarantined for batch in seen.batches) - seen.replayed
     counts = (loaded, quarantined, loaded + quarantined)
     there = (len(seen.rows), len(seen.quarantine), len(seen.ledger))
     return [
         *_some(off, "batches do not balance"),
-        *([f"batch records say {counts}, the tables {there}"] if counts != there else []),
+        *([f"the records say {counts}, the tables {there}"] if counts != there else []),
     ]
 
 
 def i9_failures_are_said(seen: Evidence) -> list[str]:
     """A run that failed says so; nothing green that did not happen."""
-    # What dies of a signal before it is ready to be told says so by its exit code, below zero.
-    silent = [
-        each for each in seen.ended if each.exit_code > 0 and not each.was_killed and not each.said
-    ]
-    empty = [each for each in seen.ended if not each.exit_code and not each.said]
-    green = {run_id for run_id, status in seen.runs.items() if status == "SUCCESS"}
-    under_way = [
-        run_id
-        for run_id, status in seen.runs.items()
-        if status not in {"SUCCESS", "FAILURE", "CANCELED"}
-    ]
-    unknown = {batch.run_id for batch in seen.batches} - set(seen.runs)
-    failed = sum(status != "SUCCESS" for status in seen.runs.values())
-    owned = sum(bool(each.exit_code) for each in seen.ended)
-    return [
-        *([f"{len(silent)} processes failed and said nothing"] if silent else []),
-        *([f"{len(empty)} processes ended well and said nothing"] if empty else []),
-        *([f"{failed} runs failed, and {owned} processes said so"] if failed > owned else []),
-        *_some(under_way, "runs are still under way though their process has ended"),
-        *_some(unknown, "batches are of a run that Dagster does not know"),
-        *([] if green or not seen.batches else ["there are batches and no run was good"]),
-    ]
+    return [*_untold(seen.ended or ()), *_untrue(seen.claims or ()), *_at_odds_with_dagster(seen)]
 
 
 INVARIANTS: Mapping[str, Callable[[Evidence], list[str]]] = {
@@ -218,10 +225,65 @@ INVARIANTS: Mapping[str, Callable[[Evidence], list[str]]] = {
 ALL = tuple(INVARIANTS)
 
 
-def violations(seen: Evidence, names: Iterable[str] = ALL) -> dict[str, list[str]]:
-    """What does not hold, by invariant; empty if all of it does."""
+def violations(
+    seen: Evidence, names: Iterable[str] = ALL, *, unseen: frozenset[str] = frozenset()
+) -> dict[str, list[str]]:
+    """What does not hold, by invariant; empty if all of it does.
+
+    Args:
+        seen: what there is to judge by.
+        names: the invariants that must hold already.
+        unseen: the fields of the evidence that cannot be seen from where it was gathered.
+
+    Raises:
+        UnseenError: the fields that are None are others than those.
+    """
+    missing = frozenset(each.name for each in fields(seen) if getattr(seen, each.name) is None)
+    if missing != unseen:
+        raise UnseenError(missing, unseen)
     found = {name: INVARIANTS[name](seen) for name in names}
     return {name: sentences for name, sentences in found.items() if sentences}
+
+
+def _untold(ended: Iterable[Ended]) -> list[str]:
+    """Processes of which nobody would learn how they ended."""
+    # Sent before a process is ready for it, a signal is all that there is to say.
+    others = [each for each in ended if each.signal is None or each.exit_code != -each.signal]
+    died = sorted({-each.exit_code for each in others if each.exit_code < 0})
+    failed = sum(each.exit_code > 0 and not each.said for each in others)
+    good = sum(each.exit_code == 0 and not each.said for each in others)
+    return [
+        *([f"processes died of signals that nobody sent: {died}"] if died else []),
+        *([f"{failed} processes failed and said nothing"] if failed else []),
+        *([f"{good} processes ended well and said nothing"] if good else []),
+    ]
+
+
+def _untrue(claims: Iterable[Claim]) -> list[str]:
+    green = [each for each in claims if each.is_green]
+    impossible = sum(each.could_not_be for each in green)
+    exaggerated = sum(each.says_deleted > each.deleted for each in green)
+    return [
+        *([f"{impossible} runs are green and could not be"] if impossible else []),
+        *([f"{exaggerated} runs say they deleted more than they did"] if exaggerated else []),
+    ]
+
+
+def _at_odds_with_dagster(seen: Evidence) -> list[str]:
+    if seen.runs is None:
+        return []
+    ended_as = {"SUCCESS", "FAILURE", "CANCELED"}
+    under_way = [run_id for run_id, status in seen.runs.items() if status not in ended_as]
+    unknown = {batch.run_id for batch in seen.batches} - set(seen.runs)
+    failed = sum(status != "SUCCESS" for status in seen.runs.values())
+    owned = sum(bool(each.exit_code) for each in seen.ended or ())
+    no_green = seen.batches and "SUCCESS" not in seen.runs.values()
+    return [
+        *([f"{failed} runs failed, and {owned} processes said so"] if failed > owned else []),
+        *_some(under_way, "runs are still under way though their process has ended"),
+        *_some(unknown, "batches are of a run that Dagster does not know"),
+        *(["there are batches and no run was good"] if no_green else []),
+    ]
 
 
 def _one_to_one(what: str, pairs: Iterable[tuple[str, str]]) -> list[str]:

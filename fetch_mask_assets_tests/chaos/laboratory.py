@@ -1,17 +1,15 @@
-"""A pipeline in this process, a harsh queue and a wire, and a reference that judges them: I1 to I9.
+"""A pipeline in this process, a harsh queue and a wire, and what is to be seen of them.
 
-Belongs here: what can be done to the pipeline, and what must hold afterwards, worked out from what
-was sent, from what the queue's server knows to be true and from what is in the tables. Does not
-belong here: in which order things are done (`test_model`, `test_mutations`).
+Belongs here: what can be done to the pipeline, and the evidence of it: what was sent, what the
+queue's server knows to be true, what is in the tables, what runs say of themselves. Does not belong
+here: what must hold (`invariants`), and the order of things (`test_model`, `test_mutations`).
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import Any, NoReturn
@@ -23,8 +21,7 @@ from dagster import DagsterInstance, ExecuteInProcessResult, JobDefinition
 
 from fetch_mask_assets import settings
 from fetch_mask_assets.definitions import build_definitions
-from fetch_mask_assets.domain.errors import TokenError
-from fetch_mask_assets.domain.keyset import KEYSET_NAMES, Keyring, new_keyset, open_keyring
+from fetch_mask_assets.domain.keyset import Keyring
 from fetch_mask_assets.gateways.database import LoginDatabase
 from fetch_mask_assets.gateways.key_changes import rotate
 from fetch_mask_assets.gateways.keysets import create_keysets, keysets_at, read_keyring
@@ -32,8 +29,10 @@ from fetch_mask_assets.gateways.quarantine import Choice, Quarantine
 from fetch_mask_assets.gateways.queue import LoginQueue, Settled
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.local_stack.stack import Stack
-from fetch_mask_assets_tests.canaries import forms
+from fetch_mask_assets_tests.canaries import raw_values
+from fetch_mask_assets_tests.chaos import tables
 from fetch_mask_assets_tests.chaos.harsh_queue import HarshQueue
+from fetch_mask_assets_tests.chaos.invariants import ALL, Claim, Evidence, Sent, violations
 from fetch_mask_assets_tests.chaos.queue_faults import Fault, FaultPlan, Kind
 from fetch_mask_assets_tests.chaos.sqs_protocol import Call
 from fetch_mask_assets_tests.chaos.wire import LEDGER, Moment, Order, Wire
@@ -61,6 +60,10 @@ DIES_AT = (
 )
 """Where a run can be killed: when it calls one of these."""
 
+UNSEEN = frozenset({"ended", "runs", "memory_mib"})
+"""What of the evidence only processes of their own would give."""
+
+_CANARIES = (*IPS, *DEVICES)
 _VISIBILITY = 43_200
 _LONGEST_HAND_BACK = 900
 _DRAINS = 3
@@ -73,48 +76,16 @@ _NUMBERS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Login:
-    """A login as it was sent, with its IP as it is read back."""
-
-    user_id: str
-    ip: str = field(repr=False)
-    device_id: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    """What a run said of itself, and what is true."""
-
-    is_green: bool
-    could_not_be: bool
-    says_deleted: int = 0
-    deleted: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Tables:
-    """What the tables hold."""
-
-    rows: Sequence[tuple[str, str, str, str, str]]
-    """User, tokens of IP and device, the same under the view of linked tokens."""
-    ledger: frozenset[str]
-    quarantine: Counter[str]
-    balances: Sequence[tuple[int, int, int, int]]
-    replayed: int
-
-
 class Laboratory:
     """A pipeline with its queue, database and keys. What is done to it, it remembers as `sent`."""
 
     def __init__(self, queue: HarshQueue, wire: Wire, url: str, keysets: Path) -> None:
         """Starts with nothing sent; `make_laboratory` makes one."""
         self.queue, self.wire, self.url, self.keysets = queue, wire, url, keysets
-        self.sent: dict[str, Login | None] = {}
-        self.ran: list[Ran] = []
-        self.uncommitted: set[str] = set()
+        self.sent: dict[str, Sent] = {}
+        self.claims: list[Claim] = []
+        self.deleted_uncommitted: set[str] = set()
         self.instance = DagsterInstance.ephemeral()
-        self._strangers = open_keyring({name: new_keyset(name) for name in KEYSET_NAMES})
         self._hidden_for = _LONGEST_HAND_BACK
         queue.create(QUEUE)
         queue.on("DeleteMessageBatch", self._look_at_delete)
@@ -129,23 +100,21 @@ class Laboratory:
             members = {"user_id": user, "app_version": "2.3.0", "device_type": kind}
             body = json.dumps(members | {"ip": ip, "device_id": device})
             [message_id] = self.queue.send(QUEUE, [body])
-            self.sent[message_id] = Login(user, IPS[ip], device)
+            day = self.queue.lives[message_id].sent_on
+            self.sent[message_id] = Sent(user, IPS[ip], device, day)
 
     def send_broken(self, body: str) -> None:
         """Sends a message that breaks the contract."""
         [message_id] = self.queue.send(QUEUE, [body])
-        self.sent[message_id] = None
+        self.sent[message_id] = Sent()
 
     def run(self, *faults: Fault, seed: int = 0, cannot_be_green: bool = False) -> bool:
         """One run under faults of the queue; whether it was green."""
         self.queue.plan = FaultPlan(faults, seed)
-        stale = self.queue.met["DeleteMessageBatch", Kind.STALE]
-        before = self._deleted()
+        before = self._accepted_deletes()
         result = self._execute("ingest_logins", LOGIN_BATCH_MESSAGES=str(max(1, self.waiting())))
-        deleted = (
-            self._deleted() - before + self.queue.met["DeleteMessageBatch", Kind.STALE] - stale
-        )
-        self.ran.append(Ran(result.success, cannot_be_green, _says_deleted(result), deleted))
+        accepted = self._accepted_deletes() - before
+        self.claims.append(Claim(result.success, cannot_be_green, _says_deleted(result), accepted))
         self.queue.plan = FaultPlan()
         return result.success
 
@@ -226,87 +195,29 @@ class Laboratory:
         """Messages that a receive would find."""
         return self.queue.counts(QUEUE).waiting
 
-    def tables(self) -> Tables:
-        """What the tables hold."""
-        with psycopg.connect(self.url) as connection:
-            return Tables(
-                rows=connection.execute(_ROWS).fetchall(),
-                ledger=frozenset(id_ for (id_,) in connection.execute(_LEDGER)),
-                quarantine=Counter(id_ for (id_,) in connection.execute(_QUARANTINE)),
-                balances=connection.execute(_BALANCES).fetchall(),
-                replayed=connection.execute(_REPLAYED).fetchall()[0][0],
-            )
-
-    def violations(self, *, is_dry: bool = False) -> dict[str, str]:
-        """What does not hold, by invariant; never a value."""
-        tables = self.tables()
-        found = {
-            "I1": self._lost(tables),
-            "I2": _twice(tables),
-            "I3": self._deleted_too_early(tables),
-            "I4": self._leaks(),
-            "I5": self._unopened(tables),
-            "I6": self._unequal(tables),
-            "I7": self._undrained() if is_dry else "",
-            "I8": _unbalanced(tables),
-            "I9": self._untrue(),
-        }
-        return {name: sentence for name, sentence in found.items() if sentence}
-
-    def _lost(self, tables: Tables) -> str:
-        users = {row[0] for row in tables.rows}
-        kept = {*tables.quarantine, *self.queue.on_queue(QUEUE)}
-        lost = [
-            id_
-            for id_, login in self.sent.items()
-            if id_ not in kept and (login is None or login.user_id not in users)
-        ]
-        return _count(lost, "messages are nowhere")
-
-    def _deleted_too_early(self, tables: Tables) -> str:
-        deleted = {life.message_id for life in self.queue.lives.values() if life.deleted_at}
-        return _count(
-            self.uncommitted | (deleted - tables.ledger), "messages were deleted uncommitted"
+    def evidence(self) -> Evidence:
+        """All that is to be seen from inside this process."""
+        rows = tables.rows(self.url, self.keyring)
+        return Evidence(
+            sent=self.sent,
+            on_queue=frozenset(self.queue.on_queue(QUEUE)),
+            dead=frozenset(),
+            deleted=frozenset(self.queue.deleted()),
+            deleted_uncommitted=tuple(self.deleted_uncommitted),
+            ledger=tables.ledger(self.url),
+            rows=rows,
+            quarantine=tables.quarantine(self.url),
+            batches=tables.batches(self.url),
+            opened_with_other_keys=tables.opened_with_other_keys(rows),
+            leaks=self._leaks(),
+            replayed=tables.replayed(self.url),
+            claims=tuple(self.claims),
         )
 
-    def _leaks(self) -> str:
-        written = {
-            "tables": b"\n".join(self._table_texts()),
-            "events": b"\n".join(self._events()),
-        }
-        looked_for = [form for canary in (*IPS, *DEVICES) for form in forms(canary)]
-        found = [place for place, text in written.items() for form in looked_for if form in text]
-        return _count(found, f"raw values in {', '.join(sorted(set(found)))}")
-
-    def _unopened(self, tables: Tables) -> str:
-        sent = {login.user_id: login for login in self.sent.values() if login}
-        keyring, strangers = self.keyring, self._strangers
-        wrong = [
-            user
-            for user, ip, device, *_ in tables.rows
-            if (_open(keyring.ip.unmask, ip), _open(keyring.device_id.unmask, device))
-            != (sent[user].ip, sent[user].device_id)
-            or _open(strangers.ip.unmask, ip)
-            or _open(strangers.device_id.unmask, device)
-        ]
-        return _count(wrong, "rows do not open to what was sent, or open to strangers")
-
-    def _unequal(self, tables: Tables) -> str:
-        sent = {login.user_id: login for login in self.sent.values() if login}
-        ips = {(sent[user].ip, ip) for user, _, _, ip, _ in tables.rows}
-        devices = {(sent[user].device_id, device) for user, _, _, _, device in tables.rows}
-        return _count([*_forked(ips), *_forked(devices)], "values and tokens are not one to one")
-
-    def _undrained(self) -> str:
-        return _count(self.queue.on_queue(QUEUE), "messages are still on the queue")
-
-    def _untrue(self) -> str:
-        untrue = [
-            ran
-            for ran in self.ran
-            if ran.is_green and (ran.could_not_be or ran.says_deleted > ran.deleted)
-        ]
-        return _count(untrue, "runs are green and did not do what they say")
+    def violations(self, *, is_dry: bool = False) -> dict[str, list[str]]:
+        """What does not hold, by invariant; whether it drained (I7) only once it has run dry."""
+        names = [name for name in ALL if is_dry or name != "I7"]
+        return violations(self.evidence(), names, unseen=UNSEEN)
 
     # Parts
 
@@ -329,19 +240,16 @@ class Laboratory:
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute(statement.encode())
 
-    def _deleted(self) -> int:
-        return sum(life.deleted_at is not None for life in self.queue.lives.values())
+    def _accepted_deletes(self) -> int:
+        # A stale handle is accepted, as SQS does, and nothing is deleted.
+        return len(self.queue.deleted()) + self.queue.met["DeleteMessageBatch", Kind.STALE]
 
     def _look_at_delete(self, call: Call) -> None:
-        with psycopg.connect(self.url) as connection:
-            committed = {id_ for (id_,) in connection.execute(_LEDGER)}
-        self.uncommitted |= set(call.message_ids) - committed
+        self.deleted_uncommitted |= set(call.message_ids) - set(tables.ledger(self.url))
 
-    def _table_texts(self) -> Iterator[bytes]:
-        with psycopg.connect(self.url) as connection:
-            for (table,) in connection.execute(_TABLES).fetchall():
-                for (line,) in connection.execute(f"SELECT t::text FROM {table} t".encode()):
-                    yield line.encode()
+    def _leaks(self) -> dict[str, int]:
+        events = raw_values(b"\n".join(self._events()), _CANARIES)
+        return {"events": events, "tables": tables.raw_values(self.url, _CANARIES)}
 
     def _events(self) -> Iterator[bytes]:
         for run in self.instance.get_runs():
@@ -389,60 +297,3 @@ class _KilledError(BaseException):
 def _says_deleted(result: ExecuteInProcessResult) -> int:
     events = result.asset_materializations_for_node("user_logins") if result.success else []
     return sum(int(str(event.metadata["deleted_from_queue"].value)) for event in events)
-
-
-def _twice(tables: Tables) -> str:
-    rows = Counter(row[0] for row in tables.rows)
-    counts = (*rows.items(), *tables.quarantine.items())
-    return _count((name for name, count in counts if count > 1), "messages came more than once")
-
-
-def _unbalanced(tables: Tables) -> str:
-    off = [line for line in tables.balances if line[0] != sum(line[1:])]
-    loaded = sum(line[1] for line in tables.balances) + tables.replayed
-    quarantined = sum(line[2] for line in tables.balances) - tables.replayed
-    says = (loaded, quarantined, loaded + quarantined)
-    are = (len(tables.rows), tables.quarantine.total(), len(tables.ledger))
-    return _count(off, "batches do not balance") or (
-        "" if says == are else f"the records say {says}, and there are {are}"
-    )
-
-
-def _forked(pairs: Iterable[tuple[str, str]]) -> list[str]:
-    """What is paired with several others, on either side."""
-    partners: defaultdict[str, set[str]] = defaultdict(set)
-    for value, token in pairs:
-        partners[value].add(token)
-        partners[token].add(value)
-    return [name for name, others in partners.items() if len(others) > 1]
-
-
-def _open(unmask: Callable[[str], str], token: str) -> str | None:
-    try:
-        return unmask(token)
-    except TokenError:
-        return None
-
-
-def _count(found: Iterable[object], what: str) -> str:
-    number = len(list(found))
-    return f"{number} {what}" if number else ""
-
-
-_ROWS = """
-SELECT login.user_id, login.masked_ip, login.masked_device_id,
-       coalesce(ip.new_token, login.masked_ip), coalesce(device.new_token, login.masked_device_id)
-FROM user_logins AS login
-LEFT JOIN login_ingest.token_link AS ip
-       ON ip.field = 'ip' AND ip.old_token = login.masked_ip
-LEFT JOIN login_ingest.token_link AS device
-       ON device.field = 'device_id' AND device.old_token = login.masked_device_id
-"""
-_LEDGER = "SELECT message_id FROM login_ingest.ledger"
-_QUARANTINE = "SELECT message_id FROM login_ingest.quarantine"
-_BALANCES = "SELECT received, loaded, quarantined, already_known FROM login_ingest.batch"
-_REPLAYED = "SELECT coalesce(sum(replayed), 0)::int FROM login_ingest.replay"
-_TABLES = """
-SELECT quote_ident(schemaname) || '.' || quote_ident(tablename) FROM pg_tables
-WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
-"""

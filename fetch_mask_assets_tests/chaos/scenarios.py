@@ -21,9 +21,9 @@ import psycopg
 
 from fetch_mask_assets.gateways.keysets import create_keysets
 from fetch_mask_assets.local_stack import postgres
-from fetch_mask_assets_tests.chaos import by_dagster, by_machine
+from fetch_mask_assets_tests.chaos import by_dagster, by_machine, tables
 from fetch_mask_assets_tests.chaos.harsh_queue import Moment as QueueMoment
-from fetch_mask_assets_tests.chaos.invariants import ALL
+from fetch_mask_assets_tests.chaos.invariants import ALL, Ended
 from fetch_mask_assets_tests.chaos.queue_faults import Fault, FaultPlan, Kind
 from fetch_mask_assets_tests.chaos.sqs_protocol import Call, Unheard
 from fetch_mask_assets_tests.chaos.wire import (
@@ -35,7 +35,7 @@ from fetch_mask_assets_tests.chaos.wire import (
     WireFault,
     WirePlan,
 )
-from fetch_mask_assets_tests.chaos.world import INGEST, QUEUE, Running, World
+from fetch_mask_assets_tests.chaos.world import INGEST, QUEUE, Running, World, printed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,7 +83,11 @@ class KillPoint:
     arm: Callable[[World, Callable[[], None], bool], None]
     is_committed: bool = False
     is_on_its_way: bool = False
-    """What is sent takes effect, if the process lives on to wait for it."""
+    """What is sent takes effect, unless the connection breaks with its process."""
+
+    def commits_under(self, by: signal.Signals) -> bool:
+        """Whether the batch of a process that gets this signal here is committed."""
+        return self.is_committed or (self.is_on_its_way and by is not signal.SIGKILL)
 
 
 def _at_wire(moment: Moment, within: str) -> Callable[[World, Callable[[], None], bool], None]:
@@ -150,10 +154,7 @@ def _signal_at(point: KillPoint, by: signal.Signals) -> Bring:
         _end_of_victim(world, victims[0], by, f"{point.name}: {by.name}")
         world.must(struck.is_set(), f"{point.name}: the process never came there")
         committed = bool(world.committed())
-        either = point.is_on_its_way and by is signal.SIGTERM
-        world.must(
-            either or committed == point.is_committed, f"{point.name}: committed is {committed}"
-        )
+        world.must(committed == point.commits_under(by), f"{point.name}: committed is {committed}")
 
     return bring
 
@@ -162,7 +163,7 @@ def _signal_while_masking(by: signal.Signals) -> Bring:
     def bring(world: World, _dice: random.Random) -> None:
         driver = (sys.executable, "-c", _SELF_SIGNAL, "fetch_mask_assets.defs.assets.mask_batch")
         victim = world.start_driver(*driver, str(int(by)), *INGEST)
-        victim.was_killed = by is signal.SIGKILL
+        victim.signalled = by
         _end_of_victim(world, victim, by, f"while masking: {by.name}")
         world.must(not world.committed(), "while masking: something was committed")
 
@@ -202,7 +203,23 @@ def _signal_at_random(by: signal.Signals) -> Bring:
 def _end_of_victim(world: World, victim: Running, by: signal.Signals, where: str) -> None:
     ended = world.end(victim)
     world.must(ended.exit_code != 0, f"{where}: exit code 0")
+    if by is not signal.SIGKILL:
+        _must_say_what_is_recorded(world, ended, where)
     _must_hand_back(world, by, where)
+
+
+def _must_say_what_is_recorded(world: World, ended: Ended, where: str) -> None:
+    """For a process that is the only one so far."""
+    said = printed(ended)
+    batches = tables.batches(world.database_url)
+    recorded = {
+        "received": sum(batch.received for batch in batches),
+        "loaded": sum(batch.loaded for batch in batches),
+        "quarantined": sum(batch.quarantined for batch in batches),
+        "already_known": sum(batch.already_known for batch in batches),
+        "batches": len(batches),
+    }
+    world.must(said == recorded, f"{where}: it says {said}, and recorded is {recorded}")
 
 
 def _must_hand_back(world: World, by: signal.Signals, where: str) -> None:

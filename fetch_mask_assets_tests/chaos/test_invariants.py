@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 from datetime import date, timedelta
 
 import pytest
 
-from fetch_mask_assets_tests.chaos.invariants import Batch, Ended, Evidence, Row, Sent, violations
+from fetch_mask_assets_tests.chaos.invariants import (
+    Batch,
+    Claim,
+    Ended,
+    Evidence,
+    Row,
+    Sent,
+    UnseenError,
+    violations,
+)
 
 DAY = date(2024, 2, 29)
 ROW = Row("user-1", "t1", "t2", "t1", "t2", DAY, "192.0.2.1", "device-1")
+SUCCESS, FAILURE = {"run-1": "SUCCESS"}, {"run-2": "FAILURE"}
+WELL, REFUSED, KILLED = Ended(0, "{}"), Ended(1, "refused"), Ended(-9, "", signal=9)
 OTHER_ROW = Row("user-2", "t1", "t3", "t1", "t3", DAY, "192.0.2.1", "device-2")
 GOOD = Evidence(
     sent={
@@ -28,9 +40,13 @@ GOOD = Evidence(
     batches=(Batch("run-1", 4, 2, 1, 1),),
     opened_with_other_keys=0,
     leaks={"a file": 0},
-    ended=(Ended(0, "{}"), Ended(1, "refused"), Ended(-9, "", was_killed=True)),
-    runs={"run-1": "SUCCESS", "run-2": "FAILURE"},
+    ended=(WELL, REFUSED, KILLED),
+    runs=SUCCESS | FAILURE,
     memory_mib=200,
+    claims=(
+        Claim(is_green=True, says_deleted=3, deleted=3),
+        Claim(is_green=False, could_not_be=True),
+    ),
 )
 
 
@@ -65,13 +81,53 @@ def test_a_good_end_violates_nothing() -> None:
         pytest.param("I7", {"on_queue": frozenset({"m1"})}, id="something is left"),
         pytest.param("I7", {"memory_mib": 10_000}, id="memory is not bounded"),
         pytest.param("I7", {"ended": (Ended(0, "{}", seconds=9_999),)}, id="time is not bounded"),
+        pytest.param("I7", {"ended": (Ended(-9, "", 9, is_hung=True),)}, id="it never ended"),
         pytest.param("I8", {"batches": (Batch("run-1", 5, 2, 1, 1),)}, id="it does not balance"),
         pytest.param("I8", {"batches": ()}, id="rows without a record"),
-        pytest.param("I9", {"ended": (*GOOD.ended, Ended(1, ""))}, id="failed and said nothing"),
-        pytest.param("I9", {"ended": (Ended(0, "{}"),)}, id="a run failed, its process did not"),
-        pytest.param("I9", {"runs": {**GOOD.runs, "run-3": "STARTED"}}, id="for ever under way"),
-        pytest.param("I9", {"runs": {"run-2": "FAILURE"}}, id="a batch of no run"),
+        pytest.param("I8", {"replayed": 1}, id="a replay that moved nothing"),
+        pytest.param("I9", {"ended": (WELL, REFUSED, Ended(1, ""))}, id="failed and said nothing"),
+        pytest.param("I9", {"ended": (REFUSED, Ended(0, ""))}, id="ended well and said nothing"),
+        pytest.param("I9", {"ended": (REFUSED, Ended(1, "", 15))}, id="sent one, failed silently"),
+        pytest.param("I9", {"ended": (WELL,)}, id="a run failed, its process did not"),
+        pytest.param("I9", {"runs": SUCCESS | {"run-3": "STARTED"}}, id="for ever under way"),
+        pytest.param("I9", {"runs": SUCCESS | {"run-1": "FAILURE"}}, id="a batch, and no good run"),
+        pytest.param("I9", {"runs": {"run-3": "SUCCESS"}}, id="a batch of no run"),
+        pytest.param(
+            "I9", {"claims": (Claim(is_green=True, could_not_be=True),)}, id="green and cannot be"
+        ),
+        pytest.param(
+            "I9", {"claims": (Claim(is_green=True, says_deleted=2, deleted=1),)}, id="it boasts"
+        ),
     ],
 )
 def test_each_invariant_is_able_to_fail(broken: str, changed: dict[str, object]) -> None:
     assert broken in violations(replace(GOOD, **changed))  # type: ignore[arg-type]  # any field
+
+
+@pytest.mark.parametrize("by", [signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL])
+@pytest.mark.parametrize("sent", [None, signal.SIGTERM])
+def test_a_process_that_dies_of_a_signal_that_nobody_sent_is_no_good_end(
+    by: signal.Signals, sent: signal.Signals | None
+) -> None:
+    died = Ended(-by, "its last words", signal=sent)
+
+    found = violations(replace(GOOD, ended=(WELL, REFUSED, died)))
+
+    assert found == {"I9": [f"processes died of signals that nobody sent: [{by}]"]}
+
+
+def test_what_a_replay_moved_is_in_the_balance() -> None:
+    replayed = replace(GOOD, batches=(Batch("run-1", 3, 1, 2, 0),), replayed=1)
+
+    assert violations(replayed) == {}
+
+
+@pytest.mark.parametrize("part", ["ended", "runs", "memory_mib", "claims"])
+def test_what_is_not_seen_must_be_named(part: str) -> None:
+    seen_in_part = replace(GOOD, **{part: None})  # type: ignore[arg-type]  # any field
+
+    assert "I1" in violations(replace(seen_in_part, rows=()), ["I1"], unseen=frozenset({part}))
+    with pytest.raises(UnseenError, match=part):
+        violations(seen_in_part)
+    with pytest.raises(UnseenError, match=part):
+        violations(GOOD, unseen=frozenset({part}))

@@ -8,30 +8,29 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import resource
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg
 
-from fetch_mask_assets.domain.errors import FetchMaskError
-from fetch_mask_assets.domain.keyset import FieldMasker
 from fetch_mask_assets.gateways.keysets import create_keysets, read_keyring
 from fetch_mask_assets.local_stack import environment as local_environment
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.local_stack.stack import Stack
+from fetch_mask_assets_tests.canaries import raw_values
+from fetch_mask_assets_tests.chaos import tables
 from fetch_mask_assets_tests.chaos.harsh_queue import HarshQueue
-from fetch_mask_assets_tests.chaos.invariants import Batch, Ended, Evidence, Row, Sent
+from fetch_mask_assets_tests.chaos.invariants import Ended, Evidence, Sent
 from fetch_mask_assets_tests.chaos.queue_faults import FaultPlan
 from fetch_mask_assets_tests.chaos.sqs_protocol import Call
 from fetch_mask_assets_tests.chaos.wire import Wire, WirePlan
@@ -45,6 +44,8 @@ LOADER = "login_ingest_loader"
 IP_CANARY = "203.0.113."
 DEVICE_CANARY = "canary-device-"
 LONGEST_SECONDS = 180
+UNSEEN = frozenset({"claims"})
+"""What of the evidence cannot be seen from outside the processes."""
 
 _QUICK = {
     "LOGIN_VISIBILITY_SECONDS": "60",
@@ -53,6 +54,7 @@ _QUICK = {
     "LOGIN_RECEIVE_WAIT_SECONDS": "1",
     "LOGIN_EMPTY_ANSWERS": "2",
 }
+_CANARIES = (IP_CANARY, DEVICE_CANARY)
 _DRAINS = 4
 _TEMPLATE = "template_chaos"
 
@@ -73,24 +75,30 @@ class Running:
     output: Path
     errors: Path
     started: float
-    was_killed: bool = False
+    signalled: signal.Signals | None = None
+    """What was sent to it last, while it ran."""
 
     def kill(self, by: signal.Signals = signal.SIGKILL) -> None:
         """Sends a signal."""
-        self.was_killed |= by is signal.SIGKILL
-        with suppress(ProcessLookupError):
+        if self.process.poll() is None:
+            self.signalled = by
             self.process.send_signal(by)
 
     def wait(self, seconds: float = LONGEST_SECONDS) -> Ended:
-        """How it ended; one that does not end in time is killed, and its code says so."""
-        try:
-            self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
+        """How it ended; one that does not end in time is killed, and counts as hung."""
+        is_hung = not self._ends_within(seconds)
+        if is_hung:
+            self.kill()
             self.process.wait(30)
-        said = self.output.read_text() + self.errors.read_text()
+        said = (self.output.read_text() + self.errors.read_text()).strip()
         seconds = time.monotonic() - self.started
-        return Ended(self.process.returncode, said.strip(), self.was_killed, seconds)
+        return Ended(self.process.returncode, said, self.signalled, seconds, is_hung)
+
+    def _ends_within(self, seconds: float) -> bool:
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(seconds)
+            return True
+        return False
 
 
 @dataclass(eq=False)
@@ -122,8 +130,8 @@ class World:
         first = len(self.sent)
         messages = [_message(number) for number in range(first, first + count)]
         ids = self.queue.send(QUEUE, [body for body, _ in messages], sent_at=sent_at)
-        day = datetime.fromtimestamp(sent_at or self.queue.now(), UTC).date()
         for message_id, (_, login) in zip(ids, messages, strict=True):
+            day = self.queue.lives[message_id].sent_on
             self.sent[message_id] = Sent(*login, day) if login else Sent()
         return ids
 
@@ -178,9 +186,7 @@ class World:
 
     def committed(self) -> set[str]:
         """The message ids of the ledger."""
-        with psycopg.connect(self.database_url) as connection:
-            rows = connection.execute("SELECT message_id FROM login_ingest.ledger").fetchall()
-        return {message_id for (message_id,) in rows}
+        return set(tables.ledger(self.database_url))
 
     def end_faults(self) -> None:
         """No fault and no hook any more; what is hidden shows."""
@@ -207,19 +213,20 @@ class World:
 
     def evidence(self) -> Evidence:
         """All that is to be seen."""
-        lives = self.queue.lives.values()
+        url, rows = self.database_url, tables.rows(self.database_url, read_keyring(self.keysets))
         return Evidence(
             sent=self.sent,
             on_queue=frozenset(self.queue.on_queue(QUEUE)),
             dead=frozenset(self.queue.on_queue(DEAD)),
-            deleted=frozenset(life.message_id for life in lives if life.deleted_at),
+            deleted=frozenset(self.queue.deleted()),
             deleted_uncommitted=tuple(self.deleted_uncommitted),
-            ledger=tuple(self._column("SELECT message_id FROM login_ingest.ledger")),
-            rows=tuple(self._rows()),
-            quarantine=tuple(self._column("SELECT message_id FROM login_ingest.quarantine")),
-            batches=tuple(self._batches()),
-            opened_with_other_keys=self._opened_with_other_keys(),
+            ledger=tables.ledger(url),
+            rows=rows,
+            quarantine=tables.quarantine(url),
+            batches=tables.batches(url),
+            opened_with_other_keys=tables.opened_with_other_keys(rows),
             leaks=self._leaks(),
+            replayed=tables.replayed(url),
             ended=tuple(self.ended),
             runs=self._runs(),
             memory_mib=resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
@@ -228,50 +235,17 @@ class World:
     def _check_delete(self, call: Call) -> None:
         self.deleted_uncommitted += set(call.message_ids) - self.committed()
 
-    def _column(self, statement: str) -> list[str]:
-        with psycopg.connect(self.database_url) as connection:
-            return [value for (value,) in connection.execute(statement.encode()).fetchall()]
-
-    def _rows(self) -> Iterator[Row]:
-        keyring = read_keyring(self.keysets)
-        for user_id, ip, device, linked_ip, linked_device, day in self._select(_ROWS):
-            opened = (_open(keyring.ip, ip), _open(keyring.device_id, device))
-            yield Row(user_id, ip, device, linked_ip, linked_device, day, *opened)
-
-    def _batches(self) -> Iterator[Batch]:
-        return (Batch(*line) for line in self._select(_BATCHES))
-
-    def _select(self, statement: str) -> list[tuple]:  # type: ignore[type-arg]  # a line of any columns
-        with psycopg.connect(self.database_url) as connection:
-            return connection.execute(statement.encode()).fetchall()
-
-    def _opened_with_other_keys(self) -> int:
-        other = self.directory.parent / f"other-{uuid4().hex}"
-        create_keysets(other)
-        keyring = read_keyring(other)
-        tokens = [line[1:3] for line in self._select(_ROWS)]
-        return sum(
-            (_open(keyring.ip, ip) is not None) + (_open(keyring.device_id, device) is not None)
-            for ip, device in tokens
-        )
-
     def _leaks(self) -> dict[str, int]:
-        places = {
+        places: Mapping[str, Iterable[Path]] = {
             "its own files, standard output and error": self.directory.rglob("*"),
             "the database's log": (self.stack.layout.postgres / "server.log",),
         }
         found = {
-            where: sum(_raw_values(path.read_bytes()) for path in paths if path.is_file())
+            where: sum(raw_values(path.read_bytes(), _CANARIES) for path in paths if path.is_file())
             for where, paths in places.items()
         }
-        return {**found, "the database's tables": self._leaks_in_tables()}
-
-    def _leaks_in_tables(self) -> int:
-        tables = [table for (table,) in self._select(_TABLES)]
-        lines = [
-            line for table in tables for (line,) in self._select(f"SELECT t::text FROM {table} t")
-        ]
-        return sum(_raw_values(line.encode()) for line in lines)
+        in_tables = tables.raw_values(self.database_url, _CANARIES)
+        return {**found, "the database's tables": in_tables}
 
     def _runs(self) -> dict[str, str]:
         path = self.directory / "dagster" / "history" / "runs.db"
@@ -306,6 +280,12 @@ def make_world(stack: Stack, directory: Path) -> Iterator[World]:
         )
 
 
+def printed(ended: Ended) -> dict[str, Any]:
+    """The last line that is a JSON object, of all that a process printed; empty without one."""
+    lines = [line for line in ended.said.splitlines() if line.startswith("{")]
+    return dict(json.loads(lines[-1])) if lines else {}
+
+
 def _plain(errors: Sequence[BaseException]) -> list[Exception]:
     return [error if isinstance(error, Exception) else Exception(str(error)) for error in errors]
 
@@ -337,38 +317,3 @@ def _message(number: int) -> tuple[str, tuple[str, str, str] | None]:
         "device_id": device,
     }
     return json.dumps(login), (f"user-{number}", ip, device)
-
-
-def _open(masker: FieldMasker, token: str) -> str | None:
-    try:
-        return masker.unmask(token)
-    except FetchMaskError:
-        return None
-
-
-def _raw_values(text: bytes) -> int:
-    return len(_RAW.findall(text))
-
-
-_SPELLINGS = [
-    spelling
-    for canary in (IP_CANARY, DEVICE_CANARY)
-    for spelling in (canary, canary[::-1], canary.encode().hex())
-]
-_RAW = re.compile("|".join(map(re.escape, _SPELLINGS)).encode())
-
-_ROWS = """
-SELECT login.user_id, login.masked_ip, login.masked_device_id,
-       coalesce(ip.new_token, login.masked_ip), coalesce(device.new_token, login.masked_device_id),
-       login.create_date
-FROM user_logins AS login
-LEFT JOIN login_ingest.token_link AS ip
-       ON ip.field = 'ip' AND ip.old_token = login.masked_ip
-LEFT JOIN login_ingest.token_link AS device
-       ON device.field = 'device_id' AND device.old_token = login.masked_device_id
-"""
-_BATCHES = "SELECT run_id, received, loaded, quarantined, already_known FROM login_ingest.batch"
-_TABLES = """
-SELECT quote_ident(schemaname) || '.' || quote_ident(tablename) FROM pg_tables
-WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
-"""
