@@ -87,6 +87,7 @@ class KillPoint:
 
     def commits_under(self, by: signal.Signals) -> bool:
         """Whether the batch of a process that gets this signal here is committed."""
+        # The wire passes COMMIT on at once, before the process can come to ask what was recorded.
         return self.is_committed or (self.is_on_its_way and by is not signal.SIGKILL)
 
 

@@ -56,7 +56,6 @@ _QUICK = {
 }
 _CANARIES = (IP_CANARY, DEVICE_CANARY)
 _DRAINS = 4
-_TEMPLATE = "template_chaos"
 
 
 class NotToBeHadError(Exception):
