@@ -28,10 +28,9 @@ and not by the daemon.
 A retry that Dagster starts by itself: it is the same as the retry from the page, which is tried.
 AWS itself: the queue is a server of the tests that behaves as AWS documents it, and worse.
 A full local disk: a limit of no bytes for any file stands in for it.
-Raw values in memory. For this page they are looked for as text, reversed text and hex in \
-Dagster's storage, all files of the process, its output, the tables and the server's log; a test \
-of its own looks after each kind of failure in every encoding, and in the write-ahead log, command \
-lines and environments too.
+Raw values in memory. For this page they are looked for, in every encoding, in Dagster's storage, \
+all files of the process, its output, the tables and the server's log; a test of its own looks \
+after each kind of failure in the write-ahead log, command lines and environments too.
 """.splitlines()
 
 _TEXT = """\
