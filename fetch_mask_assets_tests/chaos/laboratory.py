@@ -66,6 +66,13 @@ UNSEEN = frozenset({"ended", "runs", "memory_mib"})
 _CANARIES = (*IPS, *DEVICES)
 _VISIBILITY = 43_200
 _LONGEST_HAND_BACK = 900
+_HIDING = (
+    ("ReceiveMessage", Kind.LOST),
+    ("DeleteMessageBatch", Kind.STALE),
+    ("DeleteMessageBatch", Kind.ENTRIES),
+    ("ChangeMessageVisibilityBatch", Kind.REFUSED),
+)
+"""What leaves messages hidden that nobody has to hand back, or that nobody can."""
 _DRAINS = 3
 _NUMBERS = {
     "LOGIN_VISIBILITY_SECONDS": str(_VISIBILITY),
@@ -116,6 +123,8 @@ class Laboratory:
         accepted = self._accepted_deletes() - before
         self.claims.append(Claim(result.success, cannot_be_green, _says_deleted(result), accepted))
         self.queue.plan = FaultPlan()
+        if any(self.queue.met[met] for met in _HIDING):
+            self._hidden_for = _VISIBILITY
         return result.success
 
     def run_killed(self, target: str) -> None:
@@ -177,7 +186,7 @@ class Laboratory:
         list(Quarantine(self.url).replay(uuid4().hex, Choice(), self.keyring))
 
     def run_dry(self) -> None:
-        """Lets what was handed back, or was held by a killed process, come again, and loads it."""
+        """Lets what was handed back, or what nobody hands back, come again, and loads it."""
         for _ in range(_DRAINS):
             self.queue.pass_time(self._hidden_for + 1)
             if not self.waiting():

@@ -639,12 +639,16 @@ _EVERY_CALL = (
 
 def _entries(*, is_senders: bool) -> Fault:
     return Fault(
-        kind=Kind.ENTRIES, operation="DeleteMessageBatch", chance=0.6, is_senders_fault=is_senders
+        kind=Kind.ENTRIES,
+        operation="DeleteMessageBatch",
+        calls=(1,),
+        chance=0.6,
+        is_senders_fault=is_senders,
     )
 
 
 def _refusals(code: str) -> Fault:
-    return Fault(kind=Kind.REFUSED, chance=0.3, code=code)
+    return Fault(kind=Kind.REFUSED, calls=(1,), chance=0.3, code=code)
 
 
 SCENARIOS: tuple[Scenario, ...] = (
@@ -722,7 +726,9 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         "lost answers",
         _ROW_RECEIVE,
-        _queue_meets(Fault(kind=Kind.LOST, operation="ReceiveMessage", chance=0.4), runs=2),
+        _queue_meets(
+            Fault(kind=Kind.LOST, operation="ReceiveMessage", calls=(1,), chance=0.4), runs=2
+        ),
     ),
     Scenario("two consumers", _ROW_VISIBILITY, _early_visibility),
     Scenario("five deliveries, shuffled", _ROW_FIVE, _five_deliveries),

@@ -29,6 +29,7 @@ from fetch_mask_assets_tests.chaos.queue_faults import Fault, Kind
 from fetch_mask_assets_tests.chaos.wire import Moment
 
 _RECEIVE, _DELETE = "ReceiveMessage", "DeleteMessageBatch"
+_HAND_BACK = "ChangeMessageVisibilityBatch"
 _QUEUE_FAULTS = (
     Fault(kind=Kind.EARLY, operation=_RECEIVE, chance=0.7),
     Fault(kind=Kind.SHUFFLE, operation=_RECEIVE, chance=0.7),
@@ -145,6 +146,31 @@ def model(stack: Stack, template_database: str, tmp_path: Path) -> type[RuleBase
         (Model,),
         {"stack": stack, "template": template_database, "directory": tmp_path},
     )
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        (Fault(kind=Kind.LOST, operation=_RECEIVE, chance=1),),
+        (Fault(kind=Kind.STALE, operation=_DELETE, chance=1),),
+        (Fault(kind=Kind.ENTRIES, operation=_DELETE, chance=1, share=1, is_senders_fault=True),),
+        (
+            Fault(kind=Kind.REFUSED, operation=_RECEIVE, calls=(3,), code="AccessDenied"),
+            Fault(kind=Kind.REFUSED, operation=_HAND_BACK, chance=1, code="InternalError"),
+        ),
+    ],
+    ids=["received by nobody", "deleted in vain", "not deleted", "not handed back"],
+)
+def test_what_nobody_hands_back_comes_again_when_its_visibility_ends(
+    stack: Stack, template_database: str, tmp_path: Path, faults: tuple[Fault, ...]
+) -> None:
+    with make_laboratory(stack, template_database, tmp_path) as laboratory:
+        laboratory.send(3)
+        laboratory.run(*faults)
+        laboratory.queue.pass_time(901)
+        assert not laboratory.waiting()
+        laboratory.run_dry()
+        assert laboratory.violations(is_dry=True) == {}
 
 
 @pytest.mark.timeout(0)
