@@ -161,7 +161,8 @@ class LoginQueue:
     def delete(self, handles: Mapping[str, str]) -> Settled:
         """Deletes messages, given as receipt handles by message id.
 
-        What the service fails is tried again; what is left comes back and is recognised.
+        What the service fails, or does not name in its answer, is tried again; what is left comes
+        back and is recognised.
 
         Raises:
             QueueError: a request was refused as a whole; the other requests were still sent.
@@ -266,7 +267,13 @@ class LoginQueue:
         with _plain_errors(operation):
             call = getattr(self._client, operation)
             answer = call(QueueUrl=self._settings.url, Entries=list(entries))
-        return {failed["Id"]: failed["SenderFault"] for failed in answer.get("Failed", [])}
+        faults = {
+            each.get("Id"): bool(each.get("SenderFault")) for each in answer.get("Failed", [])
+        }
+        done = {each.get("Id") for each in answer.get("Successful", [])} - faults.keys()
+        ids = [entry["Id"] for entry in entries]
+        # What an answer does not name was not done, as far as anyone knows.
+        return {id_: faults.get(id_, False) for id_ in ids if id_ not in done}
 
 
 @contextmanager

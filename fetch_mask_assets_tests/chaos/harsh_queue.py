@@ -449,13 +449,16 @@ class HarshQueue:
         return {}
 
     def _each(self, call: Call, do: Callable[[Answer], Answer]) -> Answer:
-        """Does a batch entry by entry; those that the plan or AWS's rules fail are told apart."""
+        """Does a batch entry by entry; what the plan or AWS's rules fail is told apart."""
         entries = call.request["Entries"]
         require_batch(entries)
-        chosen = self._failing(call, len(entries))
+        chosen = self._chosen(call, Kind.ENTRIES, len(entries))
+        silent = self._chosen(call, Kind.SILENT, len(entries))
         done: list[Answer] = []
         failures: list[Answer] = []
         for index, entry in enumerate(entries):
+            if index in silent:
+                continue
             try:
                 if index in chosen:
                     fault = call.faults[Kind.ENTRIES]
@@ -466,11 +469,11 @@ class HarshQueue:
                 failures.append(failed(entry, error.code, is_sender=True))
         return {"Successful": done} | ({"Failed": failures} if failures else {})
 
-    def _failing(self, call: Call, entries: int) -> set[int]:
-        fault = self._fault(call, Kind.ENTRIES)
+    def _chosen(self, call: Call, kind: Kind, entries: int) -> set[int]:
+        fault = self._fault(call, kind)
         if fault is None:
             return set()
-        dice = self._plan.dice(call.operation, call.number, "entries")
+        dice = self._plan.dice(call.operation, call.number, kind)
         return set(dice.sample(range(entries), max(1, min(entries, round(fault.share * entries)))))
 
     # Queues and messages, under the lock

@@ -70,6 +70,7 @@ _HIDING = (
     ("ReceiveMessage", Kind.LOST),
     ("DeleteMessageBatch", Kind.STALE),
     ("DeleteMessageBatch", Kind.ENTRIES),
+    ("DeleteMessageBatch", Kind.SILENT),
     ("ChangeMessageVisibilityBatch", Kind.REFUSED),
 )
 """What leaves messages hidden that nobody has to hand back, or that nobody can."""

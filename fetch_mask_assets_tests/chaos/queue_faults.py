@@ -34,6 +34,8 @@ class Kind(StrEnum):
     """The whole call is answered with AWS's error `code` and does nothing."""
     ENTRIES = "entries"
     """In a batch call, `share` of the entries, at least one, fail with `code` inside a 200."""
+    SILENT = "silent"
+    """In a batch call, `share` of the entries, at least one, do nothing and no list names them."""
     STALE = "stale"
     """A delete succeeds and deletes nothing."""
     LAG = "lag"

@@ -278,6 +278,23 @@ def test_a_part_of_a_batch_fails_inside_a_good_answer(
     assert len(queue.on_queue(NAME)) == 3
 
 
+def test_an_answer_is_silent_about_a_part_of_a_batch_that_had_no_effect(
+    queue: HarshQueue, sqs: SQSClient
+) -> None:
+    queue.send(NAME, ["x"] * 10)
+    received = _receive(queue, sqs)
+    queue.plan = _plan(Kind.SILENT, "DeleteMessageBatch", calls=(1, 2), share=0.3)
+    answer = _delete(queue, sqs, received)
+    named = {int(each["Id"]) for each in answer["Successful"]}
+    assert len(named) == 7
+    assert "Failed" not in answer
+    left = [message for number, message in enumerate(received) if number not in named]
+    assert set(queue.on_queue(NAME)) == {message["MessageId"] for message in left}
+    _delete(queue, sqs, left)
+    assert len(_delete(queue, sqs, left)["Successful"]) == 3
+    assert queue.on_queue(NAME) == {}
+
+
 def test_a_stale_delete_succeeds_and_deletes_nothing(queue: HarshQueue, sqs: SQSClient) -> None:
     queue.send(NAME, ["x"] * 3)
     received = _receive(queue, sqs)

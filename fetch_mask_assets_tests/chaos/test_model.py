@@ -39,6 +39,7 @@ _QUEUE_FAULTS = (
     Fault(kind=Kind.RESET, operation=_DELETE, chance=0.3),
     Fault(kind=Kind.ENTRIES, operation=_DELETE, chance=0.7),
     Fault(kind=Kind.ENTRIES, operation=_DELETE, chance=0.7, is_senders_fault=True),
+    Fault(kind=Kind.SILENT, operation=_DELETE, chance=0.7),
     Fault(kind=Kind.STALE, operation=_DELETE, chance=0.5),
     Fault(kind=Kind.REFUSED, chance=0.4, code="ServiceUnavailable"),
 )
@@ -154,12 +155,13 @@ def model(stack: Stack, template_database: str, tmp_path: Path) -> type[RuleBase
         (Fault(kind=Kind.LOST, operation=_RECEIVE, chance=1),),
         (Fault(kind=Kind.STALE, operation=_DELETE, chance=1),),
         (Fault(kind=Kind.ENTRIES, operation=_DELETE, chance=1, share=1, is_senders_fault=True),),
+        (Fault(kind=Kind.SILENT, operation=_DELETE, chance=1, share=1),),
         (
             Fault(kind=Kind.REFUSED, operation=_RECEIVE, calls=(3,), code="AccessDenied"),
             Fault(kind=Kind.REFUSED, operation=_HAND_BACK, chance=1, code="InternalError"),
         ),
     ],
-    ids=["received by nobody", "deleted in vain", "not deleted", "not handed back"],
+    ids=["received by nobody", "deleted in vain", "not deleted", "not named", "not handed back"],
 )
 def test_what_nobody_hands_back_comes_again_when_its_visibility_ends(
     stack: Stack, template_database: str, tmp_path: Path, faults: tuple[Fault, ...]

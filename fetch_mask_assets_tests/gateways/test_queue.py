@@ -156,6 +156,28 @@ def test_a_delete_that_is_the_senders_fault_is_left_at_once(sqs: SQSClient, queu
     assert [len(entries) for entries in client.requests] == [3]
 
 
+@pytest.mark.parametrize(
+    "silence",
+    [{}, {"Successful": []}, {"Failed": [{"Id": "7", "SenderFault": True}]}],
+    ids=["not SQS", "nothing named", "another named"],
+)
+def test_what_an_answer_does_not_name_is_tried_again_and_then_left(
+    sqs: SQSClient, queue_url: str, silence: dict[str, Any]
+) -> None:
+    client = _KeepsSilent(sqs, silence, times=1_000)
+    with closing(_queue(client, queue_url)) as queue:
+        assert queue.delete({"a": "1", "b": "2"}) == Settled(done=0, left=2)
+        assert list(queue.send(["x", "y"])) == [Settled(done=0, left=2)]
+    assert [len(entries) for entries in client.requests] == [2] * 8
+
+
+def test_what_an_answer_names_at_last_is_done(sqs: SQSClient, queue_url: str) -> None:
+    client = _KeepsSilent(sqs, {}, times=2)
+    with closing(_queue(client, queue_url)) as queue:
+        assert list(queue.send(["x", "y"])) == [Settled(done=2, left=0)]
+        assert queue.depth().waiting == 2
+
+
 def test_every_other_delete_is_sent_though_one_request_is_refused(
     sqs: SQSClient, queue_url: str
 ) -> None:
@@ -409,9 +431,31 @@ class _FailsEntries(_Shared):
         if self._times < 0:
             return dict(self._client.delete_message_batch(**request))
         failed, *rest = request["Entries"]
-        if rest:
-            self._client.delete_message_batch(QueueUrl=request["QueueUrl"], Entries=rest)
-        return {"Failed": [{"Id": failed["Id"], "SenderFault": self._sender_fault, "Code": "X"}]}
+        reason = {"Id": failed["Id"], "SenderFault": self._sender_fault, "Code": "X"}
+        if not rest:
+            return {"Failed": [reason]}
+        answer = self._client.delete_message_batch(QueueUrl=request["QueueUrl"], Entries=rest)
+        return {**answer, "Failed": [reason]}
+
+
+class _KeepsSilent(_Shared):
+    """Answers the first batches of deletes and sends with this, and does nothing of them."""
+
+    def __init__(self, client: SQSClient, answer: dict[str, Any], times: int) -> None:
+        super().__init__(client)
+        self._answer = answer
+        self._times = times
+        self.requests: list[list[Any]] = []
+
+    def delete_message_batch(self, **request: Any) -> dict[str, Any]:  # noqa: ANN401
+        return self._passed_on(self._client.delete_message_batch, request)
+
+    def send_message_batch(self, **request: Any) -> dict[str, Any]:  # noqa: ANN401
+        return self._passed_on(self._client.send_message_batch, request)
+
+    def _passed_on(self, call: Callable[..., Any], request: dict[str, Any]) -> dict[str, Any]:
+        self.requests.append(request["Entries"])
+        return self._answer if len(self.requests) <= self._times else call(**request)
 
 
 class _Answers(_Shared):
