@@ -20,7 +20,7 @@ RAW_SCHEMA = pl.Schema(
         "body": pl.String(),
     }
 )
-"""One line for each delivery, in the order of receiving."""
+"""One line for each delivery, in the order in which the receivers saw them."""
 
 MASKED_SCHEMA = pl.Schema(
     {
@@ -95,8 +95,13 @@ def reason_counts(masked: pl.DataFrame) -> dict[str, int]:
 
 
 def newest_handles(raw: pl.DataFrame) -> dict[str, str]:
-    """For each message id the receipt handle that was received last, which alone deletes it."""
-    return dict(raw.select("message_id", "receipt_handle").iter_rows())
+    """For each message id the newest receipt handle, which alone deletes it.
+
+    It is the one with the greatest receive count, and of equal ones the last: several receivers'
+    deliveries are not in the order in which the queue made them.
+    """
+    lines = raw.sort("receive_count", maintain_order=True)
+    return dict(lines.select("message_id", "receipt_handle").iter_rows())
 
 
 def _login_columns(

@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from operator import not_
+from operator import itemgetter, not_
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
 import boto3
@@ -90,6 +91,7 @@ class LoginQueue:
         self._client = client
         self._settings = settings
         self._held: dict[str, tuple[str, int]] = {}
+        self._holding = Lock()
 
     def depth(self) -> QueueDepth:
         """The queue's approximate counts.
@@ -230,8 +232,15 @@ class LoginQueue:
                 MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
             )
         messages = answer.get("Messages", [])
-        self._held.update((message["MessageId"], _held_as(message)) for message in messages)
+        self._hold(messages)
         return messages
+
+    def _hold(self, messages: Iterable[MessageTypeDef]) -> None:
+        # Receivers answer in any order: the newest of two handles is the one received most.
+        with self._holding:
+            for message in messages:
+                id_, held = message["MessageId"], _held_as(message)
+                self._held[id_] = max(held, self._held.get(id_, held), key=itemgetter(1))
 
     def _settle(self, operation: Operation, entries: Iterable[Entry]) -> Settled:
         with ThreadPoolExecutor(self._settings.receivers) as pool:

@@ -170,6 +170,20 @@ def test_a_message_that_came_twice_is_two_lines_and_its_newest_handle_counts() -
     assert newest_handles(raw) == {"same": "handle-2", "other": "handle-1"}
 
 
+@pytest.mark.parametrize(
+    ("counts", "newest"),
+    [((2, 1), "handle-0"), ((1, 2), "handle-1"), ((1, 1), "handle-1"), ((1, 3, 3, 2), "handle-2")],
+)
+def test_the_newest_handle_is_that_of_the_greatest_receive_count_in_whatever_order(
+    counts: tuple[int, ...], newest: str
+) -> None:
+    raw = raw_batch([body()] * len(counts), ids=["same"] * len(counts))
+
+    actual = newest_handles(raw.with_columns(receive_count=pl.Series(counts, dtype=pl.Int32)))
+
+    assert actual == {"same": newest}
+
+
 def test_the_same_content_under_two_message_ids_is_two_logins_with_equal_tokens() -> None:
     actual = _masked(body(), body())
 

@@ -206,6 +206,19 @@ def test_what_is_handed_back_stays_away_longer_the_oftener_it_was_received(
     assert [entry["VisibilityTimeout"] for entry in entries] == [5, 10, 20, 40]
 
 
+def test_a_message_that_came_twice_is_handed_back_by_its_newest_handle_whichever_is_seen_last(
+    sqs: SQSClient, queue_url: str
+) -> None:
+    send(sqs, queue_url, bodies(1))
+    old, new = (_receive_raw(sqs, queue_url, visibility=seconds) for seconds in (0, 300))
+    client = _HandsOut(sqs, [new, old])
+    with closing(_queue(client, queue_url, receivers=1)) as queue:
+        queue.receive(_limits(messages=2))
+    [[handed_back]] = client.requests
+    assert handed_back["ReceiptHandle"] == new[0]["ReceiptHandle"] != old[0]["ReceiptHandle"]
+    assert handed_back["VisibilityTimeout"] == 10
+
+
 def test_closing_hands_back_what_is_held(sqs: SQSClient, queue_url: str) -> None:
     sent = send(sqs, queue_url, bodies(3))
     with closing(_queue(_Shared(sqs), queue_url)) as queue:
@@ -488,6 +501,17 @@ class _Refuses(_Shared):
             raise ClientError({"Error": {"Code": code, "Message": f"{CANARY} refused"}}, operation)
 
         return refuse if refuses else super().__getattr__(name)
+
+
+class _HandsOut(_Records):
+    """Answers the first receives with these messages."""
+
+    def __init__(self, client: SQSClient, answers: list[list[dict[str, Any]]]) -> None:
+        super().__init__(client, "change_message_visibility_batch")
+        self._answers = iter(answers)
+
+    def receive_message(self, **_request: Any) -> dict[str, Any]:  # noqa: ANN401
+        return {"Messages": next(self._answers, [])}
 
 
 class _RefusesReceiveAfter(_Records):
