@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
@@ -30,11 +31,25 @@ def parse_object(body: str) -> dict[str, Any]:
 
 
 def storable_text(body: str) -> str:
-    r"""The body with each lone surrogate, which no frame can hold, as its JSON escape `\udxxx`.
+    r"""The body without lone surrogates, which no frame can hold; SQS refuses such text.
 
-    SQS refuses such text. In a JSON string the escape means the same; elsewhere neither is JSON.
+    Each is written as its JSON escape `\udxxx`, which in a JSON string means the same; elsewhere
+    neither is JSON. Where an escape would mean something else, all are written as the control
+    character U+001A and `udxxx`, which no JSON holds: such a body is refused as no JSON.
     """
-    return body.encode("utf-8", "backslashreplace").decode()
+    if not _SURROGATE.search(body):
+        return body
+    mark = "\x1a" if _MISREAD.search(body) else "\\"
+    return _SURROGATE.sub(lambda found: f"{mark}u{ord(found[0]):04x}", body)
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+# After an odd number of backslashes the escape's own would be escaped; next to its other half,
+# itself or as an escape, it would become a character.
+_MISREAD = re.compile(
+    r"(?<!\\)(?:\\\\)*\\(?:[\ud800-\udfff]|u[dD][89abAB][0-9a-fA-F]{2}[\udc00-\udfff])"
+    r"|[\ud800-\udbff](?:[\udc00-\udfff]|\\u[dD][c-fC-F])"
+)
 
 
 def _refuse_long(body: str) -> None:

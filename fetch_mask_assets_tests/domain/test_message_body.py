@@ -225,9 +225,57 @@ def test_an_object_is_read_as_it_was_written(value: dict[str, object]) -> None:
 
 @given(st.text(st.characters(categories=("L", "Cs", "P")), max_size=20))
 def test_a_body_that_a_frame_can_hold_is_itself_and_any_other_means_the_same(text: str) -> None:
-    body = json.dumps({"text": text}, ensure_ascii=False)
+    body = json.dumps({"text": text.encode("utf-16", "surrogatepass").decode("utf-16", "ignore")})
+    assert storable_text(body) == body
+
+    apart = "x".join(text)
+    body = json.dumps({"text": apart}, ensure_ascii=False)
     stored = storable_text(body)
 
     assert json.loads(stored) == json.loads(body)
     assert stored.encode().decode() == stored
     assert (stored == body) is not any("\ud800" <= each <= "\udfff" for each in text)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"a": "\\\ud800"}',
+        '{"a": "\\\\\\\udfff"}',
+        '{"a": "\ud83d\ude00"}',
+        '{"a": "\ud83d\\ude00"}',
+        '{"a": "\\ud83d\ude00"}',
+        '{"a": "\\\\\\uDBFF\udc00"}',
+        '{"a": "\ud800", "b": "\\\ud800"}',
+        "\\\ud800",
+        "\ud83d\ude00",
+    ],
+)
+def test_a_body_that_an_escape_would_give_another_meaning_stays_no_json(body: str) -> None:
+    stored = storable_text(body)
+
+    assert _rejection(stored) == Rejection(Reason.NOT_JSON)
+    assert stored.encode().decode() == stored
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"a": "\\\\\ud800"}',
+        '{"a": "\ud83d\\\\ude00"}',
+        '{"a": "\\\\ud83d\ude00"}',
+        '{"a": "\ude00\ud83d", "b": "\ud83d\ud83d", "c": "\\ude00\ude00"}',
+        '{"\ud83d": "\ude00"}',
+    ],
+)
+def test_a_surrogate_whose_escape_means_the_same_is_stored_as_it(body: str) -> None:
+    assert parse_object(storable_text(body)) == parse_object(body)
+
+
+@pytest.mark.parametrize("text", ["\\" * 2**20, "\ud800" * 2**20, "\\\ud800" * 2**19])
+def test_a_body_is_made_storable_in_bounded_time(text: str) -> None:
+    started = time.process_time()
+
+    storable_text(text + "\ud800 ")
+
+    assert time.process_time() - started < 5

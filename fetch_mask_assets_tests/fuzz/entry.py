@@ -15,6 +15,10 @@ def _body(data: bytes) -> None:
     text = data.decode("utf-8", "surrogateescape")
     properties.body_is_loaded_or_sealed(text)
     properties.body_has_a_shape_that_tells_nothing(text)
+    properties.stored_body_means_the_same_or_nothing(text)
+    # The only lone surrogates that bytes escape to are low ones: here come the others.
+    wide = data[: len(data) // 2 * 2].decode("utf-16-le", "surrogatepass")
+    properties.stored_body_means_the_same_or_nothing(wide)
 
 
 def _address(data: bytes) -> None:

@@ -38,7 +38,8 @@ from fetch_mask_assets.domain.login_event import (
     decode_login_event,
 )
 from fetch_mask_assets.domain.masked_field import DEVICE_ID, IP
-from fetch_mask_assets.domain.rejection import Reason, Rejection
+from fetch_mask_assets.domain.message_body import parse_object, storable_text
+from fetch_mask_assets.domain.rejection import Reason, RejectedError, Rejection
 from fetch_mask_assets.domain.shape import NOT_AN_OBJECT, NOT_JSON, printable, shape_of
 from fetch_mask_assets.domain.token import MAX_TOKEN_LENGTH, parse_token
 from fetch_mask_assets.domain.version_number import INT4_MAX, version_number, version_text
@@ -46,6 +47,7 @@ from fetch_mask_assets.domain.version_number import INT4_MAX, version_number, ve
 # Shorter parts of an input occur in any sentence.
 _WORDS = re.compile(r"[^\s\"'{}\[\]:,;()]{8,}")
 _NOTHING = re.compile(r"(?!)")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _KEY_ID = re.compile(r"\d+")
 _NAMES = "|".join(FIELDS)
 _SHAPE = re.compile(
@@ -71,6 +73,14 @@ def body_is_loaded_or_sealed(body: str) -> None:
     assert decoded.field is None or decoded.field in FIELDS
     sealer = keyring().sealer
     assert sealer.open(sealer.seal(body, "m"), "m") == body
+
+
+def stored_body_means_the_same_or_nothing(body: str) -> None:
+    """What a frame can hold of a body reads as the body does, or is no JSON."""
+    stored = storable_text(body)
+    assert stored.encode().decode() == stored == storable_text(stored)
+    assert (stored == body) is (_SURROGATE.search(body) is None)
+    assert _meaning(stored) in (_meaning(body), Reason.NOT_JSON)
 
 
 def body_has_a_shape_that_tells_nothing(body: str) -> None:
@@ -167,6 +177,14 @@ def text_is_a_keyset_or_refused(text: str) -> None:
             _assert_tells_nothing(error, text, public=_KEY_ID)
             continue
         assert members["key"]
+
+
+def _meaning(body: str) -> object:
+    """What a body holds, or why it is refused."""
+    try:
+        return parse_object(body)
+    except RejectedError as refused:
+        return refused.rejection.reason
 
 
 def _assert_reads_back(body: str, event: LoginEvent) -> None:

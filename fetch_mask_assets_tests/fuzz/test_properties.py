@@ -66,6 +66,23 @@ def test_any_body_loads_as_it_came_or_is_sealed(body: str) -> None:
     properties.body_has_a_shape_that_tells_nothing(body)
 
 
+_NEXT_TO_SURROGATES = st.lists(
+    st.sampled_from(
+        ["\\", "\\u", "u", "d83d", "de00", "\\ud83d", "\\ude00", "\ud83d", "\ude00", "x", '"']
+    ),
+    min_size=2,
+    max_size=6,
+).map("".join)
+
+
+@_examples(500)
+@given(text=_NEXT_TO_SURROGATES)
+def test_what_is_stored_of_a_body_means_what_was_received_or_nothing(text: str) -> None:
+    properties.stored_body_means_the_same_or_nothing(text)
+    properties.stored_body_means_the_same_or_nothing(f'{{"a": "{text}"}}')
+    properties.stored_body_means_the_same_or_nothing(json.dumps({text: text}, ensure_ascii=False))
+
+
 @_examples(100)
 @given(event=_EVENTS, cut=st.integers(0, 400), inserted=_TEXT)
 def test_an_event_that_was_cut_or_filled_loads_as_it_came_or_is_sealed(
@@ -123,13 +140,18 @@ def test_every_input_of_the_corpus_keeps_the_properties(name: str) -> None:
     [
         ("decode_login_event", lambda _body: {"ip": "1.2.3.4"}, b"\x00{}"),
         ("shape_of", lambda body: body, b"\x001.2.3.4 is the shape"),
+        (
+            "storable_text",
+            lambda body: body.encode("utf-8", "backslashreplace").decode(),
+            b'\x00{"a": "\\\xff"}',
+        ),
         ("pack_ip", lambda text: (_ for _ in ()).throw(ValueError(text)), b"\x011.2.3.4-canary"),
         ("pad_device_id", lambda text: text.strip().encode() + b"\x80", b"\x02 x "),
         ("version_number", lambda _text: -1, b"\x03x"),
         ("parse_token", lambda _field, text: int(text), b"\x04ip:AS"),
         ("parse_keyset", lambda _name, text: json.loads(text), b"\x05{"),
     ],
-    ids=["decoder", "shape", "address", "device id", "version", "token", "keyset"],
+    ids=["decoder", "shape", "stored", "address", "device id", "version", "token", "keyset"],
 )
 def test_a_faulty_parser_is_found(
     monkeypatch: pytest.MonkeyPatch, target: str, fault: object, data: bytes
