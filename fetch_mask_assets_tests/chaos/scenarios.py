@@ -581,10 +581,13 @@ def _rotate(world: World) -> None:
 
 
 def _local_disk_full(world: World, _dice: random.Random) -> None:
-    # No process of the shell may write a byte to any file: standard output is a pipe there.
-    full = ("/bin/sh", "-c", '(ulimit -f 0; exec "$@") 2>&1 | cat >&2; exit 1', "sh")
-    ended = world.run(under=full)
-    world.must(bool(ended.said), "a full disk is not said")
+    # No process of the shell may write a byte to any file: standard output is a pipe there, and
+    # the pipe ends as the product does.
+    shell = ("/usr/bin/env", "bash", "-o", "pipefail", "-c", '(ulimit -f 0; exec "$@") 2>&1 | cat >&2', "bash")
+    ended = world.run(under=shell)
+    world.must(ended.exit_code != 0, "a full disk ended well")
+    world.must("Error: Dagster's storage cannot be used" in ended.said, "a full disk is not said")
+    _must_not_receive(world)
 
 
 def _other_days(world: World, _dice: random.Random) -> None:
