@@ -36,6 +36,13 @@ from fetch_mask_assets.gateways.queue import LoginQueue
 from fetch_mask_assets.gateways.readiness import findings
 
 _SLACK_SECONDS = 30
+_MOST_EMPTY_BATCHES = 3
+
+
+_NONE_FOUND = (
+    "By its counts the queue has messages waiting, and receives find none: other consumers may hold"
+    " as many as may be in flight, or the counts are old. The same command takes them later."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +104,7 @@ class Ingestion:
 
     def run(self, *, max_batches: int | None, wait: bool) -> Outcome:
         """Takes batches until the queue is dry, a run fails, or there were so many."""
-        outcome = Outcome()
+        outcome, empty = Outcome(), 0
         for number in range(1, (max_batches or sys.maxsize) + 1):
             self.say(f"Batch {number}: {total(outcome.balances).received} messages so far")
             result = _run_job(self)
@@ -106,7 +113,9 @@ class Ingestion:
                 outcome = outcome.with_batch(counts.balance)
             if not result.success:
                 return Outcome(outcome.balances, why_failed(result))
-            if not _goes_on(self, _Drain.of(result), wait=wait):
+            drain = _Drain.of(result)
+            empty = 0 if drain.messages else empty + 1
+            if not _goes_on(self, drain, wait=wait, empty=empty):
                 break
         return outcome
 
@@ -152,13 +161,18 @@ class _Drain:
         return cls(ran_dry=dry, messages=int(str(messages)), left=int(str(left)))
 
 
-def _goes_on(work: Ingestion, drain: _Drain, *, wait: bool) -> bool:
+def _goes_on(work: Ingestion, drain: _Drain, *, wait: bool, empty: int) -> bool:
+    """Whether to take another batch, after `empty` in a row that received nothing."""
     staying = 0 if work.waits_for_left else drain.left
     if staying and not drain.messages:
         return False
     step = next_step(work.queue.depth(), ran_dry=drain.ran_dry, staying=staying)
     if step is NextStep.WAIT and wait:
         return _wait_for_messages(work, staying)
+    # Counts lag, and a queue at its in-flight limit hands nothing out: this would go on for hours.
+    if step is NextStep.RECEIVE and empty >= _MOST_EMPTY_BATCHES:
+        click.echo(_NONE_FOUND, err=True)
+        return False
     return step is NextStep.RECEIVE
 
 
