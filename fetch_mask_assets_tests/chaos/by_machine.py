@@ -1,6 +1,7 @@
 """Faults of the machine that the process runs on: its clock steps, its files turn read-only.
 
-Belongs here: what the process meets without a queue or a database having a part in it.
+Belongs here: what the process meets without a queue or a database having a part in it, such as the
+permissions of its files.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import shutil
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from fetch_mask_assets_tests.chaos.world import NotToBeHadError, World
 Bring = Callable[[World, random.Random], None]
 
 _DAY = 24
+_PRIVATE = 0o600
 
 # libfaketime 0.9.10 makes an error of the sleep until a moment that Python's is, once it leaves the
 # monotonic clock alone.
@@ -78,6 +80,27 @@ def read_only_in_the_copy(world: World, _dice: random.Random) -> None:
     ended = world.run(under=_bound_by_permissions())
     _let_write(world, may=True)
     world.must(ended.exit_code != 0, "a run that could not be recorded ended well")
+
+
+def keys_of_mode(mode: int) -> Bring:
+    """The files of the keysets have these permissions."""
+
+    def bring(world: World, _dice: random.Random) -> None:
+        files = [path for path in world.keysets.rglob("*") if path.is_file()]
+        _change(files, mode)
+        ended = world.run(under=_bound_by_permissions())
+        _change(files, _PRIVATE)
+        world.must(ended.exit_code != 0, f"a run with keys of mode {mode:04o} ended well")
+        world.must("masking keys" in ended.said, "it is not said what is wrong with the keys")
+        received = world.queue.calls["ReceiveMessage"]
+        world.must(not received, f"{received} receives were spent")
+
+    return bring
+
+
+def _change(files: Iterable[Path], mode: int) -> None:
+    for path in files:
+        path.chmod(mode)
 
 
 def _clock(world: World, step: str) -> dict[str, str]:

@@ -107,6 +107,8 @@ class HarshQueue:
         """How often which operation met which fault."""
         self.calls: Counter[str] = Counter()
         """Calls by operation, since the start."""
+        self.limited = 0
+        """How often a receive found nothing because of the in-flight limit."""
         self.errors: list[BaseException] = []
         """Failures of this server itself, and of hooks; a test expects none."""
         self._changed = threading.Condition()
@@ -377,6 +379,7 @@ class HarshQueue:
         self._wait_for_message(store, self.now() + wait)
         self._store(call)  # it may have been deleted meanwhile
         if store.counts(self.now()).in_flight >= self.in_flight_limit:
+            self.limited += 1
             if wait:
                 return {}
             raise AwsError("OverLimit")

@@ -27,6 +27,7 @@ FOR_EVERY_CHANGE = frozenset(
         "two consumers",
         "five deliveries, shuffled",
         "empty and partial answers",
+        "the in-flight limit is reached",
         "access is denied",
         "rotated between two runs",
     }
