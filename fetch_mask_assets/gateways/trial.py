@@ -11,9 +11,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from operator import not_
 from pathlib import Path
+from typing import IO
 
 import polars as pl
 from tenacity import (
@@ -35,6 +38,9 @@ TRIAL_SECONDS = 120
 # Importing takes about a second; a machine that is busy may need many.
 _START_SECONDS = 60
 _START_ATTEMPTS = 3
+_Requests = Callable[[], Iterable[bytes]]
+"""Makes the requests of a trial anew for each attempt, one after another."""
+
 _PASSED_ON = ("PATH", "HOME", "TMPDIR", "LANG", "LD_LIBRARY_PATH")
 
 
@@ -55,16 +61,15 @@ def try_messages(
     Raises:
         NoTrialError: the process does not start.
     """
-    bodies: list[str] = raw["body"].to_list()
     sizes = raw["body"].str.len_bytes().to_list()
-    trial = _Trial(bodies, on_death)
+    trial = _Trial(raw["body"], on_death)
     return isolate(units(lines, [sizes[line] for line in lines]), trial)
 
 
 class _Trial:
     """Runs one process after another, until their time is over."""
 
-    def __init__(self, bodies: Sequence[str], on_death: Callable[[], object]) -> None:
+    def __init__(self, bodies: pl.Series, on_death: Callable[[], object]) -> None:
         self._bodies = bodies
         self._on_death = on_death
         self._deadline: float | None = None
@@ -72,15 +77,18 @@ class _Trial:
     def __call__(self, pending: Sequence[Unit]) -> int | None:
         if self._deadline is not None and time.monotonic() >= self._deadline:
             return None
-        lines = (json.dumps([self._bodies[line] for line in unit]) for unit in pending)
-        passed = _passed("\n".join(lines).encode())
+        passed = _passed(lambda: map(self._request, pending))
         if passed < len(pending) and self._deadline is None:
             self._on_death()
             self._deadline = time.monotonic() + TRIAL_SECONDS
         return passed
 
+    def _request(self, unit: Unit) -> bytes:
+        bodies: list[str] = self._bodies.gather(list(unit)).to_list()
+        return json.dumps(bodies, ensure_ascii=False).encode() + b"\n"
 
-def _passed(requests: bytes) -> int:
+
+def _passed(requests: _Requests) -> int:
     """How many units a process masked before it ended."""
     try:
         answer = _answer_to(requests)
@@ -98,12 +106,28 @@ def _passed(requests: bytes) -> int:
     wait=wait_exponential(max=10),
     retry_error_callback=lambda state: state.outcome and state.outcome.result(),
 )
-def _answer_to(requests: bytes) -> bytes:
+def _answer_to(requests: _Requests) -> bytes:
     """One byte when the process is ready and one for each unit; none if it never was."""
+    source, sink = map(os.fdopen, os.pipe(), ("rb", "wb"))
+    # The source is closed before the feeder is waited for: it may still be writing to the dead.
+    with sink, ThreadPoolExecutor(1) as pool, source:
+        feeding = pool.submit(_feed, sink, requests)
+        answer = _answer(source)
+    feeding.result()
+    return answer
+
+
+def _feed(sink: IO[bytes], requests: _Requests) -> None:
+    """Writes request after request, each made when there is room for it."""
+    with suppress(BrokenPipeError), sink:
+        sink.writelines(requests())
+
+
+def _answer(source: IO[bytes]) -> bytes:
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "fetch_mask_assets.gateways.trial_process"],
-            input=requests,
+            stdin=source,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             timeout=_START_SECONDS + TRIAL_SECONDS,

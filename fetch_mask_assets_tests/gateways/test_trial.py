@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,40 @@ def test_the_process_has_no_credentials_and_no_address(monkeypatch: pytest.Monke
     assert try_messages(raw_batch(bodies(1)), [0], lambda: None) == Verdict()
     assert "canary" not in str(given)
     assert given[0]["PATH"] == os.environ["PATH"]
+
+
+def test_a_trial_takes_little_memory_here_however_large_the_batch() -> None:
+    raw = raw_batch(["é" * 2**19] * 32)
+    tracemalloc.start()
+    try:
+        assert try_messages(raw, range(raw.height), lambda: None) == Verdict()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 24 * 2**20
+
+
+def test_a_process_that_neither_reads_nor_answers_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "polars.py").write_text("import time; time.sleep(600)", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(trial, "_START_SECONDS", 0.5)
+    monkeypatch.setattr(trial, "TRIAL_SECONDS", 0)
+    with pytest.raises(NoTrialError, match="no answer"):
+        try_messages(raw_batch(["x" * 2**20] * 8), range(8), lambda: None)
+
+
+def test_a_request_that_cannot_be_made_condemns_no_message(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_inputs: object, **_named: object) -> str:
+        raise MemoryError
+
+    raw = raw_batch(bodies(1))
+    monkeypatch.setattr(json, "dumps", fails)
+    with pytest.raises(MemoryError):
+        try_messages(raw, [0], lambda: None)
 
 
 def test_a_process_that_does_not_start_condemns_no_message(
