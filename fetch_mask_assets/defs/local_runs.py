@@ -7,13 +7,18 @@ hold a place in the run queue, and keep the sensor from asking for others.
 import os
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 
 HOST_TAG = "fetch_mask/host"
 PROCESS_TAG = "fetch_mask/process"
+STARTED_TAG = "fetch_mask/process_started"
+"""A restarted container has its host name, and often its process ids, again."""
 QUEUE_TAG = "fetch_mask/queue"
 """On runs that take messages from another queue than the login queue."""
+
+_PROCESSES = Path("/proc")
 
 # A process may be killed between making its run and starting it.
 _UNDER_WAY = [
@@ -26,7 +31,13 @@ _UNDER_WAY = [
 
 def own_process_tags() -> dict[str, str]:
     """The tags of a run that this process executes."""
-    return {HOST_TAG: socket.gethostname(), PROCESS_TAG: str(os.getpid())}
+    pid = os.getpid()
+    started = _started(pid)
+    return {
+        HOST_TAG: socket.gethostname(),
+        PROCESS_TAG: str(pid),
+        **({STARTED_TAG: started} if started else {}),
+    }
 
 
 def fail_dead_runs(instance: DagsterInstance) -> int:
@@ -49,9 +60,32 @@ def _fail(instance: DagsterInstance, run: DagsterRun) -> None:
 
 def _is_alive(tags: Mapping[str, str]) -> bool:
     try:
-        os.kill(int(tags[PROCESS_TAG]), 0)
+        pid = int(tags[PROCESS_TAG])
+    except (KeyError, ValueError):
+        return True
+    return _is_running(pid) and not _is_another(pid, tags.get(STARTED_TAG))
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except (PermissionError, KeyError, ValueError):
+    except PermissionError:
         return True
     return True
+
+
+def _is_another(pid: int, started: str | None) -> bool:
+    now = _started(pid)
+    return None not in {started, now} and started != now
+
+
+def _started(pid: int) -> str | None:
+    """When a process started, in clock ticks of the machine; None where the system does not say."""
+    # Source: proc_pid_stat(5), field 22; the second is a name that may hold blanks and brackets.
+    try:
+        fields = (_PROCESSES / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return fields[19].decode()

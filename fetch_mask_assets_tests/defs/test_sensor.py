@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -29,7 +31,7 @@ from dagster._core.remote_origin import (
 )
 
 from fetch_mask_assets.defs.automation import BECAUSE_TAG
-from fetch_mask_assets.defs.local_runs import HOST_TAG, PROCESS_TAG, own_process_tags
+from fetch_mask_assets.defs.local_runs import HOST_TAG, PROCESS_TAG, STARTED_TAG, own_process_tags
 from fetch_mask_assets.domain.errors import QueueError
 from fetch_mask_assets_tests.logins import bodies
 
@@ -108,6 +110,42 @@ def test_a_run_of_the_command_line_that_was_killed_is_failed_and_does_not_count(
     for tags in (alive, elsewhere):
         _add_runs(pipeline, "ingest_logins", [DagsterRunStatus.STARTED], tags)
         assert "under way" in _says(_tick(pipeline))
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux says when one started")
+def test_a_run_whose_process_id_another_process_has_now_is_failed_and_does_not_count(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.send(bodies(5))
+    restarted = {**own_process_tags(), STARTED_TAG: "1"}
+    _add_runs(pipeline, "ingest_logins", [DagsterRunStatus.STARTED], restarted)
+
+    assert len(_requests(_tick(pipeline))) == 1
+
+    [run] = pipeline.instance.get_runs(RunsFilter(tags=restarted))
+    assert run.status is DagsterRunStatus.FAILURE
+
+
+def test_a_run_that_does_not_say_when_its_process_started_is_told_by_its_id(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.send(bodies(5))
+    unsaid = {HOST_TAG: socket.gethostname(), PROCESS_TAG: str(os.getpid())}
+    _add_runs(pipeline, "ingest_logins", [DagsterRunStatus.STARTED], unsaid)
+
+    assert "under way" in _says(_tick(pipeline))
+
+
+def test_where_the_system_does_not_say_when_a_process_started_its_id_tells(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline.send(bodies(5))
+    said = {**own_process_tags(), STARTED_TAG: "1"}
+    monkeypatch.setattr("fetch_mask_assets.defs.local_runs._PROCESSES", Path("/nowhere"))
+    assert STARTED_TAG not in own_process_tags()
+    _add_runs(pipeline, "ingest_logins", [DagsterRunStatus.STARTED], said)
+
+    assert "under way" in _says(_tick(pipeline))
 
 
 def test_a_run_that_started_before_its_messages_came_back_does_not_count(
