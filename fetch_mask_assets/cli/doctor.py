@@ -64,7 +64,7 @@ def _settings() -> Iterator[Finding]:
 def _services() -> tuple[Finding, ...]:
     try:
         with connections.queue() as queue:
-            known = findings(connections.database(), connections.keysets(), queue)
+            known = findings(connections.database(), connections.keysets(), queue, commits=True)
             return (*known, _dead_letters(queue))
     except FetchMaskError as error:
         return (Finding("services", is_well=False, says=f"not asked: {error}"),)

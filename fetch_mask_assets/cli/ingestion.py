@@ -198,7 +198,8 @@ def _wait_for_messages(work: Ingestion, staying: int) -> bool:
 
 
 def _require_ready(database: LoginDatabase, queue: LoginQueue) -> None:
-    unwell = [each for each in findings(database, connections.keysets(), queue) if not each.is_well]
+    found = findings(database, connections.keysets(), queue, commits=True)
+    unwell = [each for each in found if not each.is_well]
     if unwell:
         raise NotReadyError(
             "Nothing was received: " + " ".join(f"[{each.name}] {each.says}" for each in unwell)

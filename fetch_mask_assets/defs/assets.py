@@ -32,7 +32,7 @@ from fetch_mask_assets.domain.remasking import batch_links
 from fetch_mask_assets.domain.rules import MaskedBatch, broken_rules, set_aside
 from fetch_mask_assets.gateways.database import BatchToCommit
 from fetch_mask_assets.gateways.queue import LoginQueue
-from fetch_mask_assets.gateways.readiness import require_ready
+from fetch_mask_assets.gateways.readiness import require_ready, require_writable
 from fetch_mask_assets.gateways.trial import TRIAL_SECONDS, NoTrialError, try_messages
 
 # Soon, so that it comes to the dead-letter queue before its batches do.
@@ -82,6 +82,7 @@ def raw_login_batch(
     _require_whole_chain(context)
     with no_values("receiving"):
         require_ready(login_database.database, masking_keys.keyring)
+        require_writable(login_database.database, masking_keys.keyring)
         drained = login_queue.queue.receive(login_queue.limits)
         raw = _without_poison(context.log, login_queue, drained.raw)
         metadata = table_metadata.of_drain(drained, raw, datetime.now(UTC))

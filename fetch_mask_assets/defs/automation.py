@@ -67,7 +67,9 @@ def queue_depth_sensor(max_runs: int, fresh_seconds: int) -> SensorDefinition:
         depth = login_queue.queue.depth()
         unwell = [
             finding.says
-            for finding in findings(login_database.database, masking_keys.keysets)
+            for finding in findings(
+                login_database.database, masking_keys.keysets, commits=depth.waiting > 0
+            )
             if not finding.is_well
         ]
         if unwell:

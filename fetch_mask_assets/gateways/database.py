@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
@@ -11,7 +11,7 @@ from typing import Any, LiteralString
 
 import polars as pl
 import psycopg
-from psycopg import sql
+from psycopg import errors, sql
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from fetch_mask_assets.domain.balance import Balance, BatchCounts
@@ -39,6 +39,17 @@ MOST_REFUSED_ROWS = 100
 # A session that hangs must not hold the ledger's locks until somebody notices.
 _SESSION = (
     "-c lock_timeout=30s -c statement_timeout=300s -c idle_in_transaction_session_timeout=300s"
+)
+
+
+_SAYS_NOTHING = (
+    psycopg.DataError,
+    psycopg.IntegrityError,
+    errors.RaiseException,
+    errors.WithCheckOptionViolation,
+    errors.LockNotAvailable,
+    errors.DeadlockDetected,
+    errors.SerializationFailure,
 )
 
 
@@ -113,6 +124,23 @@ class LoginDatabase:
             reraise=True,
         )
         return attempts(self._commit_once, batch)
+
+    def require_writable(self, login: Sequence[object]) -> None:
+        """Tries to write a login, by its columns in their order, and takes it back.
+
+        That the table refuses this one login, or that somebody holds the table for a moment, says
+        nothing about a batch.
+
+        Raises:
+            DatabaseError: the database takes no rows: its disk is full, it is read-only.
+        """
+        with (
+            self._session("try a row") as connection,
+            suppress(*_SAYS_NOTHING),
+            connection.transaction(force_rollback=True),
+        ):
+            connection.execute("SET LOCAL lock_timeout = '1s'")
+            connection.execute(_INSERT_LOGIN, list(login))
 
     def batch_counts(self, run_id: str) -> BatchCounts | None:
         """What the database counts of a run's batch, or None if the run committed none.
@@ -228,6 +256,8 @@ def _copy_part(connection: psycopg.Connection, part: pl.DataFrame) -> bool:
             with cursor.copy(_COPY) as copy:
                 copy.write(part.select(LOGIN_COLUMNS).write_csv(include_header=False))
             _refuse_lost_rows(cursor.rowcount, part.height)
+            # A deferred constraint would speak at COMMIT, and for the whole batch.
+            connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
     except RefusedRowError:
         return False
     return True
@@ -306,6 +336,11 @@ RETURNING message_id
 
 _COPY = sql.SQL("COPY user_logins ({}) FROM STDIN (FORMAT csv, ENCODING 'UTF8')").format(
     sql.SQL(", ").join(map(sql.Identifier, LOGIN_COLUMNS))
+)
+
+_INSERT_LOGIN = sql.SQL("INSERT INTO user_logins ({}) VALUES ({})").format(
+    sql.SQL(", ").join(map(sql.Identifier, LOGIN_COLUMNS)),
+    sql.SQL(", ").join(sql.Placeholder() * len(LOGIN_COLUMNS)),
 )
 
 _INSERT_QUARANTINE = """

@@ -27,7 +27,8 @@ _UNANSWERED_MILLISECONDS = 60_000
 # lock that was not had in time, a server that shuts down or has no connection left.
 _TRANSIENT_CLASSES = ("08", "40")
 _TRANSIENT_STATES = ("53300", "55P03", "57P01", "57P02", "57P03", "57P05")
-_REFUSED_VALUE_CLASSES = ("22", "23")
+# Data exceptions, constraints, WITH CHECK OPTION, and what a trigger raises.
+_REFUSED_VALUE_CLASSES = ("22", "23", "44", "P0")
 
 
 class TransientDatabaseError(DatabaseError):
@@ -35,7 +36,7 @@ class TransientDatabaseError(DatabaseError):
 
 
 class RefusedRowError(DatabaseError):
-    """The database refused a value: a data exception or a constraint (classes 22, 23)."""
+    """The database refused a value: by its type, by a constraint or by a trigger."""
 
 
 @contextmanager

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
+from fetch_mask_assets.domain.batch import LOGIN_COLUMNS
 from fetch_mask_assets.domain.errors import FetchMaskError, NotReadyError
 from fetch_mask_assets.domain.key_registry import retired_primaries
 from fetch_mask_assets.domain.keyset import Keyring
@@ -18,6 +20,9 @@ from fetch_mask_assets.gateways.database import LoginDatabase
 from fetch_mask_assets.gateways.key_usage import retired_keys
 from fetch_mask_assets.gateways.keysets import Keysets, read_keyring
 from fetch_mask_assets.gateways.queue import LoginQueue
+
+# Of a network that is for documentation. Source: RFC 5737
+_NOBODYS_IP = "192.0.2.0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +46,35 @@ def require_ready(database: LoginDatabase, keyring: Keyring) -> None:
     _require_no_conflict(database.register_keys(keyring.check_values))
 
 
+def require_writable(database: LoginDatabase, keyring: Keyring) -> None:
+    """Makes sure that the table takes rows: tries one, of nobody, and takes it back.
+
+    Raises:
+        DatabaseError: it takes none.
+    """
+    login = {
+        "user_id": "fetch_mask_assets",
+        "device_type": "none",
+        "masked_ip": keyring.ip.mask(_NOBODYS_IP),
+        "masked_device_id": keyring.device_id.mask("none"),
+        "locale": None,
+        "app_version": None,
+        "create_date": datetime.now(UTC).date(),
+    }
+    database.require_writable([login[column] for column in LOGIN_COLUMNS])
+
+
 def findings(
-    database: LoginDatabase, keysets: Keysets | Path, queue: LoginQueue | None = None
+    database: LoginDatabase,
+    keysets: Keysets | Path,
+    queue: LoginQueue | None = None,
+    *,
+    commits: bool = False,
 ) -> tuple[Finding, ...]:
-    """What is well and what is not, without changing anything."""
+    """What is well and what is not, without changing anything.
+
+    `commits` asks, where all else is well, whether the table takes rows too: as the loader.
+    """
     # Once for all questions: keysets in AWS cost a call for each.
     keyring = cache(lambda: read_keyring(keysets))
     questions: list[tuple[str, Callable[[], str]]] = [
@@ -54,7 +84,10 @@ def findings(
     ]
     if queue is not None:
         questions.append(("queue", lambda: _ask_queue(queue)))
-    return tuple(_finding(name, ask) for name, ask in questions)
+    found = tuple(_finding(name, ask) for name, ask in questions)
+    if not commits or not all(each.is_well for each in found):
+        return found
+    return (*found, _finding("table", lambda: _ask_table(database, keyring())))
 
 
 def _finding(name: str, ask: Callable[[], str]) -> Finding:
@@ -78,6 +111,11 @@ def _ask_registry(database: LoginDatabase, keyring: Keyring) -> str:
     retired = retired_primaries(retired_keys(database), keyring.primary_key_ids)
     _require_no_conflict((*database.key_conflicts(keyring.check_values), *retired))
     return "the keys are the ones that the table's tokens were made with."
+
+
+def _ask_table(database: LoginDatabase, keyring: Keyring) -> str:
+    require_writable(database, keyring)
+    return "user_logins takes rows."
 
 
 def _ask_queue(queue: LoginQueue) -> str:

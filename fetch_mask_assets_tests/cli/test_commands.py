@@ -181,7 +181,7 @@ def test_ingest_ends_over_a_dry_queue_though_time_ends_its_batches_first(
 
 def test_a_failed_run_is_exit_code_1_and_one_sentence(shell: CommandLine, sqs: SQSClient) -> None:
     send(sqs, shell.settings["LOGIN_QUEUE_URL"], bodies(2))
-    _execute(shell, "ALTER TABLE user_logins RENAME locale TO another")
+    _execute(shell, "ALTER TABLE login_ingest.ledger RENAME app_version TO another")
     done = shell.run("ingest", "--json", LOGIN_BATCH_MESSAGES="2")
     assert done.returncode == 1
     assert json.loads(done.stdout)["loaded"] == 0
@@ -222,7 +222,7 @@ def test_doctor_finds_everything_well(shell: CommandLine) -> None:
     assert done.returncode == 0
     report = json.loads(done.stdout)
     assert report["is_well"]
-    assert {"masking keys", "database", "key registry", "queue", "dagster"} <= {
+    assert {"masking keys", "database", "key registry", "queue", "table", "dagster"} <= {
         finding["name"] for finding in report["findings"]
     }
     assert all(finding["is_well"] for finding in report["findings"])

@@ -171,9 +171,9 @@ def _fail_in_process(settings: Mapping[str, str], patch: pytest.MonkeyPatch, tar
 def _unusable_table(url: str) -> Iterator[None]:
     """The table lacks a column for a while."""
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("ALTER TABLE user_logins RENAME locale TO another")
+        connection.execute("ALTER TABLE login_ingest.ledger RENAME app_version TO another")
         yield
-        connection.execute("ALTER TABLE user_logins RENAME another TO locale")
+        connection.execute("ALTER TABLE login_ingest.ledger RENAME another TO app_version")
 
 
 def _ingest(settings: Mapping[str, str], cwd: Path, expected: int) -> list[bytes]:

@@ -23,6 +23,7 @@ from fetch_mask_assets.gateways import migrations
 from fetch_mask_assets.gateways.database import BatchToCommit, LoginDatabase
 from fetch_mask_assets.gateways.keysets import create_keysets, read_keyring
 from fetch_mask_assets.gateways.postgres import TransientDatabaseError, connect
+from fetch_mask_assets.gateways.readiness import require_writable
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.local_stack.state import free_port
 from fetch_mask_assets_tests.kinds import BOTH_KINDS
@@ -342,8 +343,29 @@ def test_the_clock_of_the_loader_plays_no_part_in_the_day_of_a_login(
             " FOR EACH ROW EXECUTE FUNCTION refuse()"
         ),
         "CREATE UNIQUE INDEX ON user_logins (device_type) WHERE user_id IN ('user-13', 'user-2')",
+        (
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            " IF NEW.user_id = 'user-13' THEN RAISE EXCEPTION '%', NEW.user_id;"
+            " END IF; RETURN NEW; END $$;"
+            "CREATE TRIGGER refuse BEFORE INSERT ON user_logins"
+            " FOR EACH ROW EXECUTE FUNCTION refuse()"
+        ),
+        (
+            "CREATE TABLE person (id text PRIMARY KEY);"
+            "INSERT INTO person SELECT 'user-' || n FROM generate_series(0, 29) AS n WHERE n <> 13;"
+            "GRANT SELECT ON person TO PUBLIC;"
+            "ALTER TABLE user_logins ADD FOREIGN KEY (user_id) REFERENCES person"
+            " DEFERRABLE INITIALLY DEFERRED"
+        ),
     ],
-    ids=["a constraint", "a shorter column", "a trigger", "a unique index"],
+    ids=[
+        "a constraint",
+        "a shorter column",
+        "a trigger",
+        "a unique index",
+        "a trigger of its own mind",
+        "a deferred constraint",
+    ],
 )
 def test_rows_that_the_table_refuses_are_quarantined_and_the_rest_loads(
     database: LoginDatabase, keyring: Keyring, obstacle: str
@@ -562,6 +584,46 @@ def test_a_failure_that_no_attempt_mends_is_not_tried_again(
     assert _is_untouched(database)
 
 
+# Whether the table takes rows
+
+
+@pytest.mark.parametrize("state", ["53100", "25006", "42501", "XX000"])
+def test_a_table_that_takes_no_rows_is_an_error_before_a_batch_is_received(
+    database: LoginDatabase, keyring: Keyring, state: str
+) -> None:
+    require_writable(database, keyring)
+    _run(database.url, _raising_trigger(state))
+    with pytest.raises(DatabaseError, match=f"try a row: SQLSTATE {state}"):
+        require_writable(database, keyring)
+
+
+@pytest.mark.parametrize("state", ["23514", "22001", "P0001", "40001", "40P01", "55P03"])
+def test_a_row_that_is_refused_for_itself_or_for_a_moment_does_not_say_that_none_is_taken(
+    database: LoginDatabase, keyring: Keyring, state: str
+) -> None:
+    _run(database.url, _raising_trigger(state))
+    require_writable(database, keyring)
+
+
+def test_trying_a_row_leaves_none_and_does_not_wait_for_a_lock(
+    database: LoginDatabase, keyring: Keyring
+) -> None:
+    require_writable(database, keyring)
+    with _locked(database.url, "LOCK TABLE user_logins IN ACCESS EXCLUSIVE MODE"):
+        require_writable(database, keyring)
+    assert _is_untouched(database)
+
+
+def test_a_read_only_server_takes_no_rows(database: LoginDatabase, keyring: Keyring) -> None:
+    _run(
+        database.url,
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on',"
+        " current_database()); END $$",
+    )
+    with pytest.raises(DatabaseError, match=r"SQLSTATE 25006.*read-only"):
+        require_writable(database, keyring)
+
+
 # The key registry
 
 
@@ -684,6 +746,16 @@ def _failing_trigger(state: str, first_attempts: int) -> str:
         f" RAISE EXCEPTION 'on purpose' USING ERRCODE = '{state}'; END IF; RETURN NEW; END $$;"
         "CREATE TRIGGER fail BEFORE INSERT ON login_ingest.batch"
         " FOR EACH ROW EXECUTE FUNCTION fail()"
+    )
+
+
+def _raising_trigger(state: str) -> str:
+    """Every row of user_logins is refused with a SQLSTATE."""
+    return (
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        f" RAISE EXCEPTION 'on purpose' USING ERRCODE = '{state}'; END $$;"
+        "CREATE TRIGGER refuse BEFORE INSERT ON user_logins"
+        " FOR EACH ROW EXECUTE FUNCTION refuse()"
     )
 
 

@@ -138,6 +138,26 @@ def test_a_database_that_was_never_migrated_is_told_to_be(
     assert not found["key registry"].is_well
 
 
+def test_a_table_that_takes_no_rows_is_found_by_whoever_commits(
+    database: LoginDatabase, keysets_directory: Path
+) -> None:
+    well = {each.name: each for each in findings(database, keysets_directory, commits=True)}
+    assert well["table"].is_well
+    assert database.query("SELECT user_id FROM user_logins") == []
+    _run(database.url, "ALTER TABLE user_logins RENAME TO elsewhere")
+    found = {each.name: each for each in findings(database, keysets_directory, commits=True)}
+    assert not found["table"].is_well
+    assert "42P01" in found["table"].says
+    assert all(each.is_well for each in findings(database, keysets_directory))
+
+
+def test_the_table_is_not_asked_where_something_else_is_not_well(
+    database: LoginDatabase, tmp_path: Path
+) -> None:
+    found = findings(database, tmp_path / "nowhere", commits=True)
+    assert "table" not in {each.name for each in found}
+
+
 def test_other_keys_are_found(
     database: LoginDatabase, keysets_directory: Path, tmp_path: Path
 ) -> None:
