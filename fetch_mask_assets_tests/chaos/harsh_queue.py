@@ -217,6 +217,12 @@ class HarshQueue:
         with self._changed:
             return {life.message_id for life in self.lives.values() if life.deleted_at is not None}
 
+    def handed_out(self) -> dict[str, int]:
+        """How often each message was handed out that was, by its id."""
+        with self._changed:
+            lives = self.lives.values()
+            return {life.message_id: life.handed_out for life in lives if life.handed_out}
+
     def on(
         self,
         operation: str,

@@ -8,7 +8,7 @@ message ids, never with a value.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import date
 
@@ -75,6 +75,10 @@ class Claim:
     says_deleted: int = 0
     deleted: int = 0
     """Deletes that the queue's server has accepted in its time."""
+    says: Mapping[str, int] = field(default_factory=dict)
+    """What it counts of itself, by the names of the batch records."""
+    recorded: Mapping[str, int] = field(default_factory=dict)
+    """What the batch records of its time come to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,8 @@ class Evidence:
     on_queue: frozenset[str]
     dead: frozenset[str]
     deleted: frozenset[str]
+    handed_out: Mapping[str, int]
+    """How often the queue's server has handed each message out."""
     deleted_uncommitted: tuple[str, ...]
     ledger: tuple[str, ...]
     rows: tuple[Row, ...]
@@ -203,6 +209,7 @@ def i8_balance(seen: Evidence) -> list[str]:
     return [
         *_some(off, "batches do not balance"),
         *([f"the records say {counts}, the tables {there}"] if counts != there else []),
+        *_never_handed_out(seen),
     ]
 
 
@@ -245,6 +252,18 @@ def violations(
     return {name: sentences for name, sentences in found.items() if sentences}
 
 
+def _never_handed_out(seen: Evidence) -> list[str]:
+    """Counts of the records that are more than the queue's server has handed out."""
+    handed_out = sum(seen.handed_out.values())
+    again = handed_out - len(seen.handed_out)
+    received = sum(batch.received for batch in seen.batches)
+    known = sum(batch.already_known for batch in seen.batches)
+    return [
+        *([f"{received} received of {handed_out} handed out"] if received > handed_out else []),
+        *([f"{known} already known of {again} handed out again"] if known > again else []),
+    ]
+
+
 def _untold(ended: Iterable[Ended]) -> list[str]:
     """Processes of which nobody would learn how they ended."""
     # Sent before a process is ready for it, a signal is all that there is to say.
@@ -259,13 +278,18 @@ def _untold(ended: Iterable[Ended]) -> list[str]:
     ]
 
 
-def _untrue(claims: Iterable[Claim]) -> list[str]:
+def _untrue(claims: Collection[Claim]) -> list[str]:
     green = [each for each in claims if each.is_green]
+    unrecorded = sum(
+        any(count > each.recorded.get(name, 0) for name, count in each.says.items())
+        for each in claims
+    )
     impossible = sum(each.could_not_be for each in green)
     exaggerated = sum(each.says_deleted > each.deleted for each in green)
     return [
         *([f"{impossible} runs are green and could not be"] if impossible else []),
         *([f"{exaggerated} runs say they deleted more than they did"] if exaggerated else []),
+        *([f"{unrecorded} runs count more than is recorded"] if unrecorded else []),
     ]
 
 

@@ -213,6 +213,7 @@ class Laboratory:
             on_queue=frozenset(self.queue.on_queue(QUEUE)),
             dead=frozenset(),
             deleted=frozenset(self.queue.deleted()),
+            handed_out=self.queue.handed_out(),
             deleted_uncommitted=tuple(self.deleted_uncommitted),
             ledger=tables.ledger(self.url),
             rows=rows,

@@ -13,7 +13,7 @@ from time import monotonic
 from fetch_mask_assets.local_stack.stack import Stack
 from fetch_mask_assets_tests.chaos.invariants import violations
 from fetch_mask_assets_tests.chaos.scenarios import Scenario
-from fetch_mask_assets_tests.chaos.world import UNSEEN, make_world
+from fetch_mask_assets_tests.chaos.world import make_world
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,6 @@ def run_scenario(scenario: Scenario, stack: Stack, directory: Path, seed: int) -
         scenario.bring(world, random.Random(f"{seed}/{scenario.name}"))  # noqa: S311 (faults, not secrets)
         world.end_faults()
         world.drain()
-        found = violations(world.evidence(), scenario.checks, unseen=UNSEEN)
+        found = violations(world.evidence(), scenario.checks)
         broken = {"scenario": world.broken} if world.broken else {}
     return Result(scenario, seed, monotonic() - started, {**found, **broken})

@@ -213,15 +213,7 @@ def _end_of_victim(world: World, victim: Running, by: signal.Signals, where: str
 
 def _must_say_what_is_recorded(world: World, ended: Ended, where: str) -> None:
     """For a process that is the only one so far."""
-    said = printed(ended)
-    batches = tables.batches(world.database_url)
-    recorded = {
-        "received": sum(batch.received for batch in batches),
-        "loaded": sum(batch.loaded for batch in batches),
-        "quarantined": sum(batch.quarantined for batch in batches),
-        "already_known": sum(batch.already_known for batch in batches),
-        "batches": len(batches),
-    }
+    said, recorded = printed(ended), tables.recorded(world.database_url)
     world.must(said == recorded, f"{where}: it says {said}, and recorded is {recorded}")
 
 

@@ -44,6 +44,18 @@ def batches(url: str) -> tuple[Batch, ...]:
     return tuple(Batch(*line) for line in _select(url, _BATCHES))
 
 
+def recorded(url: str) -> dict[str, int]:
+    """What all batch records come to, by the names that an ingestion prints."""
+    found = batches(url)
+    return {
+        "received": sum(batch.received for batch in found),
+        "loaded": sum(batch.loaded for batch in found),
+        "quarantined": sum(batch.quarantined for batch in found),
+        "already_known": sum(batch.already_known for batch in found),
+        "batches": len(found),
+    }
+
+
 def replayed(url: str) -> int:
     """How many messages replays brought from the quarantine into user_logins."""
     [(count,)] = _select(url, "SELECT coalesce(sum(replayed), 0)::int FROM login_ingest.replay")

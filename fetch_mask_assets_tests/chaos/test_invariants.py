@@ -33,6 +33,7 @@ GOOD = Evidence(
     on_queue=frozenset(),
     dead=frozenset(),
     deleted=frozenset({"m1", "m2", "m3"}),
+    handed_out={"m1": 2, "m2": 1, "m3": 1},
     deleted_uncommitted=(),
     ledger=("m1", "m2", "m3"),
     rows=(ROW, OTHER_ROW),
@@ -45,6 +46,7 @@ GOOD = Evidence(
     memory_mib=200,
     claims=(
         Claim(is_green=True, says_deleted=3, deleted=3),
+        Claim(is_green=True, says={"loaded": 2}, recorded={"loaded": 2, "batches": 1}),
         Claim(is_green=False, could_not_be=True),
     ),
 )
@@ -85,6 +87,14 @@ def test_a_good_end_violates_nothing() -> None:
         pytest.param("I8", {"batches": (Batch("run-1", 5, 2, 1, 1),)}, id="it does not balance"),
         pytest.param("I8", {"batches": ()}, id="rows without a record"),
         pytest.param("I8", {"replayed": 1}, id="a replay that moved nothing"),
+        pytest.param(
+            "I8", {"handed_out": {"m1": 1, "m2": 1, "m3": 1}}, id="received and not handed out"
+        ),
+        pytest.param(
+            "I8",
+            {"handed_out": {"m1": 1, "m2": 1, "m3": 1, "m4": 1}},
+            id="already known and not handed out again",
+        ),
         pytest.param("I9", {"ended": (WELL, REFUSED, Ended(1, ""))}, id="failed and said nothing"),
         pytest.param("I9", {"ended": (REFUSED, Ended(0, ""))}, id="ended well and said nothing"),
         pytest.param("I9", {"ended": (REFUSED, Ended(1, "", 15))}, id="sent one, failed silently"),
@@ -97,6 +107,16 @@ def test_a_good_end_violates_nothing() -> None:
         ),
         pytest.param(
             "I9", {"claims": (Claim(is_green=True, says_deleted=2, deleted=1),)}, id="it boasts"
+        ),
+        pytest.param(
+            "I9",
+            {"claims": (Claim(is_green=True, says={"loaded": 3}, recorded={"loaded": 2}),)},
+            id="it counts what is not recorded",
+        ),
+        pytest.param(
+            "I9",
+            {"claims": (Claim(is_green=False, says={"batches": 1}),)},
+            id="a failed run counts a batch that is not there",
         ),
     ],
 )

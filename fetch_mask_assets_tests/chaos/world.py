@@ -30,7 +30,7 @@ from fetch_mask_assets.local_stack.stack import Stack
 from fetch_mask_assets_tests.canaries import raw_values
 from fetch_mask_assets_tests.chaos import tables
 from fetch_mask_assets_tests.chaos.harsh_queue import HarshQueue
-from fetch_mask_assets_tests.chaos.invariants import Ended, Evidence, Sent
+from fetch_mask_assets_tests.chaos.invariants import Claim, Ended, Evidence, Sent
 from fetch_mask_assets_tests.chaos.queue_faults import FaultPlan
 from fetch_mask_assets_tests.chaos.sqs_protocol import Call
 from fetch_mask_assets_tests.chaos.wire import Wire, WirePlan
@@ -44,8 +44,6 @@ LOADER = "login_ingest_loader"
 IP_CANARY = "203.0.113."
 DEVICE_CANARY = "canary-device-"
 LONGEST_SECONDS = 180
-UNSEEN = frozenset({"claims"})
-"""What of the evidence cannot be seen from outside the processes."""
 
 _QUICK = {
     "LOGIN_VISIBILITY_SECONDS": "60",
@@ -74,6 +72,12 @@ class Running:
     output: Path
     errors: Path
     started: float
+    recorded_before: Mapping[str, int] = field(default_factory=dict)
+    """What the batch records came to when it started."""
+    counts_itself: bool = False
+    """Whether it is an ingestion that prints what it did."""
+    is_without_database: bool = False
+    """Whether it started without one within reach."""
     signalled: signal.Signals | None = None
     """What was sent to it last, while it ran."""
 
@@ -115,8 +119,10 @@ class World:
     keysets: Path
     sent: dict[str, Sent] = field(default_factory=dict)
     ended: list[Ended] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     deleted_uncommitted: list[str] = field(default_factory=list)
+    _recorded: dict[str, int] = field(default_factory=dict)
     visibility: int = int(_QUICK["LOGIN_VISIBILITY_SECONDS"])
 
     def must(self, holds: bool, sentence: str) -> None:  # noqa: FBT001 (a fact)
@@ -140,7 +146,7 @@ class World:
 
     def start_driver(self, *command: str, **settings: str) -> Running:
         """Starts any command, in the environment of the product."""
-        name = uuid4().hex[:8]
+        name, before = uuid4().hex[:8], self.recorded()
         output, errors = self.directory / f"{name}.out", self.directory / f"{name}.err"
         with output.open("wb") as out, errors.open("wb") as err:
             process = subprocess.Popen(  # noqa: S603 (our own programs)
@@ -151,12 +157,22 @@ class World:
                 stdout=out,
                 stderr=err,
             )
-        return Running(process, output, errors, time.monotonic())
+        return Running(
+            process,
+            output,
+            errors,
+            time.monotonic(),
+            before,
+            counts_itself={"ingest", "--json"} <= set(command),
+            is_without_database=self.wire.is_refusing,
+        )
 
     def end(self, running: Running, seconds: float = LONGEST_SECONDS) -> Ended:
         """Waits for a process and remembers how it ended."""
         ended = running.wait(seconds)
         self.ended.append(ended)
+        if running.counts_itself:
+            self.claims.append(self._claim(running, ended))
         return ended
 
     def run(self, *arguments: str, under: Sequence[str] = (), **settings: str) -> Ended:
@@ -182,6 +198,12 @@ class World:
         with psycopg.connect(self.database_url, autocommit=True) as connection:
             for statement in statements:
                 connection.execute(statement.encode())
+
+    def recorded(self) -> dict[str, int]:
+        """What all batch records come to, as far as they could be read last."""
+        with suppress(psycopg.OperationalError):
+            self._recorded = tables.recorded(self.database_url)
+        return self._recorded
 
     def committed(self) -> set[str]:
         """The message ids of the ledger."""
@@ -218,6 +240,7 @@ class World:
             on_queue=frozenset(self.queue.on_queue(QUEUE)),
             dead=frozenset(self.queue.on_queue(DEAD)),
             deleted=frozenset(self.queue.deleted()),
+            handed_out=self.queue.handed_out(),
             deleted_uncommitted=tuple(self.deleted_uncommitted),
             ledger=tables.ledger(url),
             rows=rows,
@@ -228,7 +251,17 @@ class World:
             replayed=tables.replayed(url),
             ended=tuple(self.ended),
             runs=self._runs(),
+            claims=tuple(self.claims),
             memory_mib=resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
+        )
+
+    def _claim(self, running: Running, ended: Ended) -> Claim:
+        before = running.recorded_before
+        return Claim(
+            is_green=ended.exit_code == 0,
+            could_not_be=running.is_without_database and self.wire.is_refusing,
+            says=printed(ended),
+            recorded={name: now - before.get(name, 0) for name, now in self.recorded().items()},
         )
 
     def _check_delete(self, call: Call) -> None:
