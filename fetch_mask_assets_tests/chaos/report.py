@@ -44,7 +44,7 @@ what is in the tables and on the queues.
     make chaos                       # every scenario once; prints its seed
     make chaos SEED={seed}             # the same faults again
     make chaos MINUTES=60            # rounds with new seeds, for an hour
-    make chaos ONLY='SIGTERM'        # scenarios whose name matches
+    make chaos ONLY='SIGTERM'        # scenarios whose name matches; this page stays as it was
 
 A seed gives the same choices again: which call meets which fault, after how many bytes a connection
 breaks. When threads and processes get their turn stays the machine's choice.
@@ -83,21 +83,33 @@ class Line:
     seed: int
     seconds: float
     found: Mapping[str, Sequence[str]]
+    commit: str = "unknown"
+    untried: str = ""
+    """Why it could not be tried; empty if it was."""
 
 
 @click.command()
 @click.argument("results", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--page", type=click.Path(path_type=Path), default=Path("docs/faults.md"))
 def report(results: tuple[Path, ...], page: Path) -> None:
-    """Write the page from files of results."""
+    """Write the page from files of results; without all scenarios, it stays as it was."""
     lines = [Line(**json.loads(text)) for path in results for text in path.read_text().splitlines()]
+    missing = {each.name for each in SCENARIOS} - {line.name for line in lines}
+    if missing:
+        click.echo(f"{page} stays as it was: there is no result of {len(missing)} scenarios.")
+        return
     page.write_text(as_page(lines), encoding="utf-8")
 
 
 def as_page(lines: Sequence[Line]) -> str:
     """The page, as Markdown."""
     never = [each for each in SCENARIOS if each.name not in {line.name for line in lines}]
-    untried = [*UNTRIED, *(f"{each.row}: {each.name} (no result)" for each in never)]
+    could_not = dict.fromkeys(
+        f"{line.row}: {line.name} ({line.untried})" for line in lines if line.untried
+    )
+    no_result = (f"{each.row}: {each.name} (no result)" for each in never)
+    untried = [*UNTRIED, *could_not, *no_result]
+    lines = [line for line in lines if not line.untried]
     seeds = sorted({line.seed for line in lines})
     return _TEXT.format(
         seed=seeds[0] if seeds else 1,
@@ -117,7 +129,10 @@ def _summary(lines: Sequence[Line], seeds: Sequence[int]) -> str:
     minutes = sum(line.seconds for line in lines) / 60
     names = len({line.name for line in lines})
     which = f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds from {min(seeds)} on"
-    return f"{len(lines)} runs of {names} scenarios, {minutes:.0f} minutes in all, with {which}."
+    commits = sorted({line.commit for line in lines})
+    of = f"commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}"
+    took = f"{minutes:.0f} minutes in all"
+    return f"{len(lines)} runs of {names} scenarios, {took}, with {which}, of {of}."
 
 
 def _table(lines: Iterable[Line]) -> str:

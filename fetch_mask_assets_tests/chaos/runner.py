@@ -25,6 +25,8 @@ class Result:
     seconds: float
     found: dict[str, list[str]] = field(default_factory=dict)
     """What does not hold: by invariant, and what the scenario itself saw under `scenario`."""
+    untried: str = ""
+    """Why it could not be tried on this machine; empty if it was."""
 
     @property
     def holds(self) -> bool:
