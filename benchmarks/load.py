@@ -45,6 +45,7 @@ _QUEUE = "logins"
 _CHECKOUT = Path(__file__).parents[1]
 _MEGABYTE = 2**20
 _GIVE_UP_SECONDS = 1_800
+_MOST_RUNS_TO_NEEDED = 2
 _RUNNING = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED]
 _UNDER_WAY = [DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED, *_RUNNING]
 
@@ -57,6 +58,8 @@ class Load:
     batch: int
     runs: int
     memory_megabytes: int
+    body_bytes: int
+    """Shorter bodies are filled up with blanks."""
 
 
 @dataclass
@@ -92,7 +95,7 @@ def _high_water_mark(pid: int) -> int:
 
 
 def main() -> int:
-    """Runs the load and prints its account; 1 if a message is missing or doubled."""
+    """Runs the load and prints its account; 1 if something of it is not as it must be."""
     load, as_json, one_process = _asked()
     forbid_crash_dumps()
     limit = load.memory_megabytes * _MEGABYTE
@@ -109,7 +112,25 @@ def main() -> int:
             account = _drained(stack, queue, load)
             account |= _pruned(stack)
     print(json.dumps(account) if as_json else "\n".join(_lines(account)))
-    return 0 if account["loaded"] == account["rows"] == load.messages else 1
+    wrong = amiss(account, load.messages)
+    print("".join(f"Not as it must be: {each}\n" for each in wrong), end="", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+def amiss(account: Mapping[str, float], messages: int) -> list[str]:
+    """What of an account is not as it must be, as far as it was measured; empty if all is well."""
+    must_be = {
+        **dict.fromkeys(("loaded", "rows", "different_users", "ledger_lines"), messages),
+        **dict.fromkeys(("left_on_queue", "on_dead_letter_queue", "runs_failed", "exit_code"), 0),
+    }
+    others = [
+        f"{name} is {account[name]:,} and must be {number:,}"
+        for name, number in must_be.items()
+        if account.get(name, number) != number
+    ]
+    runs, most = account.get("runs", 0), _MOST_RUNS_TO_NEEDED * account.get("runs_needed", 0)
+    storm = [f"runs is {runs:,} and must be {most:,} at most"] if runs > most else []
+    return [*others, *storm]
 
 
 def _asked() -> tuple[Load, bool, bool]:
@@ -119,9 +140,10 @@ def _asked() -> tuple[Load, bool, bool]:
     parser.add_argument("--runs", type=int, default=2, help="runs at once")
     parser.add_argument("--memory", type=int, default=1_024, help="megabytes for each process")
     parser.add_argument("--one-process", action="store_true", help="`ingest`, without the sensor")
+    parser.add_argument("--body-bytes", type=int, default=0, help="least size of a message")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    load = Load(given.messages, given.batch, given.runs, given.memory)
+    load = Load(given.messages, given.batch, given.runs, given.memory, given.body_bytes)
     return load, given.json, given.one_process
 
 
@@ -133,7 +155,8 @@ def _stack(place: Path, queue: HarshQueue, load: Load) -> Iterator[Stack]:
     try:
         stack = local_stack.up(place)
         queue.create(_QUEUE, dead_letters="dead-letters")
-        queue.send(_QUEUE, (body(number) for number in range(load.messages)))
+        bodies = (body(number).ljust(load.body_bytes) for number in range(load.messages))
+        queue.send(_QUEUE, bodies)
         settings = queue.environment(_QUEUE) | {
             "LOGIN_BATCH_MESSAGES": str(load.batch),
             "LOGIN_BATCH_SECONDS": "30",
@@ -188,7 +211,7 @@ def _wait(is_done: Callable[[], bool], ended: Callable[[], int | None]) -> None:
 
 def _ingested(stack: Stack, queue: HarshQueue, load: Load) -> dict[str, float]:
     """Drains the queue in one process, batch after batch; what that held after each."""
-    command = [Path(sys.executable).parent / "fetch-mask", "ingest", "--json"]
+    command = [str(Path(sys.executable).parent / "fetch-mask"), "ingest", "--json"]
     database = LoginDatabase(postgres.url(stack.state, LOGINS))
     held: dict[int, int] = {}
     with psutil.Popen(command, cwd=stack.layout.checkout, stdout=subprocess.DEVNULL) as process:
@@ -202,6 +225,7 @@ def _ingested(stack: Stack, queue: HarshQueue, load: Load) -> dict[str, float]:
         "sent": load.messages,
         "exit_code": process.returncode,
         "left_on_queue": queue.counts(_QUEUE).all,
+        "on_dead_letter_queue": queue.counts("dead-letters").all,
         **_table(stack),
         "batches": max(held),
         "memory_limit_megabytes": load.memory_megabytes,

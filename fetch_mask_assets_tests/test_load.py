@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.load import amiss
+
 _ROOT = Path(__file__).parent.parent
 _MESSAGES = 3_000
+_BODY_BYTES = 60_000
 
 
 @pytest.mark.timeout(600)
@@ -32,11 +35,35 @@ def test_the_sensor_drains_a_backlog_under_a_memory_limit_with_no_more_runs_than
 
 @pytest.mark.timeout(600)
 def test_one_process_takes_batch_after_batch_without_growing(tmp_path: Path) -> None:
-    account = _load(tmp_path, "--batch", "250", "--one-process")
+    account = _load(tmp_path, "--batch", "250", "--one-process", "--body-bytes", f"{_BODY_BYTES}")
     assert (account["exit_code"], account["left_on_queue"]) == (0, 0)
     assert account["loaded"] == account["rows"] == _MESSAGES
     assert account["batches"] >= _MESSAGES / 250
-    assert account["last_to_second"] < 1.5
+    grown = (
+        account["peak_megabytes_to_the_last_batch"] - account["peak_megabytes_to_the_second_batch"]
+    )
+    later_bodies = (_MESSAGES - 2 * 250) * _BODY_BYTES / 2**20
+    # Whoever kept the later batches would have grown by all of their bodies at least.
+    assert grown < later_bodies
+
+
+_WELL = {
+    **dict.fromkeys(("loaded", "rows", "different_users", "ledger_lines"), 100),
+    **dict.fromkeys(("left_on_queue", "on_dead_letter_queue", "runs_failed", "exit_code"), 0),
+    "runs": 20,
+    "runs_needed": 10,
+}
+
+
+def test_nothing_is_amiss_with_an_account_in_which_every_message_is_there_once() -> None:
+    assert amiss(_WELL, 100) == []
+
+
+@pytest.mark.parametrize("name", [name for name in _WELL if name != "runs_needed"])
+@pytest.mark.parametrize("off", [1, 7])
+def test_each_number_that_is_off_is_named(name: str, off: int) -> None:
+    [said] = amiss(_WELL | {name: _WELL[name] + off}, 100)
+    assert said.startswith(f"{name} is {_WELL[name] + off} and must be {_WELL[name]}")
 
 
 def _load(directory: Path, *options: str) -> dict[str, float]:
