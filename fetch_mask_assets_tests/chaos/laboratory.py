@@ -128,6 +128,12 @@ class Laboratory:
             self._hidden_for = _VISIBILITY
         return result.success
 
+    def show_all(self) -> None:
+        """Lets so much time pass that nothing is hidden any more, whoever held it."""
+        self.queue.pass_time(_VISIBILITY + 1)
+        self.queue.met.clear()
+        self._hidden_for = _LONGEST_HAND_BACK
+
     def run_killed(self, target: str) -> None:
         """A run that ends when it calls `target`, and does nothing any more: not even hand back.
 

@@ -150,7 +150,7 @@ def test_a_mistake_breaks_the_invariant_that_it_must(
         laboratory.run(
             Fault(kind=Kind.ENTRIES, operation="DeleteMessageBatch", chance=1.0, share=1.0)
         )
-        laboratory.queue.pass_time(43_201)
+        laboratory.show_all()
         laboratory.run(_REFUSED, cannot_be_green=True)
         # Fails after it has received, so that the messages must be handed back.
         with monkeypatch.context() as fault:
