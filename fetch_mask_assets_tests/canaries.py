@@ -6,7 +6,7 @@ import json
 from base64 import b64encode
 from collections.abc import Iterable
 from functools import cache
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 from urllib.parse import quote
 
 
@@ -17,12 +17,14 @@ def forms(canary: str) -> tuple[bytes, ...]:
     As text (UTF-8, UTF-16, as JSON escapes it), as the packed bytes of an IPv6 address, each of
     these reversed, in hexadecimal of either case and in base64 of either alphabet at each of three
     alignments; and URL-encoded. An IPv4 address has only four bytes, which occur by chance: packed
-    it is looked for in its IPv4-mapped form of sixteen. What ends in a dot is the first three parts
+    it is looked for in its IPv4-mapped form of sixteen, as eight hexadecimal digits and as the
+    decimal number. What ends in a dot is the first three parts
     of IPv4 addresses, and stands for all of them.
     """
     plain = _plain(canary)
     hexadecimal = [text.hex() for text in plain]
     found = (
+        *_numeric(canary),
         *plain,
         *(text[::-1] for text in plain),
         *(text.encode() for text in hexadecimal),
@@ -49,6 +51,16 @@ def _plain(canary: str) -> list[bytes]:
     if address.version == 6:
         return [*texts, address.exploded.encode(), address.packed]
     return [*texts, ip_address(f"::ffff:{canary}").packed]
+
+
+def _numeric(canary: str) -> list[bytes]:
+    """A whole IPv4 address as hexadecimal digits of either case, and as a number."""
+    try:
+        address = IPv4Address(canary)
+    except ValueError:
+        return []
+    digits = address.packed.hex()
+    return [digits.encode(), digits.upper().encode(), str(int(address)).encode()]
 
 
 def _base64(value: bytes) -> list[bytes]:
