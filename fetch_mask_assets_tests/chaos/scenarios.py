@@ -35,7 +35,7 @@ from fetch_mask_assets_tests.chaos.wire import (
     WireFault,
     WirePlan,
 )
-from fetch_mask_assets_tests.chaos.world import INGEST, QUEUE, Running, World, printed
+from fetch_mask_assets_tests.chaos.world import DEAD, INGEST, QUEUE, Running, World, printed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,6 +47,7 @@ _LOCK_WAIT_SECONDS = 150
 _DAY_SECONDS = 86_400
 _HELD_SECONDS = 3_600
 _MOST_ATTEMPTS = 10
+_MOST_RECEIVES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -455,6 +456,23 @@ def _injected(sqlstate: str, times: int | None, *, ends_well: bool) -> Bring:
     return bring
 
 
+def _refuses_writes(world: World, _dice: random.Random) -> None:
+    """More runs than the redrive policy allows receives, on a database without room."""
+    world.queue.create(QUEUE, dead_letters=DEAD, max_receives=_MOST_RECEIVES)
+    world.administer(
+        "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " RAISE EXCEPTION USING ERRCODE = '53100'; END $$",
+        "CREATE TRIGGER full_disk BEFORE INSERT ON user_logins"
+        " FOR EACH ROW EXECUTE FUNCTION full_disk()",
+    )
+    for _ in range(_MOST_RECEIVES + 1):
+        world.must(world.run().exit_code != 0, "a run without room ended well")
+        world.queue.pass_time(_HELD_SECONDS)
+    _must_not_receive(world)
+    world.must(not world.queue.on_queue(DEAD), "messages are on the dead-letter queue")
+    world.administer("DROP TRIGGER full_disk ON user_logins")
+
+
 def _must_try(world: World, *, is_again: bool) -> None:
     """For a trigger that strikes at the first row of every attempt."""
     with psycopg.connect(world.database_url) as connection:
@@ -738,6 +756,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         "disk full, injected by a trigger", _ROW_FULL, _injected("53100", None, ends_well=False)
     ),
+    Scenario("disk full for more runs than a message has receives", _ROW_FULL, _refuses_writes),
     Scenario("too many connections, from the copy on", _ROW_FULL, _too_many_connections),
     Scenario(
         "one row breaks a new constraint",
