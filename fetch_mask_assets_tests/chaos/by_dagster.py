@@ -18,6 +18,7 @@ from fetch_mask_assets_tests.chaos.world import QUEUE, World, printed
 from fetch_mask_assets_tests.webserver import Webserver, webserver
 
 HOUR_OF_TICKS = 240
+TEN_MINUTES_OF_TICKS = 40
 """The sensor's interval is 15 seconds."""
 
 _ALL_STEPS = "ALL_STEPS"
@@ -110,6 +111,18 @@ def hour_without_database(world: World, _dice: random.Random) -> None:
     world.must(len(world.queue.on_queue(QUEUE)) == len(world.sent), "something was deleted")
     world.wire.is_refusing = False
     world.must(_tick(world, 1)["asked"] > 0, "no run was asked for after the outage")
+
+
+def minutes_on_read_only(world: World, _dice: random.Random) -> None:
+    """The server takes no writes while the sensor ticks for what would be ten minutes."""
+    name = world.database_url.rpartition("/")[2]
+    world.administer(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    during = _tick(world, TEN_MINUTES_OF_TICKS)
+    writable = "SET default_transaction_read_only = off"
+    world.administer(writable, f"ALTER DATABASE {name} RESET default_transaction_read_only")
+    world.must(during["asked"] == 0, f"{during['asked']} runs were asked for of a read-only server")
+    world.must("25006" in str(during["skipped"]), "the sensor does not say why it asks for none")
+    world.must(_tick(world, 1)["asked"] > 0, "no run was asked for once it took writes")
 
 
 @contextmanager

@@ -757,6 +757,9 @@ SCENARIOS: tuple[Scenario, ...] = (
         "disk full, injected by a trigger", _ROW_FULL, _injected("53100", None, ends_well=False)
     ),
     Scenario("disk full for more runs than a message has receives", _ROW_FULL, _refuses_writes),
+    Scenario(
+        "40 ticks of the sensor on a read-only server", _ROW_FULL, by_dagster.minutes_on_read_only
+    ),
     Scenario("too many connections, from the copy on", _ROW_FULL, _too_many_connections),
     Scenario(
         "one row breaks a new constraint",
