@@ -22,6 +22,7 @@ libfaketime, and its monotonic clock stays. AWS refuses requests whose clock is 
 A full disk of the database's server, and a serialisation failure: a trigger raises their errors.
 A database host that dies without closing its connections. That a connection would notice within \
 a minute is tested as a setting of its socket only.
+A connection that stays open and is never answered, as through a proxy that swallows a statement.
 A real fail-over: the same server turns read-only, and its connections break.
 An hour of an outage as time: 240 ticks of the sensor stand for it, evaluated one after the other \
 and not by the daemon.
