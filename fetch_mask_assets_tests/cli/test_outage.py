@@ -164,7 +164,8 @@ def _waiting_in_its_commit(
         ) as process,
     ):
         try:
-            holder.execute("LOCK TABLE user_logins IN ACCESS EXCLUSIVE MODE")
+            # Not user_logins, on which a run tries a row before it receives.
+            holder.execute("LOCK TABLE login_ingest.ledger IN ACCESS EXCLUSIVE MODE")
             _wait_for_blocked(watcher, lambda: process.poll() is not None, said)
             yield process
         finally:
