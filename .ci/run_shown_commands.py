@@ -11,14 +11,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
+
+from served_page import START_SECONDS, wait_for_page
 
 _BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _URL = re.compile(r"http://127\.0\.0\.1:\d+")
 _SERVERS = ("make dev", "dagster dev")
-_SERVER_SECONDS = 120
 _RUN_BY_CI = ("make test",)
 
 
@@ -52,7 +51,7 @@ def _serve(command: str, environment: dict[str, str]) -> None:
         _wait_for_page(server)
     finally:
         os.killpg(server.pid, signal.SIGINT)
-        server.communicate(timeout=_SERVER_SECONDS)
+        server.communicate(timeout=START_SECONDS)
 
 
 def _wait_for_page(server: subprocess.Popen[str]) -> None:
@@ -60,19 +59,8 @@ def _wait_for_page(server: subprocess.Popen[str]) -> None:
         print(f"  {line}", end="", flush=True)
         found = _URL.search(line)
         if found and "erving" in line:
-            return _ask(found[0])
+            return wait_for_page(found[0])
     raise SystemExit("the server ended before it served a page")
-
-
-def _ask(url: str) -> None:
-    for _ in range(_SERVER_SECONDS):
-        try:
-            urllib.request.urlopen(f"{url}/server_info", timeout=5)
-        except OSError:
-            time.sleep(1)
-        else:
-            return
-    raise SystemExit(f"no page at {url}")
 
 
 def main() -> None:

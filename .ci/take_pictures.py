@@ -8,14 +8,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from playwright.sync_api import Page, sync_playwright
+from served_page import START_SECONDS, wait_for_page
 
 _PICTURES = Path("docs/pictures")
 _PORT = 3333
@@ -23,7 +22,6 @@ _SERVER = f"http://127.0.0.1:{_PORT}"
 _LOCATION = "/locations/fetch_mask_assets.definitions"
 _CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 _SETTLE_MILLISECONDS = 4_000
-_START_SECONDS = 120
 
 # Each with a text that shows when the page has what it is for.
 _PAGES = {
@@ -39,22 +37,11 @@ def _webserver() -> Iterator[None]:
     command = ["dagster-webserver", "--host", "127.0.0.1", "--port", str(_PORT)]
     server = subprocess.Popen([*command, "--workspace", "workspace.yaml"])
     try:
-        _wait_for_server()
+        wait_for_page(_SERVER)
         yield
     finally:
         server.terminate()
-        server.wait(timeout=_START_SECONDS)
-
-
-def _wait_for_server() -> None:
-    for _ in range(_START_SECONDS):
-        try:
-            urllib.request.urlopen(f"{_SERVER}/server_info", timeout=5)
-        except OSError:
-            time.sleep(1)
-        else:
-            return
-    raise SystemExit(f"no page at {_SERVER}")
+        server.wait(timeout=START_SECONDS)
 
 
 def _take(page: Page, name: str, address: str, shows: str) -> None:
