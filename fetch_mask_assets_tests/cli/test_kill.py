@@ -12,10 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
 
 from fetch_mask_assets.gateways.database import LoginDatabase
+from fetch_mask_assets_tests.cli.held_table import held_logins, wait_for_copy
 from fetch_mask_assets_tests.logins import body, send
 
 if TYPE_CHECKING:
@@ -89,11 +89,10 @@ def test_a_terminated_ingestion_hands_its_messages_back_and_says_that_it_failed(
     queue_url = settings["LOGIN_QUEUE_URL"]
     send(sqs, queue_url, [body(number) for number in range(5)])
     patient = {**settings, "LOGIN_VISIBILITY_SECONDS": "600", "LOGIN_BATCH_MESSAGES": "5"}
-    with psycopg.connect(settings["LOGIN_DATABASE_URL"]) as holder:
-        holder.execute("LOCK TABLE user_logins IN ACCESS EXCLUSIVE MODE")
+    with held_logins(settings["LOGIN_DATABASE_URL"]):
         process = _start(patient, tmp_path)
         try:
-            _wait_for_blocked(settings["LOGIN_DATABASE_URL"])
+            wait_for_copy(settings["LOGIN_DATABASE_URL"], process, 30)
             process.send_signal(signal.SIGTERM)
             assert process.wait(30) != 0
         finally:
@@ -191,19 +190,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         process.kill()
     process.wait(30)
-
-
-def _wait_for_blocked(url: str) -> None:
-    give_up = time.monotonic() + 30
-    with psycopg.connect(url, autocommit=True) as connection:
-        while time.monotonic() < give_up:
-            [(count,)] = connection.execute(
-                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-                " AND datname = current_database() AND application_name = 'fetch_mask_assets'"
-                # Not the row that a run tries before it receives.
-                " AND query LIKE 'COPY%'"
-            ).fetchall()
-            if count:
-                return
-            time.sleep(0.05)
-    pytest.fail("the ingestion did not come to its commit")

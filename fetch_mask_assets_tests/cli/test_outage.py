@@ -6,12 +6,10 @@ import json
 import signal
 import subprocess
 import sys
-import time
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
 from dagster import DagsterInstance, SensorDefinition, SkipReason, build_sensor_context
 
@@ -21,11 +19,12 @@ from fetch_mask_assets.gateways.migrations import upgrade
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.local_stack.state import State, new_state
 from fetch_mask_assets_tests.chaos.harsh_queue import HarshQueue
+from fetch_mask_assets_tests.cli.held_table import held_logins, wait_for_copy
 from fetch_mask_assets_tests.logins import bodies
 from fetch_mask_assets_tests.poison import CRASHES, poisoned, python_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 FETCH_MASK = str(Path(sys.executable).parent / "fetch-mask")
 GOOD = 120
@@ -153,8 +152,7 @@ def _waiting_in_its_commit(
     said = cwd / "said"
     with (
         said.open("wb") as errors,
-        closing(psycopg.connect(server.url, autocommit=True)) as watcher,
-        closing(psycopg.connect(server.url)) as holder,
+        held_logins(server.url),
         subprocess.Popen(  # noqa: S603 (our own program, no shell)
             [FETCH_MASK, "ingest"],
             env=settings,
@@ -164,28 +162,10 @@ def _waiting_in_its_commit(
         ) as process,
     ):
         try:
-            # Not user_logins, on which a run tries a row before it receives.
-            holder.execute("LOCK TABLE login_ingest.ledger IN ACCESS EXCLUSIVE MODE")
-            _wait_for_blocked(watcher, lambda: process.poll() is not None, said)
+            wait_for_copy(server.url, process, 120, lambda: said.read_text(encoding="utf-8"))
             yield process
         finally:
             process.kill()
-
-
-def _wait_for_blocked(
-    watcher: psycopg.Connection, has_ended: Callable[[], bool], said: Path
-) -> None:
-    give_up = time.monotonic() + 120
-    while time.monotonic() < give_up:
-        assert not has_ended(), said.read_text(encoding="utf-8")
-        [(count,)] = watcher.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-            " AND application_name = 'fetch_mask_assets'"
-        ).fetchall()
-        if count:
-            return
-        time.sleep(0.1)
-    pytest.fail("the ingestion did not come to its commit")
 
 
 def _assert_nothing_is_received(settings: dict[str, str], cwd: Path) -> None:
