@@ -38,7 +38,6 @@ from fetch_mask_assets.gateways.readiness import findings
 _SLACK_SECONDS = 30
 _MOST_EMPTY_BATCHES = 3
 
-
 _NONE_FOUND = (
     "By its counts the queue has messages waiting, and receives find none: other consumers may hold"
     " as many as may be in flight, or the counts are old. The same command takes them later."

@@ -17,9 +17,9 @@ from fetch_mask_assets_tests.chaos.wire import Event, Moment, Order
 from fetch_mask_assets_tests.chaos.world import QUEUE, World, printed
 from fetch_mask_assets_tests.webserver import Webserver, webserver
 
+# The sensor's interval is 15 seconds.
 HOUR_OF_TICKS = 240
 TEN_MINUTES_OF_TICKS = 40
-"""The sensor's interval is 15 seconds."""
 
 _ALL_STEPS = "ALL_STEPS"
 _FROM_FAILURE = "FROM_FAILURE"
