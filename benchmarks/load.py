@@ -31,15 +31,15 @@ import psycopg
 from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
 
 from fetch_mask_assets.defs.jobs import INGEST_LOGINS, prune_runs
-from fetch_mask_assets.gateways.crash_dumps import forbid_crash_dumps
-from fetch_mask_assets.gateways.database import LoginDatabase
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.local_stack import stack as local_stack
 from fetch_mask_assets.local_stack.dev import dagster_dev, usual_port
 from fetch_mask_assets.local_stack.environment import DAGSTER, LOGINS
 from fetch_mask_assets.local_stack.stack import Stack
+from fetch_mask_assets.pipeline.queue.crash_dumps import forbid_crash_dumps
+from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets_tests.chaos.harsh_queue import HarshQueue
-from fetch_mask_assets_tests.logins import body
+from fetch_mask_assets_tests.support.logins import body
 
 _QUEUE = "logins"
 _CHECKOUT = Path(__file__).parents[1]

@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 import click
 
-from fetch_mask_assets.domain.digests import (
+from fetch_mask_assets.keys.keyset import KEYSET_NAMES, new_keyset, open_keyring
+from fetch_mask_assets.operations.md5_upgrade.digests import (
     DEVICE_ID_PATTERN,
     IPV4,
     Space,
@@ -23,8 +24,7 @@ from fetch_mask_assets.domain.digests import (
     pieces,
     wanted,
 )
-from fetch_mask_assets.domain.keyset import KEYSET_NAMES, new_keyset, open_keyring
-from fetch_mask_assets.gateways.cores import search_spans, usable_cores
+from fetch_mask_assets.operations.md5_upgrade.search import search_spans, usable_cores
 
 _WARM_UP = Span(0, 1_000)
 

@@ -16,7 +16,14 @@ import click
 import psycopg
 from batch import scratch_database
 
-from fetch_mask_assets.domain.digests import (
+from fetch_mask_assets.keys.keyset import (
+    KEYSET_NAMES,
+    FieldMasker,
+    new_keyset,
+    open_keyring,
+)
+from fetch_mask_assets.masking.fields import DEVICE_ID, IP
+from fetch_mask_assets.operations.md5_upgrade.digests import (
     DEVICE_ID_PATTERN,
     IPV4,
     Space,
@@ -24,15 +31,13 @@ from fetch_mask_assets.domain.digests import (
     pattern_space,
     searches,
 )
-from fetch_mask_assets.domain.keyset import (
-    KEYSET_NAMES,
-    FieldMasker,
-    new_keyset,
-    open_keyring,
+from fetch_mask_assets.operations.md5_upgrade.postgres import (
+    Attempt,
+    DigestTable,
+    find_tokens,
+    replace_all,
 )
-from fetch_mask_assets.domain.masked_field import DEVICE_ID, IP
-from fetch_mask_assets.gateways.cores import usable_cores
-from fetch_mask_assets.gateways.md5_upgrade import Attempt, DigestTable, find_tokens, replace_all
+from fetch_mask_assets.operations.md5_upgrade.search import usable_cores
 
 _SPACES = {IP.name: IPV4, DEVICE_ID.name: pattern_space(DEVICE_ID_PATTERN)}
 _FILL = "COPY user_logins (user_id, masked_ip, masked_device_id) FROM STDIN"

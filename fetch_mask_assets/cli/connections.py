@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fetch_mask_assets import settings
-from fetch_mask_assets.gateways.alerts import AlertDestinations
-from fetch_mask_assets.gateways.database import LoginDatabase
-from fetch_mask_assets.gateways.keysets import Keysets, keysets_at
-from fetch_mask_assets.gateways.queue import LoginQueue, QueueSettings, connect_queue
+from fetch_mask_assets.keys.storage import Keysets, keysets_at
+from fetch_mask_assets.operations.alerts.destinations import AlertDestinations
+from fetch_mask_assets.pipeline.queue.sqs import LoginQueue, QueueSettings, connect_queue
+from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets.settings import Tuning
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from dagster import DagsterInstance
 from filelock import FileLock
 
-from fetch_mask_assets.defs.check_history import STORAGE_ERRORS
-from fetch_mask_assets.domain.errors import FetchMaskError
+from fetch_mask_assets.defs.operations.check_history import STORAGE_ERRORS
+from fetch_mask_assets.errors import FetchMaskError
 
 _LOCK = ".fetch-mask.lock"
 _LOCK_SECONDS = 60

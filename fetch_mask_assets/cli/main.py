@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import click
 from dotenv import load_dotenv
 
-from fetch_mask_assets.domain.errors import FetchMaskError
-from fetch_mask_assets.gateways.crash_dumps import forbid_crash_dumps
+from fetch_mask_assets.errors import FetchMaskError
+from fetch_mask_assets.pipeline.queue.crash_dumps import forbid_crash_dumps
 
 _COMMANDS: Mapping[str, str] = {
     "local": "Start, stop and look at the local stack.",

@@ -16,24 +16,24 @@ from dagster import (
     asset,
 )
 
-from fetch_mask_assets.defs import table_metadata
-from fetch_mask_assets.defs.batch_memory import BATCH_MEMORY, PartialSelectionError
+from fetch_mask_assets.defs import metadata as table_metadata
+from fetch_mask_assets.defs.io_manager import BATCH_MEMORY, PartialSelectionError
 from fetch_mask_assets.defs.redaction import no_values
 from fetch_mask_assets.defs.resources import (
     LoginDatabaseResource,
     LoginQueueResource,
     MaskingKeysResource,
 )
-from fetch_mask_assets.domain.balance import Balance
-from fetch_mask_assets.domain.batch import mask_batch, newest_handles
-from fetch_mask_assets.domain.errors import PoisonError, RulesBrokenError
-from fetch_mask_assets.domain.poison import is_fault_of_the_code, suspects, without
-from fetch_mask_assets.domain.remasking import batch_links
-from fetch_mask_assets.domain.rules import MaskedBatch, broken_rules, set_aside
-from fetch_mask_assets.gateways.database import BatchToCommit
-from fetch_mask_assets.gateways.queue import LoginQueue
-from fetch_mask_assets.gateways.readiness import require_ready, require_writable
-from fetch_mask_assets.gateways.trial import TRIAL_SECONDS, NoTrialError, try_messages
+from fetch_mask_assets.errors import PoisonError, RulesBrokenError
+from fetch_mask_assets.keys.links import batch_links
+from fetch_mask_assets.pipeline.batch.balance import Balance
+from fetch_mask_assets.pipeline.batch.frames import mask_batch, newest_handles
+from fetch_mask_assets.pipeline.batch.masking_rules import MaskedBatch, broken_rules, set_aside
+from fetch_mask_assets.pipeline.queue.dry_run import TRIAL_SECONDS, NoTrialError, try_messages
+from fetch_mask_assets.pipeline.queue.poison import is_fault_of_the_code, suspects, without
+from fetch_mask_assets.pipeline.queue.sqs import LoginQueue
+from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.readiness import require_ready, require_writable
 
 # Soon, so that it comes to the dead-letter queue before its batches do.
 _LEFT_SECONDS = 5

@@ -21,14 +21,14 @@ from fetch_mask_assets.defs.resources import (
     MaskingKeysResource,
     WarningLimitsResource,
 )
-from fetch_mask_assets.domain.measures import MASKED_MEASURES, RAW_MEASURES, Measure
-from fetch_mask_assets.domain.rejection import Reason
-from fetch_mask_assets.domain.rules import (
+from fetch_mask_assets.pipeline.batch.masking_rules import (
     MASKING_RULES,
     MaskingRule,
     set_aside_count,
 )
-from fetch_mask_assets.domain.table_rules import TABLE_RULES, TableFacts, TableRule
+from fetch_mask_assets.pipeline.batch.table_rules import TABLE_RULES, TableFacts, TableRule
+from fetch_mask_assets.pipeline.batch.thresholds import MASKED_MEASURES, RAW_MEASURES, Measure
+from fetch_mask_assets.pipeline.contract.rejection import Reason
 
 _RAW = {"raw": AssetIn(RAW_LOGIN_BATCH)}
 _MASKED = {"masked": AssetIn(MASKED_LOGINS)}

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fetch_mask_assets.domain.addresses import addresses_in
-from fetch_mask_assets.domain.errors import FetchMaskError
+from fetch_mask_assets.errors import FetchMaskError
+from fetch_mask_assets.masking.addresses import addresses_in
 
 
 class UnexpectedError(FetchMaskError):

@@ -9,15 +9,15 @@ from dagster import ConfigurableResource, InitResourceContext
 from dagster_aws.utils import ResourceWithBoto3Configuration
 from pydantic import Field, PrivateAttr
 
-from fetch_mask_assets.domain.drain import DrainLimits
-from fetch_mask_assets.domain.keyset import Keyring
-from fetch_mask_assets.domain.measures import Limits
-from fetch_mask_assets.domain.poison import WATCHED_RECEIVES
-from fetch_mask_assets.domain.rules import MaskedBatch
-from fetch_mask_assets.gateways.crash_dumps import forbid_crash_dumps
-from fetch_mask_assets.gateways.database import LoginDatabase
-from fetch_mask_assets.gateways.keysets import Keysets, keysets_at, read_keyring
-from fetch_mask_assets.gateways.queue import LoginQueue, QueueSettings, connect_queue
+from fetch_mask_assets.keys.keyset import Keyring
+from fetch_mask_assets.keys.storage import Keysets, keysets_at, read_keyring
+from fetch_mask_assets.pipeline.batch.masking_rules import MaskedBatch
+from fetch_mask_assets.pipeline.batch.thresholds import Limits
+from fetch_mask_assets.pipeline.queue.crash_dumps import forbid_crash_dumps
+from fetch_mask_assets.pipeline.queue.limits import DrainLimits
+from fetch_mask_assets.pipeline.queue.poison import WATCHED_RECEIVES
+from fetch_mask_assets.pipeline.queue.sqs import LoginQueue, QueueSettings, connect_queue
+from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 
 
 class LoginQueueResource(ResourceWithBoto3Configuration):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fetch_mask_assets.domain.errors import FetchMaskError
+from fetch_mask_assets.errors import FetchMaskError
 
 
 class LocalStackError(FetchMaskError):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from fetch_mask_assets.gateways.keysets import create_keysets
 from fetch_mask_assets.gateways.migrations import upgrade
+from fetch_mask_assets.keys.storage import create_keysets
 from fetch_mask_assets.local_stack import environment as env
 from fetch_mask_assets.local_stack import postgres, sqs
 from fetch_mask_assets.local_stack.errors import LocalStackError

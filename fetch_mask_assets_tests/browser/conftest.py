@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import Browser, Page, WebSocket, expect, sync_playwright
 
-from fetch_mask_assets_tests.webserver import Webserver, serving
+from fetch_mask_assets_tests.support.webserver import Webserver, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,12 +10,12 @@ import pytest
 from playwright.sync_api import expect
 
 from fetch_mask_assets.local_stack import sqs as local_sqs
-from fetch_mask_assets_tests.logins import body, send
-from fetch_mask_assets_tests.webserver import LOCATION
+from fetch_mask_assets_tests.support.logins import body, send
+from fetch_mask_assets_tests.support.webserver import LOCATION
 
 if TYPE_CHECKING:
     from fetch_mask_assets_tests.browser.conftest import Visit
-    from fetch_mask_assets_tests.webserver import Webserver
+    from fetch_mask_assets_tests.support.webserver import Webserver
 
 CANARY_IP = "203.0.113.219"
 CANARY_DEVICE = "canary-device-2190"

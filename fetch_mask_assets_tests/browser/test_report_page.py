@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fetch_mask_assets.domain.report import PARTS, ChecksPart, Unreadable
-from fetch_mask_assets.report_page import render_page
-from fetch_mask_assets_tests.domain.report_factory import NOON, check, report
+from fetch_mask_assets.operations.report.page import render_page
+from fetch_mask_assets.operations.report.report import PARTS, ChecksPart, Unreadable
+from fetch_mask_assets_tests.support.report_factory import NOON, check, report
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ from fetch_mask_assets_tests.chaos.invariants import Ended
 from fetch_mask_assets_tests.chaos.queue_faults import Fault, FaultPlan, Kind
 from fetch_mask_assets_tests.chaos.wire import Event, Moment, Order
 from fetch_mask_assets_tests.chaos.world import QUEUE, World, printed
-from fetch_mask_assets_tests.webserver import Webserver, webserver
+from fetch_mask_assets_tests.support.webserver import Webserver, webserver
 
 # The sensor's interval is 15 seconds.
 HOUR_OF_TICKS = 240

@@ -21,21 +21,21 @@ from dagster import DagsterInstance, ExecuteInProcessResult, JobDefinition
 
 from fetch_mask_assets import settings
 from fetch_mask_assets.definitions import build_definitions
-from fetch_mask_assets.domain.keyset import Keyring
-from fetch_mask_assets.gateways.database import LoginDatabase
-from fetch_mask_assets.gateways.key_changes import rotate
-from fetch_mask_assets.gateways.keysets import create_keysets, keysets_at, read_keyring
-from fetch_mask_assets.gateways.quarantine import Choice, Quarantine
-from fetch_mask_assets.gateways.queue import LoginQueue, Settled
+from fetch_mask_assets.keys.keyset import Keyring
+from fetch_mask_assets.keys.storage import create_keysets, keysets_at, read_keyring
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.local_stack.stack import Stack
-from fetch_mask_assets_tests.canaries import raw_values
+from fetch_mask_assets.operations.quarantine.postgres import Choice, Quarantine
+from fetch_mask_assets.operations.rotation.key_changes import rotate
+from fetch_mask_assets.pipeline.queue.sqs import LoginQueue, Settled
+from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets_tests.chaos import tables
 from fetch_mask_assets_tests.chaos.harsh_queue import HarshQueue
 from fetch_mask_assets_tests.chaos.invariants import ALL, Claim, Evidence, Sent, violations
 from fetch_mask_assets_tests.chaos.queue_faults import Fault, FaultPlan, Kind
 from fetch_mask_assets_tests.chaos.sqs_protocol import Call
 from fetch_mask_assets_tests.chaos.wire import LEDGER, Moment, Order, Wire
+from fetch_mask_assets_tests.support.canaries import raw_values
 
 QUEUE = "logins"
 IPS = {
@@ -52,11 +52,11 @@ REFUSED_KIND = "a device that the table refuses"
 DIES_AT = (
     "fetch_mask_assets.defs.assets.require_ready",
     "fetch_mask_assets.defs.assets.mask_batch",
-    "fetch_mask_assets.gateways.database._insert_ledger",
-    "fetch_mask_assets.gateways.database._copy_logins",
-    "fetch_mask_assets.gateways.database._insert_quarantine",
-    "fetch_mask_assets.gateways.queue.LoginQueue.delete",
-    "fetch_mask_assets.gateways.queue.LoginQueue._failed",
+    "fetch_mask_assets.pipeline.warehouse.database._insert_ledger",
+    "fetch_mask_assets.pipeline.warehouse.database._copy_logins",
+    "fetch_mask_assets.pipeline.warehouse.database._insert_quarantine",
+    "fetch_mask_assets.pipeline.queue.sqs.LoginQueue.delete",
+    "fetch_mask_assets.pipeline.queue.sqs.LoginQueue._failed",
 )
 """Where a run can be killed: when it calls one of these."""
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from fetch_mask_assets.gateways.keysets import create_keysets
+from fetch_mask_assets.keys.storage import create_keysets
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets_tests.chaos import by_dagster, by_machine, tables
 from fetch_mask_assets_tests.chaos.harsh_queue import Moment as QueueMoment

@@ -12,10 +12,10 @@ from typing import Any
 
 import psycopg
 
-from fetch_mask_assets.domain.errors import TokenError
-from fetch_mask_assets.domain.keyset import KEYSET_NAMES, Keyring, new_keyset, open_keyring
-from fetch_mask_assets_tests import canaries
+from fetch_mask_assets.errors import TokenError
+from fetch_mask_assets.keys.keyset import KEYSET_NAMES, Keyring, new_keyset, open_keyring
 from fetch_mask_assets_tests.chaos.invariants import Batch, Row
+from fetch_mask_assets_tests.support import canaries
 
 
 def rows(url: str, keyring: Keyring) -> tuple[Row, ...]:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from fetch_mask_assets.defs import assets
-from fetch_mask_assets.domain.balance import Balance
-from fetch_mask_assets.domain.errors import DatabaseError, QueueError
-from fetch_mask_assets.gateways import database
-from fetch_mask_assets.gateways.keysets import create_keysets
-from fetch_mask_assets.gateways.queue import LoginQueue, Settled
+from fetch_mask_assets.errors import DatabaseError, QueueError
+from fetch_mask_assets.keys.storage import create_keysets
 from fetch_mask_assets.local_stack.stack import Stack
+from fetch_mask_assets.pipeline.batch.balance import Balance
+from fetch_mask_assets.pipeline.queue.sqs import LoginQueue, Settled
+from fetch_mask_assets.pipeline.warehouse import database
 from fetch_mask_assets_tests.chaos.laboratory import Laboratory, make_laboratory
 from fetch_mask_assets_tests.chaos.queue_faults import Fault, Kind
 

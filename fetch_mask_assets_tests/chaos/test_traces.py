@@ -24,19 +24,19 @@ import psutil
 import psycopg
 import pytest
 
-from fetch_mask_assets.domain.rejection import Reason
-from fetch_mask_assets.gateways.keysets import create_keysets
+from fetch_mask_assets.keys.storage import create_keysets
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.local_stack import stack as local_stack
-from fetch_mask_assets_tests import canaries, traces
+from fetch_mask_assets.pipeline.contract.rejection import Reason
 from fetch_mask_assets_tests.chaos.queue_faults import Fault, FaultPlan, Kind
 from fetch_mask_assets_tests.chaos.wire import LEDGER, Event, Order
 from fetch_mask_assets_tests.chaos.wire import Moment as WireMoment
 from fetch_mask_assets_tests.chaos.world import DEAD, QUEUE, Running, World, make_world
-from fetch_mask_assets_tests.logins import body
-from fetch_mask_assets_tests.people import person
-from fetch_mask_assets_tests.poison import CRASHES, python_path
-from fetch_mask_assets_tests.receiver import receiving
+from fetch_mask_assets_tests.support import canaries, traces
+from fetch_mask_assets_tests.support.logins import body
+from fetch_mask_assets_tests.support.people import person
+from fetch_mask_assets_tests.support.poison import CRASHES, python_path
+from fetch_mask_assets_tests.support.receiver import receiving
 
 IPS = ("203.0.113.213", "2001:db8:5eaf::c0de:77")
 DEVICES = ("canary-device-815-4711", "gerät-kanarie-0815")
@@ -45,7 +45,7 @@ UNKNOWN_IP, UNKNOWN_DEVICE = "198.51.100.177", "canary-that-nobody-sent"
 CANARIES = (*IPS, *DEVICES, JUNK, UNKNOWN_IP, UNKNOWN_DEVICE)
 PLANTED = "planted-in-{}-4711"
 
-TRIAL = "fetch_mask_assets.gateways.trial_process"
+TRIAL = "fetch_mask_assets.pipeline.queue.dry_run_process"
 pytestmark = pytest.mark.timeout(900)
 
 INGEST = ("ingest", "--verbose", "--no-wait", "--max-batches", "1")
@@ -64,8 +64,8 @@ _SHELL = """
 import io, json, os, sys, traceback
 import click
 from fetch_mask_assets.cli.main import cli
-from fetch_mask_assets.domain.errors import FetchMaskError
-from fetch_mask_assets.gateways.crash_dumps import forbid_crash_dumps
+from fetch_mask_assets.errors import FetchMaskError
+from fetch_mask_assets.pipeline.queue.crash_dumps import forbid_crash_dumps
 forbid_crash_dumps()
 for line in sys.__stdin__:
     arguments, text, settings = json.loads(line)

@@ -23,18 +23,18 @@ from uuid import uuid4
 
 import psycopg
 
-from fetch_mask_assets.gateways.keysets import create_keysets, read_keyring
+from fetch_mask_assets.keys.storage import create_keysets, read_keyring
 from fetch_mask_assets.local_stack import environment as local_environment
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.local_stack.stack import Stack
-from fetch_mask_assets_tests.canaries import raw_values
 from fetch_mask_assets_tests.chaos import tables
 from fetch_mask_assets_tests.chaos.harsh_queue import HarshQueue
 from fetch_mask_assets_tests.chaos.invariants import Claim, Ended, Evidence, Sent
 from fetch_mask_assets_tests.chaos.queue_faults import FaultPlan
 from fetch_mask_assets_tests.chaos.sqs_protocol import Call
 from fetch_mask_assets_tests.chaos.wire import Wire, WirePlan
-from fetch_mask_assets_tests.people import person
+from fetch_mask_assets_tests.support.canaries import raw_values
+from fetch_mask_assets_tests.support.people import person
 
 FETCH_MASK = str(Path(sys.executable).parent / "fetch-mask")
 INGEST = ("ingest", "--json", "--no-wait")

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fetch_mask_assets.gateways.keysets import read_keyring
-from fetch_mask_assets_tests.people import Person, person
+from fetch_mask_assets.keys.storage import read_keyring
+from fetch_mask_assets_tests.support.people import Person, person
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from fetch_mask_assets.domain.keyset import Keyring
+    from fetch_mask_assets.keys.keyset import Keyring
 
 
 @pytest.fixture

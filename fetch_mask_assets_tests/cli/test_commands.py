@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from fetch_mask_assets.gateways.database import LoginDatabase
-from fetch_mask_assets.gateways.keysets import read_keyring
+from fetch_mask_assets.keys.storage import read_keyring
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.local_stack.samples import samples
 from fetch_mask_assets.local_stack.state import free_port
-from fetch_mask_assets_tests.logins import bodies, body, send
+from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
+from fetch_mask_assets_tests.support.logins import bodies, body, send
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -19,9 +19,9 @@ from dagster import (
 
 from fetch_mask_assets.definitions import build_definitions
 from fetch_mask_assets.defs.assets import CHAIN
-from fetch_mask_assets.gateways.database import LoginDatabase
-from fetch_mask_assets.gateways.keysets import read_keyring
-from fetch_mask_assets_tests.logins import send
+from fetch_mask_assets.keys.storage import read_keyring
+from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
+from fetch_mask_assets_tests.support.logins import send
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.type_defs import MessageTypeDef
 
-    from fetch_mask_assets.domain.keyset import Keyring
+    from fetch_mask_assets.keys.keyset import Keyring
 
 WITHOUT_CHECKS = "without_checks"
 

@@ -15,19 +15,19 @@ from dagster import DagsterInstance
 
 from fetch_mask_assets import settings
 from fetch_mask_assets.definitions import build_definitions
-from fetch_mask_assets.gateways.database import LoginDatabase
-from fetch_mask_assets.gateways.keysets import create_keysets, read_keyring
+from fetch_mask_assets.keys.storage import create_keysets, read_keyring
 from fetch_mask_assets.local_stack import postgres
+from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets_tests.chaos.harsh_queue import HarshQueue
 from fetch_mask_assets_tests.chaos.queue_faults import Fault, FaultPlan, Kind
 from fetch_mask_assets_tests.defs.conftest import metadata
-from fetch_mask_assets_tests.logins import body
+from fetch_mask_assets_tests.support.logins import body
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from fetch_mask_assets.domain.keyset import Keyring
+    from fetch_mask_assets.keys.keyset import Keyring
     from fetch_mask_assets.local_stack.stack import Stack
     from fetch_mask_assets_tests.defs.conftest import Pipeline
 
@@ -359,10 +359,10 @@ def _row(case: Case) -> Row:
 
 _BOUNDED = """
 import resource, sys
-from fetch_mask_assets.domain.batch import mask_batch
-from fetch_mask_assets.domain.keyset import KEYSET_NAMES, new_keyset, open_keyring
+from fetch_mask_assets.pipeline.batch.frames import mask_batch
+from fetch_mask_assets.keys.keyset import KEYSET_NAMES, new_keyset, open_keyring
 from fetch_mask_assets_tests.defs.test_bad_inputs import worst_bodies
-from fetch_mask_assets_tests.logins import raw_batch
+from fetch_mask_assets_tests.support.logins import raw_batch
 keyring = open_keyring({name: new_keyset(name) for name in KEYSET_NAMES})
 raw = raw_batch(worst_bodies())
 mask_batch(raw.head(1), keyring)

@@ -8,12 +8,12 @@ import psycopg
 import pytest
 from dagster import AssetCheckSeverity
 
-from fetch_mask_assets.gateways.database import BatchToCommit, LoginDatabase
+from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
 from fetch_mask_assets_tests.defs.conftest import checks
-from fetch_mask_assets_tests.logins import bodies, body
+from fetch_mask_assets_tests.support.logins import bodies, body
 
 if TYPE_CHECKING:
-    from fetch_mask_assets.domain.balance import Balance
+    from fetch_mask_assets.pipeline.batch.balance import Balance
     from fetch_mask_assets_tests.defs.conftest import Pipeline
 
 CANARY = "203.0.113.77"

@@ -14,7 +14,7 @@ from dagster_shared.yaml_utils import load_yaml_from_path
 
 import fetch_mask_assets
 from fetch_mask_assets.definitions import build_definitions, defs
-from fetch_mask_assets.domain.errors import SettingError
+from fetch_mask_assets.errors import SettingError
 from fetch_mask_assets.settings import ALERT_COMMAND, ALERT_WEBHOOK
 
 CHECKOUT = Path(fetch_mask_assets.__file__).parents[1]

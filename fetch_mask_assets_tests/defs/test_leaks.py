@@ -20,9 +20,9 @@ from fetch_mask_assets.definitions import build_definitions
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.local_stack import sqs as local_sqs
 from fetch_mask_assets.local_stack import stack as local_stack
-from fetch_mask_assets_tests import canaries
-from fetch_mask_assets_tests.logins import body, send
-from fetch_mask_assets_tests.traces import files, tables
+from fetch_mask_assets_tests.support import canaries
+from fetch_mask_assets_tests.support.logins import body, send
+from fetch_mask_assets_tests.support.traces import files, tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -122,7 +122,7 @@ def _run_everything(traces: Traces) -> None:
         for target in (
             "fetch_mask_assets.defs.assets.mask_batch",
             "fetch_mask_assets.defs.assets.broken_rules",
-            "fetch_mask_assets.gateways.database.LoginDatabase.commit_batch",
+            "fetch_mask_assets.pipeline.warehouse.database.LoginDatabase.commit_batch",
         ):
             send(client, queue_url, texts)
             _fail_in_process(settings, patch, target)

@@ -13,20 +13,20 @@ import psycopg
 import pytest
 from dagster import AssetCheckSeverity
 
-from fetch_mask_assets.domain.batch import mask_batch
-from fetch_mask_assets.domain.errors import QueueError
-from fetch_mask_assets.gateways.keysets import create_keysets
-from fetch_mask_assets.gateways.queue import LoginQueue
+from fetch_mask_assets.errors import QueueError
+from fetch_mask_assets.keys.storage import create_keysets
 from fetch_mask_assets.local_stack.state import free_port
+from fetch_mask_assets.pipeline.batch.frames import mask_batch
+from fetch_mask_assets.pipeline.queue.sqs import LoginQueue
 from fetch_mask_assets_tests.chaos.harsh_queue import HarshQueue
 from fetch_mask_assets_tests.defs.conftest import WITHOUT_CHECKS, checks, failure, metadata
-from fetch_mask_assets_tests.logins import bodies, body
+from fetch_mask_assets_tests.support.logins import bodies, body
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from fetch_mask_assets.domain.keyset import Keyring
+    from fetch_mask_assets.keys.keyset import Keyring
     from fetch_mask_assets_tests.defs.conftest import Pipeline
 
 CANARY_IP = "203.0.113.77"
@@ -259,9 +259,9 @@ def test_a_failing_commit_hands_the_messages_back(pipeline: Pipeline) -> None:
         "fetch_mask_assets.defs.checks.set_aside_count",
         "fetch_mask_assets.defs.checks.TableFacts",
         "fetch_mask_assets.defs.assets.newest_handles",
-        "fetch_mask_assets.gateways.database.LoginDatabase.commit_batch",
-        "fetch_mask_assets.gateways.queue.LoginQueue.receive",
-        "fetch_mask_assets.gateways.queue.LoginQueue.delete",
+        "fetch_mask_assets.pipeline.warehouse.database.LoginDatabase.commit_batch",
+        "fetch_mask_assets.pipeline.queue.sqs.LoginQueue.receive",
+        "fetch_mask_assets.pipeline.queue.sqs.LoginQueue.delete",
     ],
 )
 def test_the_text_of_an_unexpected_error_is_in_no_event(

@@ -3,7 +3,7 @@
 import pytest
 
 from fetch_mask_assets.defs.redaction import UnexpectedError, no_values
-from fetch_mask_assets.domain.errors import DatabaseError
+from fetch_mask_assets.errors import DatabaseError
 
 ADDRESSES = ("203.0.113.213", "2001:db8:5eaf::c0de:77", "::ffff:203.0.113.213")
 

@@ -30,10 +30,10 @@ from dagster._core.remote_origin import (
     RemoteRepositoryOrigin,
 )
 
-from fetch_mask_assets.defs.automation import BECAUSE_TAG
 from fetch_mask_assets.defs.local_runs import HOST_TAG, PROCESS_TAG, STARTED_TAG, own_process_tags
-from fetch_mask_assets.domain.errors import QueueError
-from fetch_mask_assets_tests.logins import bodies
+from fetch_mask_assets.defs.sensor import BECAUSE_TAG
+from fetch_mask_assets.errors import QueueError
+from fetch_mask_assets_tests.support.logins import bodies
 
 if TYPE_CHECKING:
     from fetch_mask_assets_tests.defs.conftest import Pipeline
@@ -162,7 +162,7 @@ def test_a_run_that_started_before_its_messages_came_back_does_not_count(
     assert "under way" in _says(_tick(pipeline))
 
     later = time.time() + 24 * 3_600
-    monkeypatch.setattr("fetch_mask_assets.defs.automation.time.time", lambda: later)
+    monkeypatch.setattr("fetch_mask_assets.defs.sensor.time.time", lambda: later)
 
     assert len(_requests(_tick(pipeline))) == 1
 
@@ -174,7 +174,7 @@ def test_a_dry_queue_is_looked_at_before_the_table_counts_as_stale(
     assert "so no run is needed" in _says(_tick(pipeline))
 
     later = time.time() + 1_860
-    monkeypatch.setattr("fetch_mask_assets.defs.automation.time.time", lambda: later)
+    monkeypatch.setattr("fetch_mask_assets.defs.sensor.time.time", lambda: later)
 
     [request] = _requests(_tick(pipeline))
     assert "the last run began 31 minutes ago" in request.tags[BECAUSE_TAG]

@@ -13,17 +13,10 @@ import traceback
 from base64 import urlsafe_b64encode
 from functools import cache
 
-from fetch_mask_assets.domain import canonical, errors, keyset, token
-from fetch_mask_assets.domain.addresses import addresses_in
-from fetch_mask_assets.domain.canonical import (
-    MAX_DEVICE_ID_BYTES,
-    pack_ip,
-    pad_device_id,
-    unpack_ip,
-    unpad_device_id,
-)
-from fetch_mask_assets.domain.errors import FetchMaskError
-from fetch_mask_assets.domain.keyset import (
+from fetch_mask_assets import errors
+from fetch_mask_assets.errors import FetchMaskError
+from fetch_mask_assets.keys import keyset
+from fetch_mask_assets.keys.keyset import (
     KEYSET_NAMES,
     QUARANTINE,
     Keyring,
@@ -31,18 +24,32 @@ from fetch_mask_assets.domain.keyset import (
     open_keyring,
     parse_keyset,
 )
-from fetch_mask_assets.domain.login_event import (
+from fetch_mask_assets.masking import canonical, token
+from fetch_mask_assets.masking.addresses import addresses_in
+from fetch_mask_assets.masking.canonical import (
+    MAX_DEVICE_ID_BYTES,
+    pack_ip,
+    pad_device_id,
+    unpack_ip,
+    unpad_device_id,
+)
+from fetch_mask_assets.masking.fields import DEVICE_ID, IP
+from fetch_mask_assets.masking.token import MAX_TOKEN_LENGTH, parse_token
+from fetch_mask_assets.masking.version_number import INT4_MAX, version_number, version_text
+from fetch_mask_assets.pipeline.contract.body_profile import (
+    NOT_AN_OBJECT,
+    NOT_JSON,
+    printable,
+    shape_of,
+)
+from fetch_mask_assets.pipeline.contract.login_event import (
     FIELDS,
     MAX_LENGTH,
     LoginEvent,
     decode_login_event,
 )
-from fetch_mask_assets.domain.masked_field import DEVICE_ID, IP
-from fetch_mask_assets.domain.message_body import parse_object, storable_text
-from fetch_mask_assets.domain.rejection import Reason, RejectedError, Rejection
-from fetch_mask_assets.domain.shape import NOT_AN_OBJECT, NOT_JSON, printable, shape_of
-from fetch_mask_assets.domain.token import MAX_TOKEN_LENGTH, parse_token
-from fetch_mask_assets.domain.version_number import INT4_MAX, version_number, version_text
+from fetch_mask_assets.pipeline.contract.message_body import parse_object, storable_text
+from fetch_mask_assets.pipeline.contract.rejection import Reason, RejectedError, Rejection
 
 # Shorter parts of an input occur in any sentence.
 _WORDS = re.compile(r"[^\s\"'{}\[\]:,;()]{8,}")

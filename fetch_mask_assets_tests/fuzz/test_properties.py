@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fetch_mask_assets.domain import keyset
+from fetch_mask_assets.keys import keyset
 from fetch_mask_assets_tests.fuzz import properties
 from fetch_mask_assets_tests.fuzz.entry import CORPUS, run_one
 

@@ -15,8 +15,8 @@ from alembic.script import ScriptDirectory
 from psycopg import sql
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_fixed
 
-from fetch_mask_assets.domain.errors import DatabaseError
-from fetch_mask_assets.gateways.postgres import RefusedRowError, connect, plain_errors
+from fetch_mask_assets.errors import DatabaseError
+from fetch_mask_assets.postgres.connection import RefusedRowError, connect, plain_errors
 
 SCHEMA = "login_ingest"
 VERSION_TABLE = "schema_version"

@@ -1,0 +1,1 @@
+"""The hash-chained audit: its rules and its table."""

@@ -1,0 +1,71 @@
+"""Clients of AWS, and their errors without what was asked or answered."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from fetch_mask_assets.errors import FetchMaskError, KeysetError
+
+CONNECT_SECONDS = 5
+READ_SECONDS = 15
+
+_CONFIG = Config(
+    retries={"mode": "standard", "total_max_attempts": 5},
+    connect_timeout=CONNECT_SECONDS,
+    read_timeout=READ_SECONDS,
+)
+
+
+def connect_aws(service: str) -> Any:  # noqa: ANN401 (boto3 makes its clients at run time)
+    """A client of an AWS service for the keys, set up by boto3's own environment.
+
+    Raises:
+        KeysetError: the AWS settings do not allow a client to be made.
+    """
+    silence_boto()
+    with plain_aws_errors(f"connecting to {service}"):
+        return boto3.session.Session().client(service, config=_CONFIG)  # type: ignore[call-overload]  # a name that is no literal
+
+
+def silence_boto() -> None:
+    """Keeps boto's debug records out: they hold whole requests and responses, bodies and keys."""
+    logging.getLogger("botocore").setLevel(logging.INFO)
+
+
+@contextmanager
+def plain_aws_errors(
+    verb: str,
+    remedies: Mapping[str, str] | None = None,
+    *,
+    kind: type[FetchMaskError] = KeysetError,
+) -> Iterator[None]:
+    """Turns boto's errors into ones that name the verb, AWS's code and what to do.
+
+    `remedies` are what to do by a part of AWS's error code; `kind` is the class that is raised.
+    """
+    try:
+        yield
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "unknown")
+        raise kind(f"AWS refused {verb}: {code}. {_remedy(code, remedies or {})}") from None
+    except (BotoCoreError, ValueError) as error:
+        raise kind(
+            f"AWS could not be reached for {verb}: {type(error).__name__}. Check AWS_ENDPOINT_URL,"
+            " AWS_DEFAULT_REGION, the credentials, LOGIN_QUEUE_URL and the network."
+        ) from None
+
+
+def _remedy(code: str, remedies: Mapping[str, str]) -> str:
+    found = [remedy for part, remedy in {**remedies, **_REMEDIES}.items() if part in code]
+    return found[0] if found else "Look the code up in AWS's API reference."
+
+
+_CREDENTIALS = "Check the AWS credentials and what they are allowed to do."
+_REMEDIES = {"AccessDenied": _CREDENTIALS, "Token": _CREDENTIALS, "Signature": _CREDENTIALS}

@@ -1,0 +1,96 @@
+"""`fetch-mask find`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import date
+
+import click
+
+from fetch_mask_assets.cli import connections
+from fetch_mask_assets.cli.operations.unmask import counted, printable
+from fetch_mask_assets.keys.storage import read_keyring
+from fetch_mask_assets.operations.unmasking.find import LookedFor, LookupRefusedError, looked_for
+from fetch_mask_assets.operations.unmasking.postgres import Found, FoundRow, Unmasking
+
+
+@click.command(epilog="Example: fetch-mask find --ip < addresses.txt")
+@click.option("--ip", "is_ip", is_flag=True, help="The values are IP addresses.")
+@click.option("--device-id", "is_device_id", is_flag=True, help="The values are device ids.")
+@click.option(
+    "--rows", default=100, show_default=True, type=click.IntRange(0), help="Rows to show, at most."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def find(*, is_ip: bool, is_device_id: bool, rows: int, as_json: bool) -> None:
+    """Find the rows of known IPs or device ids.
+
+    Reads the values from standard input, one a line, and never from the command line, which other
+    processes can see; at a terminal it asks for them without showing them, until an empty one. Line
+    XX
+    Looks for each value under every enabled key of the field, and prints by the number of its line
+    how many rows hold it, and the newest rows without their masked columns. The look-up is in the
+    audit, with digests of the tokens and counts, before anything is printed. Needs the keysets
+    (MASKING_KEYSETS) and membership of login_ingest_recovery (LOGIN_RECOVERY_DATABASE_URL).
+    """
+    if is_ip == is_device_id:
+        raise click.UsageError("give either --ip or --device-id.")
+    desk = Unmasking(connections.recovery_database().url)
+    limit = connections.tuning().unmask_limit
+    keyring = read_keyring(connections.keysets())
+    masker = keyring.ip if is_ip else keyring.device_id
+    wanted = looked_for(masker, _values(), limit)
+    tokens = sorted({token for each in wanted for token in each.tokens})
+    found = desk.find(masker.field, tokens, rows)
+    click.echo(_json(wanted, found) if as_json else _text(wanted, found))
+
+
+def _values() -> Iterator[str]:
+    if sys.stdin.isatty():
+        yield from iter(_ask, "")
+        return
+    try:
+        for line in sys.stdin:
+            yield line.rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise LookupRefusedError("standard input is not UTF-8.") from None
+
+
+def _ask() -> str:
+    return str(
+        click.prompt(
+            "Value (not shown; empty to end)",
+            default="",
+            show_default=False,
+            hide_input=True,
+            err=True,
+        )
+    )
+
+
+def _text(wanted: Sequence[LookedFor], found: Found) -> str:
+    counts = [f"line {each.line}: {counted(each.count(found.counts), 'row')}" for each in wanted]
+    shown = ["", "line  user_id  device_type  locale  app_version  create_date"]
+    rows = [_row(_line(row, wanted), row) for row in found.rows]
+    hidden = sum(found.counts.values()) - len(rows)
+    more = [f"Not shown, see --rows: {counted(hidden, 'row')}."] if hidden else []
+    return "\n".join(counts + (shown + rows if rows else []) + more)
+
+
+def _row(line: int, row: FoundRow) -> str:
+    cells = (line, row.user_id, row.device_type, row.locale, row.app_version, row.create_date)
+    return "  ".join("-" if cell is None else printable(str(cell)) for cell in cells)
+
+
+def _json(wanted: Sequence[LookedFor], found: Found) -> str:
+    answer = {
+        "lines": [asdict(each) | {"rows": each.count(found.counts)} for each in wanted],
+        "rows": [asdict(row) | {"line": _line(row, wanted)} for row in found.rows],
+    }
+    return json.dumps(answer, default=date.isoformat)
+
+
+def _line(row: FoundRow, wanted: Sequence[LookedFor]) -> int:
+    return next(each.line for each in wanted if row.token in each.tokens)

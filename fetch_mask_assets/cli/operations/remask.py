@@ -1,0 +1,150 @@
+"""`fetch-mask remask`."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import click
+from dagster import ExecuteInProcessResult
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from fetch_mask_assets.cli import connections
+from fetch_mask_assets.cli.instance import dagster_instance
+from fetch_mask_assets.cli.pipeline.failed_runs import why_failed
+from fetch_mask_assets.definitions import defs
+from fetch_mask_assets.defs.operations.remask import REMASK_LOGINS, REMASKED_LOGINS
+from fetch_mask_assets.errors import DatabaseError, FetchMaskError
+from fetch_mask_assets.keys.keyset import Keyring
+from fetch_mask_assets.keys.storage import read_keyring
+from fetch_mask_assets.operations.rotation.postgres import TokenTable
+
+_LOOK_EVERY_SECONDS = 2.0
+
+
+class RemaskError(FetchMaskError):
+    """The run failed, or a check of what it did."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What a run came to: its counts, and the checks that failed, by name, with the remedy."""
+
+    counts: Mapping[str, int]
+    failed_checks: Mapping[str, str]
+
+    def as_json(self) -> str:
+        return json.dumps({**self.counts, "failed_checks": sorted(self.failed_checks)})
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--verbose", is_flag=True, help="Print Dagster's log to standard error.")
+def remask(*, as_json: bool, verbose: bool) -> None:
+    """Bring the rows of user_logins under the primary keys, after a rotation.
+
+    Runs the Dagster job remask_logins in this process, beside ingestion. It may be stopped or
+    killed at any moment: run it again, and it goes on with what is left. Where nothing is left it
+    only checks. Readers of login_ingest.user_logins_linked see equal values as equal throughout.
+
+    It connects as LOGIN_RECOVERY_DATABASE_URL says, or else LOGIN_DATABASE_URL: a member of
+    login_ingest_recovery. It needs every key that the database knows, so run it where
+    MASKING_KEYSETS are the rotated keysets. Tokens that do not open are counted and left alone.
+
+    Exit code 1 if the run failed, or one of its checks: rows and groups of equal values are kept,
+    no row is left under an old key, every token opens.
+    """
+    table = TokenTable(connections.recovery_database().url)
+    with _watching(table, read_keyring(connections.keysets())):
+        outcome = _run(verbose=verbose)
+    click.echo(outcome.as_json() if as_json else "\n".join(_sentences(outcome)))
+    if outcome.failed_checks:
+        failed = " ".join(f"[{name}] {why}" for name, why in outcome.failed_checks.items())
+        raise RemaskError(f"the rows are not as they should be. {failed}")
+
+
+def _run(*, verbose: bool) -> _Outcome:
+    level = "INFO" if verbose else "CRITICAL"
+    with dagster_instance() as instance:
+        result = defs.resolve_job_def(REMASK_LOGINS).execute_in_process(
+            instance=instance,
+            raise_on_error=False,
+            run_config={"loggers": {"console": {"config": {"log_level": level}}}},
+        )
+    if not result.success:
+        raise RemaskError(f"{why_failed(result)} Nothing is lost: run `fetch-mask remask` again.")
+    return _outcome(result)
+
+
+def _outcome(result: ExecuteInProcessResult) -> _Outcome:
+    [event] = result.asset_materializations_for_node(REMASKED_LOGINS.to_python_identifier())
+    failed = [check for check in result.get_asset_check_evaluations() if not check.passed]
+    return _Outcome(
+        _numbers({name: each.value for name, each in event.metadata.items()}),
+        {check.check_name: check.description or "" for check in failed},
+    )
+
+
+def _numbers(metadata: Mapping[str, object]) -> dict[str, int]:
+    return {name: value for name, value in metadata.items() if isinstance(value, int)}
+
+
+def _sentences(outcome: _Outcome) -> Iterator[str]:
+    counts = outcome.counts
+    for name in ("ip", "device_id"):
+        yield (
+            f"{name}: {counts[f'{name}_tokens_replaced']} tokens replaced in"
+            f" {counts[f'{name}_rows_replaced']} rows; {counts[f'{name}_rows_after']} rows in"
+            f" {counts[f'{name}_groups_after']} groups of equal values,"
+            f" {counts[f'{name}_rows_left']} rows left under other keys."
+        )
+    if not outcome.failed_checks:
+        yield "Every check passed."
+
+
+@contextmanager
+def _watching(table: TokenTable, keyring: Keyring) -> Iterator[None]:
+    """Bars of the rows that are left, with the time they take; silent without a terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    ended = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(table, keyring, console, ended))
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def _watch(table: TokenTable, keyring: Keyring, console: Console, ended: threading.Event) -> None:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        bars = [
+            (masker, progress.add_task(f"rows, {masker.field.name}", total=None))
+            for masker in keyring.maskers
+        ]
+        most: dict[str, int] = {}
+        wait = 0.0
+        while not ended.wait(wait):
+            started = time.monotonic()
+            with suppress(DatabaseError):  # the run itself says what is wrong
+                for masker, bar in bars:
+                    left = table.rows_left(masker)
+                    total = max(left, most.get(masker.field.name, 0))
+                    most[masker.field.name] = total
+                    progress.update(bar, total=total, completed=total - left)
+            # Looking must not cost more than a tenth of the work.
+            wait = max(_LOOK_EVERY_SECONDS, 10 * (time.monotonic() - started))

@@ -1,0 +1,69 @@
+"""`fetch-mask send`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import click
+
+from fetch_mask_assets.cli import connections
+from fetch_mask_assets.cli.progress import counting
+from fetch_mask_assets.cli.wording import counted
+from fetch_mask_assets.errors import FetchMaskError
+
+_SHOWN_LINES = 5
+
+
+class SendError(FetchMaskError):
+    """A line cannot be a message, or the queue did not take it."""
+
+
+@click.command()
+@click.argument("file", type=click.File("rb"))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def send(file: BinaryIO, *, as_json: bool) -> None:
+    """Send each line of FILE to the login queue as one message; - is standard input.
+
+    A line is sent as it is, whether or not it is a login event. Empty lines are left out: SQS
+    takes no empty message. Exit code 1 if a line is not UTF-8 or the queue did not take it; the
+    other lines are sent.
+    """
+    sent = left = 0
+    unreadable: list[int] = []
+    with connections.queue() as queue, counting("Sending") as count:
+        for settled in queue.send(_lines(file, unreadable)):
+            sent, left = sent + settled.done, left + settled.left
+            count(settled.done + settled.left)
+    if as_json:
+        click.echo(json.dumps({"sent": sent, "not_sent": left + len(unreadable)}))
+    else:
+        click.echo(f"Sent {counted(sent, 'message', 'messages')}.")
+    if unreadable or left:
+        raise SendError(_what_was_not_sent(unreadable, left))
+
+
+def _lines(file: BinaryIO, unreadable: list[int]) -> Iterator[str]:
+    for number, line in enumerate(file, start=1):
+        try:
+            text = line.removesuffix(b"\n").decode()
+        except UnicodeDecodeError:
+            unreadable.append(number)
+            continue
+        if text.strip("\r"):
+            yield text
+
+
+def _what_was_not_sent(unreadable: list[int], left: int) -> str:
+    first = ", ".join(map(str, unreadable[:_SHOWN_LINES]))
+    sentences = [
+        f"{len(unreadable)} lines are not UTF-8 and were not sent, the first: line {first}."
+        if unreadable
+        else "",
+        f"The queue did not take {left} messages: SQS refuses those over its limit (1 MiB; 256 KiB"
+        " on the local server) and control characters that XML does not have."
+        if left
+        else "",
+    ]
+    return " ".join(filter(None, sentences))

@@ -1,0 +1,232 @@
+"""What the Dagster UI shows of each asset: columns, lineage, counts. Never a value of a row."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+from dagster import (
+    AssetKey,
+    AssetMaterialization,
+    MetadataValue,
+    TableColumn,
+    TableColumnDep,
+    TableColumnLineage,
+    TableRecord,
+    TableSchema,
+)
+
+from fetch_mask_assets.keys.keyset import Keyring
+from fetch_mask_assets.pipeline.batch.balance import Balance
+from fetch_mask_assets.pipeline.batch.frames import (
+    LOGIN_COLUMNS,
+    MASKED_SCHEMA,
+    RAW_SCHEMA,
+    reason_counts,
+    rejected_line_count,
+)
+from fetch_mask_assets.pipeline.batch.thresholds import oldest_age_seconds
+from fetch_mask_assets.pipeline.queue.sqs import Drained, Settled
+
+Metadata = dict[str, Any]
+
+_DESCRIPTIONS = {
+    "message_id": "SQS MessageId, the only identity of a message.",
+    "receipt_handle": "What deletes the message from the queue.",
+    "sent_at": "When SQS took the message.",
+    "receive_count": "How often the message has been received.",
+    "body": "The login event in JSON, in the clear. In memory only.",
+    "user_id": "The user, as the app sent it.",
+    "device_type": "The kind of device, as the app sent it.",
+    "masked_ip": "Token of the IP: equal IPs have equal tokens.",
+    "masked_device_id": "Token of the device id: equal ids have equal tokens.",
+    "locale": "The locale, or null.",
+    "app_version": "major * 1,000,000 + minor * 1,000 + patch; null if it has no such number.",
+    "create_date": "The UTC day on which SQS took the message.",
+    "app_version_text": "The version as it came; kept in the ledger.",
+    "extra_fields": "How many fields the event had beyond the contract's.",
+    "reason": "Why the message is no login, or null.",
+    "field": "The field that broke the contract.",
+    "sealed_body": "The body of a rejected message, encrypted.",
+}
+
+_TABLE_TYPES = {
+    "user_id": "varchar(128)",
+    "device_type": "varchar(32)",
+    "masked_ip": "varchar(256)",
+    "masked_device_id": "varchar(256)",
+    "locale": "varchar(32)",
+    "app_version": "integer",
+    "create_date": "date",
+}
+
+
+def _columns(types: dict[str, str]) -> TableSchema:
+    return TableSchema(
+        columns=[
+            TableColumn(name=name, type=kind, description=_DESCRIPTIONS[name])
+            for name, kind in types.items()
+        ]
+    )
+
+
+def _frame_columns(schema: pl.Schema) -> TableSchema:
+    return _columns({name: str(kind) for name, kind in schema.items()})
+
+
+def _lineage(**columns: tuple[str, str]) -> TableColumnLineage:
+    """Each column with the asset and the column that it comes from."""
+    return TableColumnLineage(
+        deps_by_column={
+            name: [TableColumnDep(asset_key=AssetKey(asset), column_name=column)]
+            for name, (asset, column) in columns.items()
+        }
+    )
+
+
+_FROM_BODY = (
+    "user_id",
+    "device_type",
+    "masked_ip",
+    "masked_device_id",
+    "locale",
+    "app_version",
+    "app_version_text",
+    "extra_fields",
+    "reason",
+    "field",
+    "sealed_body",
+)
+
+RAW_LINEAGE = _lineage(**{name: ("login_queue", name) for name in RAW_SCHEMA.names()})
+MASKED_LINEAGE = _lineage(
+    **dict.fromkeys(_FROM_BODY, ("raw_login_batch", "body")),
+    **{name: ("raw_login_batch", name) for name in ("message_id", "sent_at", "receive_count")},
+    create_date=("raw_login_batch", "sent_at"),
+)
+TABLE_LINEAGE = _lineage(**{name: ("masked_logins", name) for name in LOGIN_COLUMNS})
+
+QUEUE_DEFINITION: Metadata = {"dagster/column_schema": _frame_columns(RAW_SCHEMA)}
+RAW_DEFINITION: Metadata = {"dagster/column_schema": _frame_columns(RAW_SCHEMA)}
+MASKED_DEFINITION: Metadata = {"dagster/column_schema": _frame_columns(MASKED_SCHEMA)}
+TABLE_DEFINITION: Metadata = {
+    "dagster/column_schema": _columns(_TABLE_TYPES),
+    "dagster/table_name": "user_logins",
+}
+
+
+def of_drain(drained: Drained, raw: pl.DataFrame, now: datetime) -> Metadata:
+    """What a drain received, how fast, and how long its oldest message waited.
+
+    `raw` is what goes on; the others are left on the queue.
+    """
+    return {
+        "dagster/row_count": raw.height,
+        "dagster/column_lineage": RAW_LINEAGE,
+        "messages": raw.height,
+        "left": drained.raw.height - raw.height,
+        "body_bytes": int(raw["body"].str.len_bytes().sum()),
+        "receive_requests": drained.requests,
+        "receive_seconds": round(drained.seconds, 3),
+        "messages_per_second": _rate(raw.height, drained.seconds),
+        "ended_by": drained.end.value,
+        "redelivered": raw.filter(pl.col("receive_count") > 1).height,
+        "oldest_message_age_seconds": round(oldest_age_seconds(raw, now), 1),
+    }
+
+
+def of_masking(masked: pl.DataFrame, keyring: Keyring, seconds: float) -> Metadata:
+    """How many logins and rejections there are, why, and under which keys."""
+    logins = masked.filter(pl.col("reason").is_null())
+    distinct = {
+        f"distinct_{each.field.name}s": logins[each.field.column].n_unique()
+        for each in keyring.maskers
+    }
+    return distinct | {
+        "dagster/row_count": masked.height,
+        "dagster/column_lineage": MASKED_LINEAGE,
+        "logins": logins.height,
+        "rejected": rejected_line_count(masked),
+        "rejected_percent": 100.0 * _share(rejected_line_count(masked), masked.height),
+        "reasons": _counts_table("reason", reason_counts(masked)),
+        "versions_without_number": logins["app_version"].null_count(),
+        "events_with_extra_fields": logins.filter(pl.col("extra_fields") > 0).height,
+        "tokens_per_key": _counts_table(
+            "key",
+            {f"{each.field.name} {each.primary_key_id}": logins.height for each in keyring.maskers},
+        ),
+        "mask_seconds": round(seconds, 3),
+        "messages_per_second": _rate(masked.height, seconds),
+    }
+
+
+def of_commit(balance: Balance, deleted: Settled, stages: Mapping[str, float]) -> Metadata:
+    """The balance, what was deleted, and the seconds that each stage of the run took."""
+    commit = stages.get("commit_seconds", 0.0)
+    return {
+        "dagster/column_lineage": TABLE_LINEAGE,
+        "balance": MetadataValue.md(_balance_picture(balance)),
+        "stages": MetadataValue.md(_stages_picture(stages)),
+        **balance.as_counts(),
+        "deleted_from_queue": deleted.done,
+        "left_on_queue": deleted.left,
+        **{name: round(seconds, 3) for name, seconds in stages.items()},
+        "rows_per_second": _rate(balance.loaded, commit),
+    }
+
+
+def of_arrival(raw: pl.DataFrame, masked: pl.DataFrame, now: datetime) -> Metadata:
+    """How old the oldest message is by the time it is in the table, and why others are not."""
+    return {
+        "oldest_message_age_seconds": round(oldest_age_seconds(raw, now), 1),
+        "rejected_by_reason": _counts_table("reason", reason_counts(masked)),
+    }
+
+
+def stage_seconds(materializations: Iterable[AssetMaterialization]) -> dict[str, float]:
+    """The seconds of the stages that a run has behind it, by name."""
+    return {
+        name: value.value
+        for materialization in materializations
+        for name, value in materialization.metadata.items()
+        if name in {"receive_seconds", "mask_seconds"} and isinstance(value.value, float)
+    }
+
+
+def _balance_picture(balance: Balance) -> str:
+    counts = balance.as_counts()
+    received = counts.pop("received")
+    rows = [
+        f"| {name.replace('_', ' ')} | {count} | {_bar(count, received)} |"
+        for name, count in counts.items()
+    ]
+    sign = "=" if balance.holds else "is NOT"
+    sentence = f"**{received} received {sign} {' + '.join(str(each) for each in counts.values())}**"
+    return "\n".join([sentence, "", "| | messages | |", "|---|---|---|", *rows])
+
+
+def _stages_picture(stages: Mapping[str, float]) -> str:
+    longest = sum(stages.values())
+    rows = [
+        f"| {name.removesuffix('_seconds')} | {seconds:.3f} | {_bar(seconds, longest)} |"
+        for name, seconds in stages.items()
+    ]
+    return "\n".join(["| stage | seconds | |", "|---|---|---|", *rows])
+
+
+def _bar(part: float, whole: float) -> str:
+    return "█" * round(20 * _share(part, whole)) or "·"
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0
+
+
+def _rate(count: int, seconds: float) -> float:
+    return round(count / seconds, 1) if seconds else 0.0
+
+
+def _counts_table(name: str, counts: dict[str, int]) -> MetadataValue[Any]:
+    records = [TableRecord({name: key, "messages": count}) for key, count in counts.items()]
+    schema = TableSchema(columns=[TableColumn(name, "string"), TableColumn("messages", "int")])
+    return MetadataValue.table(records=records, schema=schema)

@@ -1,0 +1,1 @@
+"""Dagster assets, jobs, sensors and schedules of the operations."""

@@ -1,0 +1,279 @@
+"""The sensor that tells of failed checks, failed runs and a table that is no longer loaded."""
+
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckKey,
+    AssetCheckSeverity,
+    ConfigurableResource,
+    DagsterInstance,
+    DagsterRunStatus,
+    DefaultSensorStatus,
+    EnvVar,
+    RunRecord,
+    RunsFilter,
+    SensorDefinition,
+    SensorEvaluationContext,
+    SkipReason,
+    sensor,
+)
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
+from dagster._core.storage.asset_check_execution_record import (
+    AssetCheckExecutionRecordStatus as _Status,
+)
+from pydantic import Field
+
+from fetch_mask_assets import settings
+from fetch_mask_assets.defs.assets import USER_LOGINS
+from fetch_mask_assets.defs.jobs import INGEST_LOGINS, LONGEST_RUN_SECONDS
+from fetch_mask_assets.defs.redaction import no_values
+from fetch_mask_assets.defs.resources import LoginDatabaseResource, LoginQueueResource
+from fetch_mask_assets.defs.sensor import AD_HOC
+from fetch_mask_assets.errors import AlertError, DatabaseError, QueueError
+from fetch_mask_assets.operations.alerts.alert import (
+    NAMED_RUNS,
+    FailedCheck,
+    FailedRun,
+    Loads,
+    check_failed,
+    run_failed,
+    table_is_stale,
+)
+from fetch_mask_assets.operations.alerts.destinations import AlertDestinations
+from fetch_mask_assets.operations.alerts.state import Outbox, Sighting
+from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
+
+OUTBOX = "fetch_mask/alert_outbox"
+_FRESHNESS = "freshness"
+_PAGE = 100
+_TAKE_MESSAGES = (INGEST_LOGINS, AD_HOC)
+# Dagster ends a tick that takes longer than a minute.
+_DELIVERY_SECONDS = 20.0
+
+
+class AlertDestinationsResource(ConfigurableResource["AlertDestinationsResource"]):
+    """Where alerts go besides the log."""
+
+    webhook: str = Field(default="", description="URL that alerts are posted to; a secret.")
+    command: str = Field(default="", description="Command that gets each alert on its stdin.")
+
+    @property
+    def destinations(self) -> AlertDestinations:
+        """The destinations that are set.
+
+        Raises:
+            SettingError: one of them is not what it should be.
+        """
+        given = {settings.ALERT_WEBHOOK: self.webhook, settings.ALERT_COMMAND: self.command}
+        return AlertDestinations(settings.alert_webhook(given), settings.alert_command(given))
+
+    def __repr__(self) -> str:
+        """Names the class only: its fields are secrets."""
+        return "AlertDestinationsResource(...)"
+
+    __str__ = __repr__
+
+
+def alert_destinations(environ: Mapping[str, str]) -> AlertDestinationsResource:
+    """The destinations of an environment, by name: Dagster shows what stands in a config."""
+    given = {"webhook": settings.ALERT_WEBHOOK, "command": settings.ALERT_COMMAND}
+    return AlertDestinationsResource(
+        **{key: EnvVar(name) for key, name in given.items() if environ.get(name, "").strip()}
+    )
+
+
+def alert_sensor(meanings: Mapping[AssetCheckKey, str], fresh_seconds: int) -> SensorDefinition:
+    """The sensor that sends alerts.
+
+    Args:
+        meanings: for each check, what it means and what to do when it fails.
+        fresh_seconds: for how long nothing may be loaded while messages wait.
+    """
+
+    @sensor(
+        name="alerts",
+        minimum_interval_seconds=30,
+        default_status=DefaultSensorStatus.RUNNING,
+        description="Tells of failed checks, failed runs and a table that is no longer loaded: to"
+        " the log, and to the webhook and the command that are set. What does not arrive fails the"
+        " tick, is kept, and goes out at a later one.",
+    )
+    def alerts(
+        context: SensorEvaluationContext,
+        login_queue: LoginQueueResource,
+        login_database: LoginDatabaseResource,
+        alert_destinations: AlertDestinationsResource,
+    ) -> SkipReason:
+        with no_values("looking for what to alert of"):
+            now = time.time()
+            outbox = _outbox(context.instance, now)
+            batches = _Batches(login_database.database)
+            sightings = [
+                *_failed_runs(context.instance, outbox, batches),
+                *_evaluations(context.instance, outbox, batches, meanings),
+                _freshness(context.instance, login_queue, outbox.started, (now, fresh_seconds)),
+            ]
+            destinations = alert_destinations.destinations
+            outbox = outbox.with_sightings(sightings, destinations.names, now)
+            _keep(context.instance, outbox)
+            return SkipReason(_deliver(context.instance, outbox, destinations))
+
+    return alerts
+
+
+# In the instance and not in the sensor's cursor: that of a tick which fails is not kept.
+def _outbox(instance: DagsterInstance, now: float) -> Outbox:
+    kept = instance.daemon_cursor_storage.get_cursor_values({OUTBOX}).get(OUTBOX)
+    return Outbox.from_json(kept) if kept else Outbox(started=now, since=now)
+
+
+def _keep(instance: DagsterInstance, outbox: Outbox) -> None:
+    instance.daemon_cursor_storage.set_cursor_values({OUTBOX: outbox.as_json()})
+
+
+def _deliver(instance: DagsterInstance, outbox: Outbox, destinations: AlertDestinations) -> str:
+    """Sends what waits, as far as a tick's time goes; says what it sent.
+
+    Raises:
+        AlertError: a destination did not take one; the others were still served.
+    """
+    failures: dict[str, str] = {}
+    before = outbox
+    give_up = time.monotonic() + _DELIVERY_SECONDS
+    for name, alert in outbox.pending:
+        if name in failures or time.monotonic() > give_up:
+            continue
+        try:
+            destinations.send(name, alert)
+        except AlertError as error:
+            failures[name] = str(error)
+            continue
+        outbox = outbox.without((name, alert))
+        _keep(instance, outbox)
+    if failures:
+        raise AlertError(
+            f"{outbox.alerts} of {before.alerts} alerts did not arrive everywhere and are kept for"
+            f" the next tick: {' '.join(failures.values())}"
+        )
+    return _said(before.alerts, outbox.alerts, destinations)
+
+
+def _said(new: int, left: int, destinations: AlertDestinations) -> str:
+    where = ", ".join(destinations.names)
+    if not new:
+        return f"Nothing new has failed, so no alert was sent. Alerts go to: {where}."
+    return f"Sent {new - left} alerts to: {where}; {left} are left for the next tick."
+
+
+class _Batches:
+    """Whether runs committed their batch; a database that is down is asked only once."""
+
+    def __init__(self, database: LoginDatabase) -> None:
+        """Takes the warehouse."""
+        self._database = database
+        self._is_down = False
+
+    def is_committed(self, run_id: str) -> bool | None:
+        """None where the database does not say."""
+        if self._is_down:
+            return None
+        try:
+            return self._database.batch_counts(run_id) is not None
+        except DatabaseError:
+            self._is_down = True
+            return None
+
+
+def _failed_runs(
+    instance: DagsterInstance, outbox: Outbox, batches: _Batches
+) -> Iterator[Sighting]:
+    updated_after = datetime.fromtimestamp(outbox.horizon, UTC)
+    failed = RunsFilter(statuses=[DagsterRunStatus.FAILURE], updated_after=updated_after)
+    for record in instance.get_run_records(failed):
+        run = record.dagster_run
+        key = f"run:{run.run_id}"
+        if key not in outbox.seen:
+            told = FailedRun(
+                run.run_id, run.job_name, run.job_name in _TAKE_MESSAGES, _ended(record)
+            )
+            alert = run_failed(told, is_committed=batches.is_committed(run.run_id))
+            yield Sighting(key, None, told.at, alert)
+
+
+def _ended(record: RunRecord) -> float:
+    return record.end_time or record.update_timestamp.timestamp()
+
+
+def _evaluations(
+    instance: DagsterInstance,
+    outbox: Outbox,
+    batches: _Batches,
+    meanings: Mapping[AssetCheckKey, str],
+) -> Iterator[Sighting]:
+    """For each check, its failures that were not told yet, as one."""
+    for key, means in meanings.items():
+        new = {
+            id_: _failed_check(evaluation, record.run_id, means, at)
+            for record, evaluation, at in _failures(instance, key, outbox.horizon)
+            if (id_ := f"{key.to_user_string()}:{record.id}") not in outbox.seen
+        }
+        if new:
+            newest, *others = sorted(new, key=lambda id_: new[id_].at, reverse=True)
+            failures = [new[id_] for id_ in (newest, *others)]
+            committed = {batches.is_committed(each.run_id) for each in failures[:NAMED_RUNS]}
+            alert = check_failed(failures, committed)
+            yield Sighting(newest, None, alert.at, alert, tuple(others))
+
+
+def _failures(
+    instance: DagsterInstance, key: AssetCheckKey, since: float
+) -> Iterator[tuple[AssetCheckExecutionRecord, AssetCheckEvaluation, float]]:
+    """The evaluations that failed since then."""
+    cursor: int | None = None
+    while True:
+        page = instance.event_log_storage.get_asset_check_execution_history(
+            key, _PAGE, cursor, {_Status.FAILED}
+        )
+        for record in page:
+            event = record.event
+            if event and event.dagster_event and event.timestamp >= since:
+                yield record, event.dagster_event.asset_check_evaluation_data, event.timestamp
+        # A record is as old as the plan of its check, which is at most the longest run older.
+        if len(page) < _PAGE or page[-1].create_timestamp < since - LONGEST_RUN_SECONDS:
+            return
+        cursor = page[-1].id
+
+
+def _failed_check(
+    evaluation: AssetCheckEvaluation, run_id: str, means: str, at: float
+) -> FailedCheck:
+    numbers = {
+        name: value.value
+        for name, value in evaluation.metadata.items()
+        if isinstance(value.value, int | float)
+    }
+    is_warning = evaluation.severity is AssetCheckSeverity.WARN
+    asset = evaluation.asset_key.to_user_string()
+    return FailedCheck(asset, evaluation.check_name, run_id, is_warning, means, numbers, at)
+
+
+def _freshness(
+    instance: DagsterInstance,
+    login_queue: LoginQueueResource,
+    started: float,
+    clock: tuple[float, int],
+) -> Sighting:
+    now, limit = clock
+    last = instance.get_latest_materialization_event(USER_LOGINS)
+    # Before the first load, the time counts from when somebody first looked.
+    since = last.timestamp if last else started
+    try:
+        waiting: int | None = login_queue.queue.depth().waiting
+    except QueueError:
+        waiting = None
+    loads = Loads(now - since, limit, waiting)
+    alert = table_is_stale(loads, since) if loads.is_stale else None
+    return Sighting(f"{_FRESHNESS}:{now}", _FRESHNESS, now, alert)

@@ -1,0 +1,153 @@
+"""What analysts query: views over user_logins, what they hold, and whether they are right."""
+
+from collections.abc import Iterator, Mapping
+
+from dagster import (
+    AssetCheckResult,
+    AssetCheckSeverity,
+    AssetCheckSpec,
+    AssetKey,
+    AssetsDefinition,
+    AssetSelection,
+    DefaultScheduleStatus,
+    EnvVar,
+    MaterializeResult,
+    ScheduleDefinition,
+    TableColumn,
+    TableColumnDep,
+    TableColumnLineage,
+    TableSchema,
+    asset,
+    define_asset_job,
+    in_process_executor,
+)
+
+from fetch_mask_assets import settings
+from fetch_mask_assets.defs.assets import OWNERS, USER_LOGINS
+from fetch_mask_assets.defs.redaction import no_values
+from fetch_mask_assets.defs.resources import LoginDatabaseResource
+from fetch_mask_assets.operations.analysis.postgres import view_and_table
+from fetch_mask_assets.operations.analysis.views import (
+    ANALYSIS_VIEWS,
+    CHECK,
+    AnalysisView,
+    Figures,
+    differing,
+)
+
+ANALYSIS_GROUP = "analysis"
+ANALYSE_LOGINS = "analyse_logins"
+
+_REMEDY = (
+    "Do not use the view's numbers. Compare its definition (\\d+ in psql) with that of the"
+    " migrations, and see whether a link of login_ingest.token_link leads to a token that has a"
+    " link itself."
+)
+
+# The columns that are not named after the one that they come from.
+_SOURCES = {
+    "other_user_id": "user_id",
+    "users": "user_id",
+    "devices": "masked_device_id",
+    "since": "create_date",
+    "first_day": "create_date",
+    "last_day": "create_date",
+    "version": "app_version",
+}
+
+
+def analyst_database(environ: Mapping[str, str]) -> LoginDatabaseResource:
+    """The warehouse as analysts reach it."""
+    is_set = environ.get(settings.ANALYST_DATABASE_URL, "").strip()
+    name = settings.ANALYST_DATABASE_URL if is_set else settings.DATABASE_URL
+    return LoginDatabaseResource(url=EnvVar(name))
+
+
+def _asset_of(view: AnalysisView) -> AssetsDefinition:
+    key = AssetKey(view.name)
+
+    @asset(
+        key=key,
+        deps=[USER_LOGINS],
+        description=f"{view.says} A view, so always up to date; materializing it records its"
+        " figures and checks them.",
+        group_name=ANALYSIS_GROUP,
+        owners=OWNERS,
+        kinds={"postgres", "view"},
+        metadata={
+            "dagster/column_schema": _columns(view),
+            "dagster/table_name": f"login_ingest.{view.name}",
+        },
+        check_specs=[
+            AssetCheckSpec(CHECK, asset=key, description=f"{view.counted} If not: {_REMEDY}")
+        ],
+    )
+    def view_asset(
+        analyst_database: LoginDatabaseResource,
+    ) -> Iterator[MaterializeResult[None] | AssetCheckResult]:
+        with no_values("analysing logins"):
+            figures, counted = view_and_table(analyst_database.url, view.name)
+        yield MaterializeResult(
+            metadata={
+                "dagster/row_count": figures["rows"],
+                "dagster/column_lineage": _lineage(view),
+                **figures,
+            }
+        )
+        yield _result(view, figures, counted)
+
+    return view_asset
+
+
+def _result(view: AnalysisView, figures: Figures, counted: Figures) -> AssetCheckResult:
+    wrong = differing(figures, counted)
+    return AssetCheckResult(
+        passed=not wrong,
+        asset_key=AssetKey(view.name),
+        check_name=CHECK,
+        severity=AssetCheckSeverity.ERROR,
+        description=f"Not the same: {', '.join(wrong)}. {_REMEDY}" if wrong else view.counted,
+        metadata={
+            "differing": len(wrong),
+            **{f"counted_{name}": count for name, count in counted.items()},
+        },
+    )
+
+
+def _columns(view: AnalysisView) -> TableSchema:
+    return TableSchema(
+        columns=[
+            TableColumn(name=name, type=kind, description=says)
+            for name, (kind, says) in view.columns.items()
+        ]
+    )
+
+
+def _lineage(view: AnalysisView) -> TableColumnLineage:
+    """Each column with the column of user_logins that it comes from; a count of rows has none."""
+    return TableColumnLineage(
+        deps_by_column={
+            name: [TableColumnDep(asset_key=USER_LOGINS, column_name=_SOURCES.get(name, name))]
+            for name in view.columns
+            if name != "logins"
+        }
+    )
+
+
+analysis_assets = [_asset_of(view) for view in ANALYSIS_VIEWS]
+
+# A job of its own: what it reads grows with the table, and a batch's cost must not.
+analyse_logins = define_asset_job(
+    ANALYSE_LOGINS,
+    selection=AssetSelection.groups(ANALYSIS_GROUP),
+    description="Records what the views for analysts hold, and checks them against the table.",
+    executor_def=in_process_executor,
+)
+
+analysis_schedule = ScheduleDefinition(
+    name="analyse_logins_nightly",
+    job=analyse_logins,
+    cron_schedule="17 4 * * *",
+    default_status=DefaultScheduleStatus.RUNNING,
+    description="Records each night what the views for analysts hold, and checks them.",
+)

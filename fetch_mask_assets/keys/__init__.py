@@ -1,0 +1,1 @@
+"""Keysets, the key registry and the links between tokens."""

@@ -1,0 +1,303 @@
+"""Keysets, and the two things they do: mask a field, seal a message.
+
+Masking is AES-256-SIV (RFC 5297), sealing AES-256-GCM, both by Google Tink.
+Source: https://developers.google.com/tink/deterministic-aead
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from base64 import b64decode
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
+from functools import cache
+from typing import Any, TypeVar
+
+import tink
+from tink import aead, daead, secret_key_access
+from tink import json_proto_keyset_format as json_format
+
+from fetch_mask_assets.errors import KeysetError, TokenError
+from fetch_mask_assets.masking.fields import DEVICE_ID, IP, MaskedField
+from fetch_mask_assets.masking.token import format_token, parse_token
+
+QUARANTINE = "quarantine"
+KEYSET_NAMES = (IP.name, DEVICE_ID.name, QUARANTINE)
+
+_SIV_TYPE = "type.googleapis.com/google.crypto.tink.AesSivKey"
+_GCM_TYPE = "type.googleapis.com/google.crypto.tink.AesGcmKey"
+_KEY_TYPE = {IP.name: _SIV_TYPE, DEVICE_ID.name: _SIV_TYPE, QUARANTINE: _GCM_TYPE}
+CHECK_VALUE_BYTES = 16
+
+_P = TypeVar("_P")
+_CHECK_TEXT = b"login_ingest/key-check"
+_FIELDS = {IP.name: IP, DEVICE_ID.name: DEVICE_ID}
+
+
+@dataclass(frozen=True, slots=True)
+class FieldMasker:
+    """Masks the values of one field, and unmasks its tokens."""
+
+    field: MaskedField
+    primary_key_id: int
+    check_values: Mapping[int, bytes] = dataclass_field(repr=False)
+    _primitive: daead.DeterministicAead = dataclass_field(repr=False)
+    _under: Mapping[int, daead.DeterministicAead] = dataclass_field(repr=False)
+    _retired: Mapping[int, daead.DeterministicAead] = dataclass_field(repr=False)
+
+    def mask(self, value: str) -> str:
+        """The token of a value under the primary key."""
+        return self._token(self._primitive, value)
+
+    def mask_under(self, key_id: int, value: str) -> str:
+        """The token of a value under one of the keyset's enabled keys, primary or not.
+
+        Raises:
+            KeysetError: the keyset has no such key, or it is disabled.
+        """
+        if key_id not in self._under:
+            raise KeysetError(f"the keyset of {self.field.name} has no enabled key {key_id}.")
+        return self._token(self._under[key_id], value)
+
+    def tokens_of(self, value: str) -> frozenset[str]:
+        """The tokens of a value under every key of the keyset, disabled ones too.
+
+        A disabled key can be enabled again, and its tokens would then open.
+        """
+        primitives = (*self._under.values(), *self._retired.values())
+        return frozenset(self._token(primitive, value) for primitive in primitives)
+
+    @property
+    def all_key_ids(self) -> frozenset[int]:
+        """The ids of every key of the keyset, disabled ones too."""
+        return frozenset((*self._under, *self._retired))
+
+    def _token(self, primitive: daead.DeterministicAead, value: str) -> str:
+        canonical, data = self.field.canonical(value), self.field.associated_data
+        return format_token(self.field, primitive.encrypt_deterministically(canonical, data))
+
+    def unmask(self, token: str) -> str:
+        """The original behind a token.
+
+        Raises:
+            TokenError: not a token of this field, of a key the keyset lacks, or altered.
+        """
+        try:
+            return self.field.original(self.decrypt(token))
+        except ValueError:
+            raise self._foreign() from None
+
+    def decrypt(self, token: str) -> bytes:
+        """The canonical value behind a token.
+
+        Raises:
+            TokenError: not a token of this field, of a key the keyset lacks, or altered.
+        """
+        parsed = parse_token(self.field, token)
+        if parsed.key_id not in self.check_values:
+            raise TokenError(f"key {parsed.key_id} is not in the keyset of {self.field.name}.")
+        data = self.field.associated_data
+        try:
+            return self._primitive.decrypt_deterministically(parsed.ciphertext, data)
+        except tink.TinkError:
+            raise self._foreign() from None
+
+    def _foreign(self) -> TokenError:
+        return TokenError(f"an altered or foreign token of {self.field.name}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Sealer:
+    """Seals message bodies, each bound to its message id."""
+
+    primary_key_id: int
+    check_values: Mapping[int, bytes] = dataclass_field(repr=False)
+    _primitive: aead.Aead = dataclass_field(repr=False)
+
+    def seal(self, body: str, message_id: str) -> bytes:
+        """The sealed body (AES-256-GCM under Tink's prefix)."""
+        text = body.encode("utf-8", "surrogatepass")
+        return self._primitive.encrypt(text, _seal_data(message_id))
+
+    def open(self, sealed: bytes, message_id: str) -> str:
+        """The body that was sealed for this message id.
+
+        Raises:
+            TokenError: altered, sealed for another message, or under a key the keyset lacks.
+        """
+        try:
+            text = self._primitive.decrypt(sealed, _seal_data(message_id))
+        except tink.TinkError:
+            raise TokenError("the sealed body does not open for this message and keyset.") from None
+        return text.decode("utf-8", "surrogatepass")
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """All keysets that a run needs."""
+
+    ip: FieldMasker
+    device_id: FieldMasker
+    sealer: Sealer
+
+    @property
+    def maskers(self) -> tuple[FieldMasker, ...]:
+        """One masker for each masked field."""
+        return (self.ip, self.device_id)
+
+    @property
+    def check_values(self) -> dict[str, Mapping[int, bytes]]:
+        """For each keyset by name, the check value of each of its keys by id."""
+        fields = {masker.field.name: masker.check_values for masker in self.maskers}
+        return fields | {QUARANTINE: self.sealer.check_values}
+
+    @property
+    def primary_key_ids(self) -> dict[str, int]:
+        """For each keyset by name, the id of the key that it masks or seals with."""
+        fields = {masker.field.name: masker.primary_key_id for masker in self.maskers}
+        return fields | {QUARANTINE: self.sealer.primary_key_id}
+
+
+def new_keyset(name: str) -> str:
+    """A new keyset with one key, as Tink's JSON. Secret: only ever for a private file."""
+    _register()
+    template = (
+        aead.aead_key_templates.AES256_GCM
+        if name == QUARANTINE
+        else daead.deterministic_aead_key_templates.AES256_SIV
+    )
+    handle = tink.new_keyset_handle(template)
+    return json_format.serialize(handle, secret_key_access.TOKEN)
+
+
+def open_keyring(keysets: Mapping[str, str]) -> Keyring:
+    """The keyring of keysets given as Tink's JSON, by name.
+
+    Raises:
+        KeysetError: one is missing, is not a keyset, or is for another purpose.
+    """
+    opened = {name: _open(name, keysets.get(name)) for name in KEYSET_NAMES}
+    return Keyring(
+        ip=_masker(IP, opened[IP.name]),
+        device_id=_masker(DEVICE_ID, opened[DEVICE_ID.name]),
+        sealer=_sealer(opened[QUARANTINE]),
+    )
+
+
+def parse_keyset(name: str, text: str) -> dict[str, Any]:
+    """The members of a keyset in Tink's JSON. Secret: the keys are among them.
+
+    Raises:
+        KeysetError: it is not a keyset, is for another purpose, or its primary key is not usable.
+    """
+    keys = _open(name, text)
+    _ = _sealer(keys) if name == QUARANTINE else _masker(_FIELDS[name], keys)
+    return _members(keys.handle)
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """A keyset opened: Tink's handle, and what its JSON says of its keys."""
+
+    name: str
+    handle: tink.KeysetHandle
+    primary_key_id: int
+    check_values: Mapping[int, bytes] = dataclass_field(repr=False)
+
+    def primitive(self, kind: type[_P]) -> _P:
+        """Tink's object that does the work.
+
+        Raises:
+            KeysetError: Tink refuses a key's material.
+        """
+        try:
+            return self.handle.primitive(kind)
+        except tink.TinkError:
+            raise KeysetError(f"the keyset of {self.name} holds a key that Tink refuses.") from None
+
+
+@cache
+def _register() -> None:
+    daead.register()  # type: ignore[no-untyped-call]  # tink leaves out "-> None"
+    aead.register()
+
+
+def _open(name: str, text: str | None) -> _Keys:
+    if text is None:
+        raise KeysetError(f"the keyset of {name} is missing.")
+    _register()
+    try:
+        handle = json_format.parse(text, secret_key_access.TOKEN)
+    except (tink.TinkError, ValueError):
+        raise KeysetError(f"the keyset of {name} is not a Tink keyset in JSON.") from None
+    keyset = _members(handle)
+    if "primaryKeyId" not in keyset:
+        raise KeysetError(f"the keyset of {name} names no primary key.")
+    for key in keyset["key"]:
+        _refuse_other_kinds(name, key)
+    return _Keys(name, handle, keyset["primaryKeyId"], _check_values(keyset["key"]))
+
+
+def _members(handle: tink.KeysetHandle) -> dict[str, Any]:
+    members: dict[str, Any] = json.loads(json_format.serialize(handle, secret_key_access.TOKEN))
+    return members
+
+
+def _refuse_other_kinds(name: str, key: Mapping[str, Any]) -> None:
+    # Proto3's JSON leaves out what is empty or zero.
+    kind = (key["keyData"].get("typeUrl"), key["outputPrefixType"])
+    if kind != (_KEY_TYPE[name], "TINK") or "keyId" not in key:
+        raise KeysetError(f"the keyset of {name} holds key {key.get('keyId', 0)}, of another kind.")
+
+
+def _masker(masked_field: MaskedField, keys: _Keys) -> FieldMasker:
+    return FieldMasker(
+        field=masked_field,
+        primary_key_id=keys.primary_key_id,
+        check_values=keys.check_values,
+        _primitive=keys.primitive(daead.DeterministicAead),  # type: ignore[type-abstract]  # Tink's own idiom
+        _under={key_id: _primitive_under(keys, key_id) for key_id in keys.check_values},
+        _retired={key_id: _primitive_under(keys, key_id) for key_id in _disabled(keys)},
+    )
+
+
+def _disabled(keys: _Keys) -> list[int]:
+    members = _members(keys.handle)["key"]
+    return [key["keyId"] for key in members if key["status"] == "DISABLED"]
+
+
+def _primitive_under(keys: _Keys, key_id: int) -> daead.DeterministicAead:
+    """The primitive of one key of the keyset: Tink encrypts under none but an enabled primary."""
+    alone = [key for key in _members(keys.handle)["key"] if key["keyId"] == key_id]
+    text = json.dumps(
+        {"primaryKeyId": key_id, "key": [key | {"status": "ENABLED"} for key in alone]}
+    )
+    handle = json_format.parse(text, secret_key_access.TOKEN)
+    return replace(keys, handle=handle).primitive(daead.DeterministicAead)  # type: ignore[type-abstract]  # Tink's own idiom
+
+
+def _sealer(keys: _Keys) -> Sealer:
+    return Sealer(
+        primary_key_id=keys.primary_key_id,
+        check_values=keys.check_values,
+        _primitive=keys.primitive(aead.Aead),  # type: ignore[type-abstract]  # Tink's own idiom
+    )
+
+
+def _check_values(keys: Iterable[Mapping[str, Any]]) -> dict[int, bytes]:
+    return {
+        key["keyId"]: _check_value(b64decode(key["keyData"].get("value", "")))
+        for key in keys
+        if key["status"] == "ENABLED"
+    }
+
+
+def _check_value(key_material: bytes) -> bytes:
+    """Sixteen bytes that only this key gives and that do not give it back (RFC 2104)."""
+    return hmac.digest(key_material, _CHECK_TEXT, "sha256")[:CHECK_VALUE_BYTES]
+
+
+def _seal_data(message_id: str) -> bytes:
+    return f"login_ingest/quarantine/{message_id}".encode()

@@ -1,0 +1,124 @@
+"""Whether keysets are the ones that the table's tokens were made with."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from itertools import combinations
+
+from fetch_mask_assets.keys.keyset_change import KeyState
+
+CheckValues = Mapping[str, Mapping[int, bytes]]
+"""For each keyset by name, the check value of each of its keys by id."""
+
+
+class KeyStatus(StrEnum):
+    """What a key is good for."""
+
+    PRIMARY = "primary"
+    ENABLED = "enabled"
+    DISABLED = "disabled"
+    RETIRED = "retired"
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredKey:
+    """What the database knows of a key; the times are in UTC."""
+
+    first_used_at: datetime
+    retired_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyLine:
+    """A key as its steward sees it; `rows` are the tokens or sealed bodies under it."""
+
+    keyset: str
+    key_id: int
+    status: KeyStatus
+    first_used_at: datetime | None
+    rows: int
+
+    @property
+    def has_closed_rows(self) -> bool:
+        """Whether there are rows that this keyset does not open."""
+        return self.rows > 0 and self.status not in {KeyStatus.PRIMARY, KeyStatus.ENABLED}
+
+
+class RetiredCheckValue(bytes):
+    """The check value of a retired key: a keyset may be without it."""
+
+    __slots__ = ()
+
+
+def key_conflicts(registered: CheckValues, present: CheckValues) -> tuple[str, ...]:
+    """Why these keysets must not be used with this database; empty if they may.
+
+    A keyset may have keys that are not registered yet; it must have every key that is and is not
+    retired, no other key under an id that is, and share none with another keyset.
+    """
+    return (*_absent_or_other(registered, present), *_shared(present))
+
+
+def retired_primaries(
+    retired: Collection[tuple[str, int]], primaries: Mapping[str, int]
+) -> tuple[str, ...]:
+    """Which keysets, given by the id of their primary key, would mask with a retired key."""
+    return tuple(
+        f"the primary key of the keyset of {name}, {key_id}, is retired"
+        for name, key_id in primaries.items()
+        if (name, key_id) in retired
+    )
+
+
+def key_lines(
+    name: str,
+    states: Iterable[KeyState],
+    registered: Mapping[int, RegisteredKey],
+    rows: Mapping[int, int],
+) -> tuple[KeyLine, ...]:
+    """What is known of each key of one keyset, the keyset's own first.
+
+    `registered` and `rows` are by key id: the registry, and how many rows are under the key.
+    """
+    by_id = {state.key_id: state for state in states}
+    return tuple(
+        KeyLine(
+            keyset=name,
+            key_id=key_id,
+            status=_status(by_id.get(key_id), registered.get(key_id)),
+            first_used_at=registered[key_id].first_used_at if key_id in registered else None,
+            rows=rows.get(key_id, 0),
+        )
+        for key_id in dict.fromkeys((*by_id, *registered, *rows))
+    )
+
+
+def _status(state: KeyState | None, registered: RegisteredKey | None) -> KeyStatus:
+    if state and state.is_primary:
+        return KeyStatus.PRIMARY
+    if registered and registered.retired_at:
+        return KeyStatus.RETIRED
+    if state is None:
+        return KeyStatus.ABSENT
+    return KeyStatus.ENABLED if state.is_enabled else KeyStatus.DISABLED
+
+
+def _absent_or_other(registered: CheckValues, present: CheckValues) -> Iterator[str]:
+    for name, checks in registered.items():
+        for key_id, check in checks.items():
+            found = present.get(name, {}).get(key_id)
+            if found is None:
+                if not isinstance(check, RetiredCheckValue):
+                    yield f"the keyset of {name} lacks key {key_id}, which the database knows"
+            elif found != check:
+                yield f"the keyset of {name} has another key under the id {key_id}"
+
+
+def _shared(present: CheckValues) -> Iterator[str]:
+    for (one, checks), (other, others) in combinations(sorted(present.items()), 2):
+        if set(checks.values()) & set(others.values()):
+            yield f"the keysets of {one} and {other} share a key"

@@ -1,0 +1,1 @@
+"""Canonical forms, the masked fields and their tokens. Pure."""

@@ -1,0 +1,1 @@
+"""Operations that people run: each with its rules and its SQL."""

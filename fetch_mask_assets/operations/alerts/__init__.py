@@ -1,0 +1,1 @@
+"""Alerts: their texts, their state and their destinations."""

@@ -1,0 +1,117 @@
+"""The figures of the views that analysts query, and the same counted over the table itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import LiteralString
+
+import psycopg
+from psycopg.rows import dict_row
+
+from fetch_mask_assets.errors import DatabaseError
+from fetch_mask_assets.operations.analysis.views import Figures
+from fetch_mask_assets.postgres.connection import connect, plain_errors
+
+# What reads a whole table takes as long as it takes: only waiting is bounded.
+_SESSION = "-c lock_timeout=30s -c idle_in_transaction_session_timeout=300s"
+
+
+def view_and_table(database_url: str, view: str) -> tuple[Figures, Figures]:
+    """The figures of a view, and those counted over user_logins, at one moment.
+
+    Args:
+        database_url: libpq URL of a member of login_ingest_analyst.
+        view: the name of one of the views of `domain.analysis`.
+
+    Raises:
+        DatabaseError: they cannot be read.
+    """
+    of_view, of_table = _STATEMENTS[view]
+    with plain_errors("analyse logins"), connect(database_url, options=_SESSION) as connection:
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        return _figures(connection, of_view), _figures(connection, of_table)
+
+
+def _figures(connection: psycopg.Connection, statement: LiteralString) -> Figures:
+    row = connection.cursor(row_factory=dict_row).execute(statement).fetchone()
+    if row is None:
+        raise DatabaseError("the database answered with no row where there is always one.")
+    return {name: int(count) for name, count in row.items()}
+
+
+# Another way to the same: a link is followed for each row, where the views join two kinds of rows.
+_IPS: LiteralString = """
+SELECT coalesce(link.new_token, masked_ip) AS token, user_id
+FROM user_logins LEFT JOIN login_ingest.token_link AS link
+     ON link.field = 'ip' AND link.old_token = masked_ip
+WHERE coalesce(link.new_token, masked_ip) LIKE 'ip:%'
+"""
+_DEVICES: LiteralString = """
+SELECT coalesce(link.new_token, masked_device_id) AS token, user_id
+FROM user_logins LEFT JOIN login_ingest.token_link AS link
+     ON link.field = 'device_id' AND link.old_token = masked_device_id
+WHERE coalesce(link.new_token, masked_device_id) LIKE 'device\\_id:%'
+"""
+
+_GROUPS: LiteralString = """
+SELECT count(*) AS rows, coalesce(sum(logins), 0) AS logins,
+       coalesce(max(logins), 0) AS largest_logins, coalesce(max(users), 0) AS largest_users,
+       count(*) FILTER (WHERE users > 1) AS of_several_users
+"""
+
+# One row for each token and user first, so that nothing is counted as distinct.
+_COUNTED_GROUPS: LiteralString = """
+FROM (SELECT sum(logins) AS logins, count(user_id) AS users
+      FROM (SELECT token, user_id, count(*) AS logins FROM ({rows}) AS login GROUP BY 1, 2) AS one
+      GROUP BY token) AS counted
+WHERE logins > 1
+"""
+
+_PAIRS = """
+SELECT count(*) AS rows, coalesce(sum(devices), 0) AS pairs_of_devices,
+       coalesce(max(devices), 0) AS most_devices
+FROM login_ingest.users_sharing_devices
+"""
+
+_COUNTED_PAIRS: LiteralString = """
+WITH used AS (SELECT DISTINCT token, user_id FROM ({rows}) AS login WHERE user_id IS NOT NULL),
+     shared AS (SELECT token, array_agg(user_id ORDER BY user_id) AS users FROM used GROUP BY token
+                HAVING count(*) BETWEEN 2 AND 50),
+     pairs AS (SELECT count(*) AS devices
+               FROM shared, unnest(users) WITH ORDINALITY AS one (name, place),
+                    unnest(users[place + 1:]) AS other
+               GROUP BY one.name, other)
+SELECT count(*) AS rows,
+       (SELECT coalesce(sum(cardinality(users) * (cardinality(users) - 1) / 2), 0) FROM shared)
+           AS pairs_of_devices,
+       coalesce(max(devices), 0) AS most_devices
+FROM pairs
+"""
+
+_READABLE = """
+SELECT count(*) AS rows, count(version) AS versions, count(masked_ip) AS ips,
+       count(masked_device_id) AS device_ids,
+       count(*) FILTER (
+           WHERE split_part(version, '.', 1)::bigint * 1000000
+               + split_part(version, '.', 2)::bigint * 1000 + split_part(version, '.', 3)::bigint
+               <> app_version) AS misread_versions
+FROM login_ingest.readable_logins
+"""
+
+_COUNTED_ROWS = """
+SELECT count(*) AS rows, count(*) FILTER (WHERE app_version >= 0) AS versions,
+       count(masked_ip) AS ips, count(masked_device_id) AS device_ids, 0 AS misread_versions
+FROM user_logins
+"""
+
+
+def _counted(rows: LiteralString) -> LiteralString:
+    return _GROUPS + _COUNTED_GROUPS.replace("{rows}", rows)
+
+
+_STATEMENTS: Mapping[str, tuple[LiteralString, LiteralString]] = {
+    "repeated_ips": (_GROUPS + "FROM login_ingest.repeated_ips", _counted(_IPS)),
+    "repeated_devices": (_GROUPS + "FROM login_ingest.repeated_devices", _counted(_DEVICES)),
+    "users_sharing_devices": (_PAIRS, _COUNTED_PAIRS.replace("{rows}", _DEVICES)),
+    "readable_logins": (_READABLE, _COUNTED_ROWS),
+}

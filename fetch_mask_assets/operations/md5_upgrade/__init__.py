@@ -1,0 +1,1 @@
+"""The upgrade of MD5 digests to tokens."""

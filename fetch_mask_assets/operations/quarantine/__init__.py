@@ -1,0 +1,1 @@
+"""The quarantine: list, show, replay, discard, expire."""

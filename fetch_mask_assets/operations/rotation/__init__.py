@@ -1,0 +1,1 @@
+"""Key rotation and re-masking."""

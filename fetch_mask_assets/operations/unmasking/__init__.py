@@ -1,0 +1,1 @@
+"""Unmask requests, and finding rows by value."""

@@ -1,0 +1,1 @@
+"""A batch as frames: masking, rules and balance. Pure."""

@@ -1,0 +1,66 @@
+"""The rules that the table must keep after a commit, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fetch_mask_assets.pipeline.batch.balance import BatchCounts
+
+
+@dataclass(frozen=True, slots=True)
+class TableFacts:
+    """What a run received, and what the database counts.
+
+    `counts` is None where the run committed no batch; `received` counts deliveries.
+    """
+
+    received: int
+    counts: BatchCounts | None
+    untokened_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class TableRule:
+    """A rule: its name, what it says, what to do when it is broken, and by how much it is."""
+
+    name: str
+    says: str
+    remedy: str
+    is_blocking: bool
+    count_broken: Callable[[TableFacts], int]
+
+
+def _imbalance(facts: TableFacts) -> int:
+    if facts.counts is None:
+        return facts.received
+    balance = facts.counts.balance
+    accounted = balance.loaded + balance.quarantined + balance.already_known
+    return (
+        abs(facts.received - balance.received)
+        + abs(balance.received - accounted)
+        + abs(facts.counts.ledger_lines - balance.loaded - balance.quarantined)
+        + abs(facts.counts.quarantine_lines - balance.quarantined)
+    )
+
+
+TABLE_RULES = (
+    TableRule(
+        "balance_holds",
+        "received = loaded + quarantined + already known, and the ledger and the quarantine count"
+        " the same.",
+        "Stop the sensor. Compare login_ingest.batch with login_ingest.ledger for this run before"
+        " anything is deleted by hand. A quarantined message that was replayed, discarded or erased"
+        " in the same second is missed here, and accounted for in login_ingest.quarantine_account.",
+        is_blocking=True,
+        count_broken=_imbalance,
+    ),
+    TableRule(
+        "only_tokens",
+        "The masked columns of user_logins hold nothing but tokens, in the whole table.",
+        "Rows that were there before this product, or that someone else wrote, can be reversed by"
+        " whoever reads them: mask or remove them.",
+        is_blocking=False,
+        count_broken=lambda facts: facts.untokened_rows,
+    ),
+)

@@ -1,0 +1,1 @@
+"""The contract of a message: the event, its JSON, the reasons for rejection. Pure."""

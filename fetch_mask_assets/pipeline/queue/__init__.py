@@ -1,0 +1,1 @@
+"""The login queue: limits, backlog, poison messages, dead letters, SQS."""

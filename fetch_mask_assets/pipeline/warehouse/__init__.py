@@ -1,0 +1,1 @@
+"""Committing a batch to Postgres, and readiness."""

@@ -1,0 +1,1 @@
+"""Postgres: connections, locks, partitions, migrations and the schema."""

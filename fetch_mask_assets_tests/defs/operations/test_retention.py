@@ -1,0 +1,88 @@
+"""Quarantined messages are not kept for longer than the setting says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import psycopg
+import pytest
+from dagster import DagsterInstance, Definitions, build_schedule_context
+
+from fetch_mask_assets.defs.operations.retention import (
+    EXPIRE_QUARANTINE,
+    expire_quarantine,
+    retention_schedule,
+)
+from fetch_mask_assets.defs.resources import LoginDatabaseResource
+from fetch_mask_assets.keys.storage import read_keyring
+from fetch_mask_assets.operations.quarantine.postgres import Quarantine, QuarantineAccount
+from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
+from fetch_mask_assets_tests.support.logins import masked_batch, register
+from fetch_mask_assets_tests.support.people import person
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_the_schedule_passes_the_setting_to_the_job() -> None:
+    schedule = retention_schedule(90)
+
+    config = {"ops": {"delete_old_quarantined": {"config": {"keep_days": 90}}}}
+    assert schedule.job.name == EXPIRE_QUARANTINE
+    with DagsterInstance.ephemeral() as instance:
+        tick = schedule.evaluate_tick(build_schedule_context(instance))
+    assert [request.run_config for request in tick.run_requests or ()] == [config]
+
+
+def test_whoever_recovers_deletes_old_messages_and_keeps_young_ones(
+    database_url: str, keysets_directory: Path
+) -> None:
+    _quarantine(database_url, keysets_directory, 3)
+    _age(database_url)
+    _quarantine(database_url, keysets_directory, 2)
+    with person(database_url, "login_ingest_recovery") as steward:
+        assert _runs(steward.url, keep_days=30)
+        assert _runs(steward.url, keep_days=30)
+
+    account = Quarantine(database_url).account()
+    assert account == QuarantineAccount(5, 0, 0, 3, 0, 2, holds=True)
+
+
+@pytest.mark.parametrize("keep_days", [0, -1])
+def test_less_than_a_day_is_refused(keep_days: int, database_url: str) -> None:
+    assert not _runs(database_url, keep_days=keep_days)
+
+
+def test_a_database_that_is_down_fails_the_run() -> None:
+    assert not _runs("postgresql://127.0.0.1:1/x", keep_days=30)
+
+
+def _runs(url: str, *, keep_days: int) -> bool:
+    """Whether a run of the job succeeds."""
+    definitions = Definitions(
+        jobs=[expire_quarantine], resources={"recovery_database": LoginDatabaseResource(url=url)}
+    )
+    config = {"ops": {"delete_old_quarantined": {"config": {"keep_days": keep_days}}}}
+    with DagsterInstance.ephemeral() as instance:
+        try:
+            result = definitions.resolve_job_def(EXPIRE_QUARANTINE).execute_in_process(
+                run_config=config, instance=instance, raise_on_error=False
+            )
+        except Exception:  # noqa: BLE001 (Dagster refuses the config before there is a run)
+            return False
+    return result.success
+
+
+def _quarantine(url: str, keysets: Path, count: int) -> None:
+    keyring = read_keyring(keysets)
+    register(url, keyring)
+    masked = masked_batch(keyring, ["junk"] * count)
+    LoginDatabase(url).commit_batch(BatchToCommit(str(uuid4()), masked, lambda _id: b""))
+
+
+def _age(url: str) -> None:
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            "UPDATE login_ingest.quarantine SET quarantined_at = now() - interval '31 days'"
+        )

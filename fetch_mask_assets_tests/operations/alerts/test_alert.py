@@ -1,0 +1,245 @@
+"""What an alert says, and that a failure is told once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fetch_mask_assets.operations.alerts.alert import (
+    Alert,
+    FailedCheck,
+    FailedRun,
+    Loads,
+    Severity,
+    check_failed,
+    run_failed,
+    table_is_stale,
+    trial,
+)
+from fetch_mask_assets.operations.alerts.state import (
+    MOST_PENDING,
+    OVERLAP_SECONDS,
+    Outbox,
+    Sighting,
+)
+
+CHECK = FailedCheck(
+    "user_logins",
+    "only_tokens",
+    "run-1",
+    is_warning=False,
+    means="Mask or remove them.",
+    numbers={"broken": 3},
+    at=5.0,
+)
+NOW = 1_000_000.0
+
+
+def test_an_alert_of_a_check_names_the_batch_what_is_safe_and_what_to_do() -> None:
+    alert = check_failed([CHECK], {True})
+
+    assert alert.run_id == "run-1"
+    assert "only_tokens of user_logins failed in run run-1" in alert.what_happened
+    assert "is committed, whole" in alert.what_is_safe
+    assert alert.what_to_do == "Mask or remove them."
+    assert alert.numbers == {"broken": 3}
+
+
+def _failures(count: int) -> list[FailedCheck]:
+    """Failures of one check, newest first."""
+    return [replace(CHECK, run_id=f"run-{number}", at=number) for number in range(count, 0, -1)]
+
+
+@pytest.mark.parametrize(
+    ("count", "says"),
+    [
+        (1, "failed in run run-1."),
+        (2, "failed in 2 runs: run-2, run-1."),
+        (5, "failed in 5 runs: run-5, run-4, run-3, run-2, run-1."),
+        (6, "failed in 6 runs: run-6, run-5, run-4, run-3, run-2 and 1 more."),
+        (900, "failed in 900 runs: run-900, run-899, run-898, run-897, run-896 and 895 more."),
+    ],
+)
+def test_an_alert_of_many_failures_names_five_runs_and_how_many_more(count: int, says: str) -> None:
+    alert = check_failed(_failures(count), {True})
+
+    assert alert.what_happened.endswith(says)
+    assert alert.id == f"check:user_logins:only_tokens:run-{count}"
+    assert alert.numbers.get("failures", 1) == count
+
+
+@pytest.mark.parametrize(
+    ("committed", "says"),
+    [
+        ({True}, "named here are committed, whole"),
+        ({False}, "committed whole or not at all"),
+        ({True, False}, "committed whole or not at all"),
+        ({True, None}, "committed whole or not at all"),
+    ],
+)
+def test_an_alert_of_many_failures_says_no_more_than_is_known(
+    committed: set[bool | None], says: str
+) -> None:
+    assert says in check_failed(_failures(3), committed).what_is_safe
+
+
+def test_an_alert_of_warnings_and_an_error_is_an_error() -> None:
+    warning = replace(CHECK, is_warning=True)
+
+    assert check_failed([warning, warning], {True}).severity is Severity.WARNING
+    assert check_failed([warning, CHECK], {True}).severity is Severity.ERROR
+
+
+@pytest.mark.parametrize(
+    ("takes_messages", "is_committed", "says"),
+    [
+        (True, False, "No batch of this run is committed"),
+        (True, True, "is committed, whole"),
+        (True, None, "did not say"),
+        (False, False, "takes none from the queue"),
+    ],
+)
+def test_an_alert_of_a_run_says_what_became_of_its_batch(
+    takes_messages: bool,  # noqa: FBT001 (a case)
+    is_committed: bool | None,  # noqa: FBT001 (a case)
+    says: str,
+) -> None:
+    run = FailedRun("run-2", "a_job", takes_messages, 5.0)
+    alert = run_failed(run, is_committed=is_committed)
+
+    assert alert.id == "run:run-2"
+    assert says.replace("takes none", "take none") in alert.what_is_safe
+
+
+@pytest.mark.parametrize(
+    ("seconds", "waiting", "expected"),
+    [(59, 9, False), (61, 9, True), (61, 0, False), (61, None, True), (59, None, False)],
+)
+def test_a_table_is_stale_when_nothing_loads_though_messages_wait(
+    seconds: float,
+    waiting: int | None,
+    expected: bool,  # noqa: FBT001 (a case)
+) -> None:
+    assert Loads(seconds, 60, waiting).is_stale is expected
+
+
+def test_an_alert_of_a_stale_table_keeps_its_id_until_something_is_loaded() -> None:
+    first = table_is_stale(Loads(70, 60, 9), since=100.0)
+    second = table_is_stale(Loads(170, 60, None), since=100.0)
+
+    assert first.id == second.id
+    assert "9 wait" in first.what_happened
+    assert "the queue does not answer" in second.what_happened
+
+
+@pytest.mark.parametrize(
+    "alert", [check_failed([CHECK], {None}), trial(7.0)], ids=["check", "trial"]
+)
+def test_an_alert_and_an_outbox_survive_being_written_down(alert: Alert) -> None:
+    outbox = Outbox(1.0, 2.0, {"a": 1.0}, {"b": 2.0}, (("log", alert),))
+
+    assert Outbox.from_json(outbox.as_json()) == outbox
+
+
+def _failed(number: int, at: float = NOW, subject: str | None = "check") -> Sighting:
+    alert = run_failed(
+        FailedRun(f"run-{number}", "a_job", takes_messages=True, at=at), is_committed=None
+    )
+    return Sighting(f"{subject}:{number}", subject, at, alert)
+
+
+def _passed(number: int, at: float) -> Sighting:
+    return Sighting(f"check:{number}", "check", at, None)
+
+
+def _look(outbox: Outbox, *sightings: Sighting, now: float = NOW) -> tuple[Outbox, list[str]]:
+    """The outbox after a look from which everything was sent, and the runs it told of."""
+    after = outbox.with_sightings(sightings, ["log"], now)
+    told = [alert.run_id for _, alert in after.pending]
+    for each in after.pending:
+        after = after.without(each)
+    return after, told
+
+
+def test_a_failure_that_is_seen_again_is_told_once() -> None:
+    outbox, first = _look(Outbox(NOW, NOW), _failed(1, subject=None))
+    _, again = _look(outbox, _failed(1, subject=None), now=NOW + 30)
+
+    assert (first, again) == (["run-1"], [])
+
+
+def test_what_an_alert_tells_of_besides_is_not_told_again() -> None:
+    both = replace(_failed(2, NOW + 1, None), also=("None:1",))
+    outbox, first = _look(Outbox(NOW, NOW), both)
+    _, again = _look(outbox, _failed(1, NOW, None), _failed(3, NOW + 2, None), now=NOW + 30)
+
+    assert (first, again) == (["run-2"], ["run-3"])
+
+
+def test_a_state_that_lasts_is_told_once_and_again_after_it_has_passed() -> None:
+    outbox, first = _look(Outbox(NOW, NOW), _failed(1, NOW), _failed(2, NOW + 1))
+    outbox, still = _look(outbox, _failed(3, NOW + 20), now=NOW + 30)
+    outbox, after = _look(outbox, _passed(4, NOW + 40), _failed(5, NOW + 50), now=NOW + 60)
+    _, late = _look(outbox, _passed(4, NOW + 40), _failed(6, NOW + 70), now=NOW + 90)
+
+    assert (first, still, after, late) == (["run-1"], [], ["run-5"], [])
+
+
+def test_each_failed_run_is_told() -> None:
+    _, told = _look(Outbox(NOW, NOW), _failed(1, subject=None), _failed(2, subject=None))
+
+    assert told == ["run-1", "run-2"]
+
+
+def test_what_comes_into_sight_late_is_told_and_what_is_long_past_is_not() -> None:
+    late = _failed(1, NOW - OVERLAP_SECONDS + 1, subject=None)
+    past = _failed(2, NOW - OVERLAP_SECONDS - 1, subject=None)
+    _, told = _look(Outbox(NOW, NOW), late, past)
+
+    assert told == ["run-1"]
+
+
+def test_what_happened_while_nobody_looked_is_told_at_the_next_look() -> None:
+    _, told = _look(Outbox(NOW, NOW), _failed(1, NOW + 500, subject=None), now=NOW + 90_000)
+
+    assert told == ["run-1"]
+
+
+def test_an_alert_waits_for_each_destination_by_itself() -> None:
+    outbox = Outbox(NOW, NOW).with_sightings([_failed(1)], ["log", "webhook"], NOW)
+    left = outbox.without(outbox.pending[0])
+    without_webhook = left.with_sightings([], ["log"], NOW)
+
+    assert [name for name, _ in outbox.pending] == ["log", "webhook"]
+    assert [name for name, _ in left.pending] == ["webhook"]
+    assert without_webhook.pending == ()
+
+
+def test_a_destination_that_is_down_for_long_does_not_fill_the_storage() -> None:
+    failures = [_failed(number, NOW + number, None) for number in range(MOST_PENDING + 5)]
+    outbox = Outbox(NOW, NOW).with_sightings(failures, ["webhook"], NOW)
+
+    assert len(outbox.pending) == MOST_PENDING
+    assert outbox.pending[-1][1].run_id == f"run-{MOST_PENDING + 4}"
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.booleans()), max_size=30))
+def test_looks_that_overlap_tell_the_same_as_one_look(events: list[tuple[int, bool]]) -> None:
+    sightings = [
+        _failed(number, NOW + number) if fails else _passed(100 + number, NOW + number)
+        for number, fails in dict(events).items()
+    ]
+    ordered = sorted(sightings, key=lambda each: each.at)
+    outbox, told = Outbox(NOW, NOW), list[str]()
+    for count in range(len(ordered) + 1):
+        outbox, new = _look(outbox, *ordered[:count], now=NOW + 20)
+        told += new
+
+    assert told == _look(Outbox(NOW, NOW), *ordered, now=NOW + 20)[1]
+
+
+def test_severities_are_plain_words() -> None:
+    assert [each.value for each in Severity] == ["error", "warning", "test"]

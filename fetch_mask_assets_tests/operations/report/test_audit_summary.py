@@ -1,0 +1,148 @@
+"""What a report says of the audit, and what it must not."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import fetch_mask_assets
+from fetch_mask_assets.audit.chain import AuditRow, row_hash
+from fetch_mask_assets.operations.report.audit_summary import (
+    ACTIONS,
+    OTHER_ACTION,
+    UNKNOWN_VERDICT,
+    ActionCount,
+    AuditSummary,
+    summarize_audit,
+)
+
+CANARY = "203.0.113.77"
+NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+def audit(*said: tuple[str, str, object], at: datetime = NOON) -> list[AuditRow]:
+    """A whole chain of rows: person, action, detail."""
+    rows: list[AuditRow] = []
+    for number, (person, action, detail) in enumerate(said, start=1):
+        before = rows[-1].hash if rows else b""
+        text = detail if isinstance(detail, str) else json.dumps(detail)
+        row = AuditRow(number, at, person, action, text, before, b"")
+        rows.append(replace(row, hash=row_hash(row) or b""))
+    return rows
+
+
+def summary(rows: list[AuditRow], expected: bytes | None = None) -> AuditSummary:
+    return summarize_audit(rows, NOON - DAY, NOON + DAY, expected)
+
+
+def test_steps_are_counted_by_person_action_and_verdict() -> None:
+    rows = audit(
+        ("ann", "unmask.request", {"verdict": "requested", "request": 1}),
+        ("ann", "unmask.approve", {"verdict": "own_request", "request": 1}),
+        ("ann", "unmask.approve", {"verdict": "own_request", "request": 1}),
+        ("bob", "find", {"field": "ip"}),
+    )
+
+    found = summary(rows)
+
+    assert found.chain.is_whole
+    assert found.actions == (
+        ActionCount("ann", "unmask.approve", "own_request", 2),
+        ActionCount("ann", "unmask.request", "requested", 1),
+        ActionCount("bob", "find", "", 1),
+    )
+    assert [each.is_refusal for each in found.actions] == [True, False, False]
+
+
+def test_reveals_are_counted_by_request_whenever_they_were() -> None:
+    rows = audit(
+        ("ann", "unmask.reveal", {"verdict": "revealed", "request": 4}),
+        ("ann", "unmask.reveal", {"verdict": "expired", "request": 4}),
+        ("ann", "unmask.reveal", {"verdict": "revealed", "request": 4}),
+        at=NOON - 9 * DAY,
+    )
+
+    found = summary(rows)
+
+    assert found.reveals == {4: 2}
+    assert (found.rows, found.rows_of_period, found.actions) == (3, 0, ())
+
+
+def test_rows_after_a_break_are_counted_all_the_same() -> None:
+    rows = audit(("ann", "find", {}), ("ann", "find", {}), ("bob", "find", {}))
+    rows[1] = replace(rows[1], detail='{"edited": true}')
+
+    found = summary(rows)
+
+    assert found.chain.broken
+    assert (found.chain.broken.audit_id, found.chain.rows, found.rows) == (2, 1, 3)
+    assert sum(each.times for each in found.actions) == 3
+
+
+def test_free_text_of_an_action_a_verdict_or_a_detail_is_not_repeated() -> None:
+    rows = audit(
+        ("ann", f"looked at {CANARY}", {}),
+        ("ann", "unmask.approve", {"verdict": CANARY}),
+        ("ann", "find", {"field": CANARY}),
+        ("ann", "find", f"no json {CANARY}"),
+        ("ann", "find", f'["{CANARY}"]'),
+        ("ann", "unmask.reveal", {"verdict": "revealed", "request": CANARY}),
+    )
+
+    found = summary(rows)
+
+    assert CANARY not in repr(found)
+    assert {each.action for each in found.actions} >= {OTHER_ACTION}
+    assert {each.verdict for each in found.actions} >= {UNKNOWN_VERDICT}
+
+
+def test_a_verdict_that_nobody_knows_counts_as_a_refusal() -> None:
+    [found] = summary(audit(("ann", "unmask.approve", {"verdict": "new"}))).actions
+
+    assert found.is_refusal
+
+
+def test_a_row_without_a_time_is_in_every_period() -> None:
+    rows = [replace(audit(("ann", "find", {}))[0], at=None)]
+
+    assert summary(rows).rows_of_period == 1
+
+
+def test_a_hash_that_was_noted_is_looked_for() -> None:
+    rows = audit(("ann", "find", {}), ("ann", "find", {}))
+
+    assert summary(rows, rows[1].hash).chain.has_expected
+    assert not summary(rows[:1], rows[1].hash).chain.has_expected
+    assert (summary(rows).was_expected, summary(rows, b"x").was_expected) == (False, True)
+
+
+def test_expiring_the_quarantine_has_verdicts_of_its_own() -> None:
+    rows = audit(
+        ("ann", "quarantine.expire", {"verdict": "expired"}),
+        ("ann", "quarantine.expire", {"verdict": "too_few_days"}),
+        ("ann", "unmask.reveal", {"verdict": "expired"}),
+        ("ann", "unmask.withdraw", {"verdict": "withdrawn"}),
+    )
+
+    refused = [(each.action, each.verdict) for each in summary(rows).actions if each.is_refusal]
+
+    assert refused == [("quarantine.expire", "too_few_days"), ("unmask.reveal", "expired")]
+
+
+def test_every_action_that_the_database_or_the_code_records_is_known() -> None:
+    package = Path(fetch_mask_assets.__file__).parent
+    recorded = re.compile(
+        r"""record_audit\(\s*'([^']+)'|record\(connection, "([^"]+)"|_record\("([^"]+)\""""
+    )
+    found = {
+        next(filter(None, names))
+        for path in package.rglob("*.py")
+        for names in recorded.findall(path.read_text(encoding="utf-8"))
+    }
+
+    assert "unmask.withdraw" in found
+    assert found <= ACTIONS

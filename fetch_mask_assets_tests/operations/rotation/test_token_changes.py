@@ -1,0 +1,545 @@
+"""Tokens, links and keys change by the database's functions, which refuse what cannot be."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from fetch_mask_assets.audit.postgres import Audit
+from fetch_mask_assets.errors import DatabaseError
+from fetch_mask_assets.keys.keyset import KEYSET_NAMES, Keyring, new_keyset, open_keyring
+from fetch_mask_assets.keys.keyset_change import rotated
+from fetch_mask_assets.keys.links import batch_links
+from fetch_mask_assets.operations.rotation.postgres import Remasked, TokenTable, remask_field
+from fetch_mask_assets.operations.rotation.remasking import remask
+from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
+from fetch_mask_assets_tests.support.logins import body, masked_batch, register
+from fetch_mask_assets_tests.support.people import Person, person, sqlstate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DENIED = "42501"
+REFUSED = "23514"
+LOADER, RECOVERY = "login_ingest_loader", "login_ingest_recovery"
+SOON = "SET lock_timeout = '100ms'"
+
+
+@pytest.fixture(scope="module")
+def keysets() -> dict[str, str]:
+    """Keysets for the whole module."""
+    return {name: new_keyset(name) for name in KEYSET_NAMES}
+
+
+@pytest.fixture(scope="module")
+def old(keysets: dict[str, str]) -> Keyring:
+    """The keys before a rotation."""
+    return open_keyring(keysets)
+
+
+@pytest.fixture(scope="module")
+def new(keysets: dict[str, str]) -> Keyring:
+    """The same after one of the fields' keysets."""
+    fields = ("ip", "device_id")
+    return open_keyring(keysets | {name: rotated(name, keysets[name]).keyset for name in fields})
+
+
+@pytest.fixture
+def database(database_url: str, new: Keyring) -> LoginDatabase:
+    """The test's own database, which knows all keys."""
+    register(database_url, new)
+    return LoginDatabase(database_url)
+
+
+@pytest.fixture
+def steward(database: LoginDatabase) -> Iterator[Person]:
+    """Somebody who may recover, and nothing else."""
+    with person(database.url, RECOVERY) as somebody:
+        yield somebody
+
+
+@pytest.fixture
+def loader(database: LoginDatabase) -> Iterator[Person]:
+    """The login that runs use."""
+    with person(database.url, LOADER) as somebody:
+        yield somebody
+
+
+def commit(url: str, ring: Keyring, *numbers: int) -> None:
+    masked = masked_batch(ring, [body(number) for number in numbers])
+    links = batch_links(masked, ring)
+    LoginDatabase(url).commit_batch(BatchToCommit(str(uuid4()), masked, lambda _: b"", links))
+
+
+def refusal(url: str, statement: str, *values: object) -> tuple[str | None, str | None] | None:
+    """The SQLSTATE and the rule with which a statement is refused; what it did is rolled back."""
+    with psycopg.connect(url) as connection:
+        try:
+            connection.execute(statement.encode(), values or None)
+        except psycopg.Error as error:
+            return error.sqlstate, error.diag.constraint_name
+        finally:
+            connection.rollback()
+    return None
+
+
+def audit(url: str) -> list[tuple[str, dict[str, Any]]]:
+    return [(row.action, json.loads(row.detail)) for row in Audit(url).rows()]
+
+
+def nothing(_: object) -> None:
+    pass
+
+
+# What nobody may write but by the functions
+
+
+@pytest.mark.parametrize("role", [LOADER, RECOVERY])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE user_logins SET masked_ip = masked_device_id",
+        "UPDATE user_logins SET masked_device_id = NULL",
+        "UPDATE login_ingest.masking_key SET retired_at = now()",
+        "INSERT INTO login_ingest.masking_key (keyset, key_id, check_value) VALUES ('ip', 1, 'x')",
+        "INSERT INTO login_ingest.token_link VALUES ('ip', 'ip:a', 'ip:b')",
+        "INSERT INTO login_ingest.md5_match VALUES ('ip', 'ip:a', 'a')",
+        "DELETE FROM login_ingest.md5_match",
+        "UPDATE login_ingest.token_change SET ended_at = now()",
+        "INSERT INTO login_ingest.token_change (action, field) VALUES ('remask', 'ip')",
+        "SELECT login_ingest.put_links('ip', '{}', '{}')",
+        "SELECT login_ingest.count_change(1, '{}', '{}', 1, 1)",
+        "SELECT login_ingest.open_change(1, 'remask')",
+        "SELECT login_ingest.rows_under('ip', 1)",
+    ],
+)
+def test_tokens_links_and_keys_are_not_written_directly(
+    database: LoginDatabase, role: str, statement: str
+) -> None:
+    with person(database.url, role) as eve:
+        assert sqlstate(eve.url, statement) == DENIED
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT login_ingest.begin_change('remask', 'ip', '{}')",
+        "SELECT login_ingest.end_change(1, 'remask')",
+        "SELECT login_ingest.replace_tokens(1, '{}', '{}', 1)",
+        "SELECT login_ingest.replace_digests(1, 1, false)",
+        "SELECT login_ingest.link_in_change(1, '{}', '{}')",
+        "SELECT login_ingest.retire_key('ip', 1)",
+        "SELECT login_ingest.restore_key('ip', 1)",
+        "SELECT login_ingest.note_digests('ip', '{}', '{}')",
+    ],
+)
+def test_the_loader_changes_no_token_and_retires_no_key(loader: Person, statement: str) -> None:
+    assert sqlstate(loader.url, statement) == DENIED
+
+
+def test_the_owners_rights_lent_to_nobody_do_not_make_a_member(database: LoginDatabase) -> None:
+    with person(database.url) as eve:
+        with psycopg.connect(database.url) as connection:
+            grant = "GRANT EXECUTE ON FUNCTION login_ingest.retire_key(text, bigint)"
+            connection.execute(f"GRANT USAGE ON SCHEMA login_ingest TO {eve.name}".encode())
+            connection.execute(f"{grant} TO {eve.name}".encode())
+        assert sqlstate(eve.url, "SELECT login_ingest.retire_key('ip', 1)") == DENIED
+        with psycopg.connect(database.url) as connection:
+            connection.execute(f"DROP OWNED BY {eve.name}".encode())
+
+
+# Re-masking
+
+
+def test_a_re_masking_is_on_record_with_what_the_database_counted(
+    steward: Person, old: Keyring, new: Keyring, database: LoginDatabase
+) -> None:
+    commit(database.url, old, 1, 2, 2)
+    remask_field(TokenTable(steward.url), new.ip, nothing)
+    begin, end = audit(database.url)
+    to_keys = [new.ip.primary_key_id]
+    assert begin == (
+        "remask.begin",
+        {"change": 1, "field": "ip", "to_keys": to_keys, "goes_on_with": []},
+    )
+    expected = {"from_keys": [old.ip.primary_key_id], "to_keys": to_keys, "links": 2, "rows": 3}
+    assert end == ("remask.end", {"change": 1, "field": "ip"} | expected)
+
+
+def test_a_killed_re_masking_has_no_end_and_the_next_one_says_so(
+    steward: Person, old: Keyring, new: Keyring, database: LoginDatabase
+) -> None:
+    commit(database.url, old, 1, 2)
+    table = TokenTable(steward.url)
+    killed = table.begin(new.ip)
+    some = remask(new.ip, [old.ip.mask("192.0.2.1")])
+    table.link(killed, some)
+    table.replace(killed, some.replacements)
+    assert remask_field(table, new.ip, nothing) == Remasked(1, 1, 2, unfinished=1)
+    actions = audit(database.url)
+    assert [action for action, _ in actions] == ["remask.begin", "remask.begin", "remask.end"]
+    [left] = actions[1][1]["goes_on_with"]
+    assert (left["change"], left["person"], left["rows"]) == (1, steward.name, 1)
+    assert remask_field(table, new.ip, nothing).unfinished == 0
+
+
+def test_an_end_whose_answer_was_lost_is_repeated_and_recorded_once(
+    steward: Person, new: Keyring, database: LoginDatabase
+) -> None:
+    table = TokenTable(steward.url)
+    change = table.begin(new.ip)
+    table.end(change)
+    table.end(change)
+    assert [action for action, _ in audit(database.url)] == ["remask.begin", "remask.end"]
+
+
+def test_a_change_is_its_persons_and_only_while_it_is_under_way(
+    steward: Person, old: Keyring, new: Keyring, database: LoginDatabase
+) -> None:
+    commit(database.url, old, 1)
+    change = TokenTable(steward.url).begin(new.ip)
+    replacing = "SELECT login_ingest.replace_tokens(%s, %s, %s, 10)"
+    values = (change.number, [old.ip.mask("192.0.2.1")], [new.ip.mask("192.0.2.1")])
+    with person(database.url, RECOVERY) as eve:
+        assert refusal(eve.url, replacing, *values) == (DENIED, None)
+        ending = "SELECT login_ingest.end_change(%s, 'remask')"
+        assert refusal(eve.url, ending, change.number) == (DENIED, None)
+    TokenTable(steward.url).end(change)
+    assert refusal(steward.url, replacing, *values) == (DENIED, None)
+
+
+def test_a_token_is_replaced_only_by_one_that_readers_see_as_equal(
+    steward: Person, old: Keyring, new: Keyring, database: LoginDatabase
+) -> None:
+    commit(database.url, old, 1, 2)
+    table = TokenTable(steward.url)
+    change = table.begin(new.ip)
+    one, two = old.ip.mask("192.0.2.1"), old.ip.mask("192.0.2.2")
+    assert table.replace(change, {one: new.ip.mask("192.0.2.1")}) == 0
+    table.link(change, remask(new.ip, [one, two]))
+    assert table.replace(change, {one: new.ip.mask("192.0.2.2")}) == 0
+    assert table.replace(change, {one: new.ip.mask("192.0.2.1")}) == 1
+
+
+@pytest.mark.parametrize(
+    ("replacement", "rule"),
+    [
+        ("192.0.2.1", "is_a_token"),
+        ("", "is_a_token"),
+        ("the other field's", "is_a_token"),
+        ("a line more", "is_a_token"),
+        ("a stranger's key", "key_is_in_use"),
+        ("the old key", "key_of_the_change"),
+    ],
+)
+def test_what_is_no_token_under_the_key_of_the_change_replaces_none(  # noqa: PLR0913, PLR0917 (a case and its fixtures)
+    steward: Person,
+    old: Keyring,
+    new: Keyring,
+    database: LoginDatabase,
+    replacement: str,
+    rule: str,
+) -> None:
+    commit(database.url, old, 1, 2)
+    change = TokenTable(steward.url).begin(new.ip)
+    stranger = open_keyring({name: new_keyset(name) for name in KEYSET_NAMES})
+    text = {
+        "the other field's": new.device_id.mask("device-00000001"),
+        "a line more": new.ip.mask("192.0.2.1") + "\n",
+        "a stranger's key": stranger.ip.mask("192.0.2.1"),
+        "the old key": old.ip.mask("192.0.2.2"),
+    }.get(replacement, replacement)
+    values = [change.number, [old.ip.mask("192.0.2.1")], [text]]
+    for statement in (
+        "SELECT login_ingest.replace_tokens(%s, %s, %s, 10)",
+        "SELECT login_ingest.link_in_change(%s, %s, %s)",
+    ):
+        assert refusal(steward.url, statement, *values) == (REFUSED, rule)
+
+
+def test_no_call_changes_more_than_its_bound(
+    steward: Person, old: Keyring, new: Keyring, database: LoginDatabase
+) -> None:
+    commit(database.url, old, *[1] * 12)
+    with psycopg.connect(database.url) as connection:
+        for _ in range(9):
+            connection.execute("INSERT INTO user_logins SELECT * FROM user_logins")
+    table = TokenTable(steward.url)
+    change = table.begin(new.ip)
+    some = remask(new.ip, [old.ip.mask("192.0.2.1")])
+    table.link(change, some)
+    statement = "SELECT login_ingest.replace_tokens(%s, %s, %s, 1000000)"
+    values = [change.number, list(some.replacements), list(some.replacements.values())]
+    with psycopg.connect(steward.url) as connection:
+        assert connection.execute(statement, values).fetchall() == [(5_000,)]
+    assert refusal(steward.url, statement, change.number, ["ip:"] * 20_001, ["ip:"] * 20_001)
+
+
+# Digests
+
+
+NOTE = "SELECT login_ingest.note_digests(%s, %s::text[], %s::text[])"
+NOTED = "SELECT field, digest, new_token FROM login_ingest.md5_match ORDER BY digest"
+
+
+def test_only_digests_of_md5_are_noted_and_only_with_tokens_under_keys_in_use(
+    steward: Person, old: Keyring, new: Keyring, database: LoginDatabase
+) -> None:
+    stranger = open_keyring({name: new_keyset(name) for name in KEYSET_NAMES})
+    token, digest = new.ip.mask("192.0.2.1"), "0a" * 16
+    retire = f"SELECT login_ingest.retire_key('ip', {old.ip.primary_key_id})"
+    with psycopg.connect(steward.url) as connection:
+        connection.execute(retire.encode())
+    for field, digests, tokens, rule in (
+        ("ip", ["192.0.2.1"], [token], "is_an_md5"),
+        ("ip", [""], [token], "is_an_md5"),
+        ("ip", [None], [token], "is_an_md5"),
+        ("ip", [digest + "\n"], [token], "is_an_md5"),
+        ("ip", [digest.upper()], [token], "is_an_md5"),
+        ("ip", [digest, "1" * 32], [token], "is_an_md5"),
+        ("ip", [digest], ["192.0.2.1"], "is_a_token"),
+        ("ip", [digest], [None], "is_a_token"),
+        ("ip", [digest], [new.device_id.mask("d")], "is_a_token"),
+        ("device_id", [digest], [token], "is_a_token"),
+        ("user_id", [digest], [token], "is_a_token"),
+        (None, [digest], [token], "is_a_token"),
+        ("ip", [digest], [stranger.ip.mask("192.0.2.1")], "key_is_in_use"),
+        ("ip", [digest], [old.ip.mask("192.0.2.1")], "key_is_in_use"),
+    ):
+        assert refusal(steward.url, NOTE, field, digests, tokens) == (REFUSED, rule), (tokens, rule)
+    assert database.query(NOTED) == []
+
+
+def test_a_note_is_on_record_and_the_first_of_a_digest_stays(
+    steward: Person, new: Keyring, database: LoginDatabase
+) -> None:
+    one, two = new.ip.mask("192.0.2.1"), new.ip.mask("192.0.2.2")
+    with psycopg.connect(steward.url) as connection:
+        connection.execute(NOTE, ["ip", ["0" * 32], [one]])
+        connection.execute(NOTE, ["ip", ["0" * 32, "1" * 32], [two, two]])
+        connection.execute(NOTE, ["ip", ["1" * 32], [two]])
+        connection.execute(NOTE, ["ip", [], []])
+    assert database.query(NOTED) == [("ip", "0" * 32, one), ("ip", "1" * 32, two)]
+    noted = ("replace-digests.note", {"field": "ip", "digests": 1})
+    assert audit(database.url) == [noted, noted]
+
+
+def test_only_md5_digests_are_replaced_and_only_by_tokens(
+    steward: Person, new: Keyring, database: LoginDatabase
+) -> None:
+    """Whatever is noted by who may write the notes directly, which is nobody of our roles."""
+    begin = "SELECT change FROM login_ingest.begin_change('replace-digests', 'ip', '{}')"
+    note = "INSERT INTO login_ingest.md5_match (field, new_token, digest) VALUES ('ip', %s, %s)"
+    assert refusal(steward.url, note, new.ip.mask("192.0.2.1"), "0" * 32) == (DENIED, None)
+    for token, digest, rule in (
+        (new.ip.mask("192.0.2.1"), "192.0.2.1", "is_an_md5"),
+        (new.ip.mask("192.0.2.1"), "", "is_an_md5"),
+        ("192.0.2.1", "0" * 32, "is_a_token"),
+    ):
+        with psycopg.connect(database.url) as connection:
+            [(change,)] = connection.execute(begin).fetchall()
+            connection.execute(note, [token, digest])
+            with pytest.raises(psycopg.errors.CheckViolation) as refused:
+                connection.execute("SELECT login_ingest.replace_digests(%s, 9, true)", [change])
+            assert refused.value.diag.constraint_name == rule
+            connection.rollback()
+    assert database.query("SELECT count(*) FROM login_ingest.audit") == [(0,)]
+
+
+# Links
+
+
+LINK = "SELECT login_ingest.link_tokens(%s::text[], %s::text[], %s::text[])"
+
+
+def test_the_loader_links_only_tokens_of_the_field_under_known_keys(
+    loader: Person, old: Keyring, new: Keyring
+) -> None:
+    stranger = open_keyring({name: new_keyset(name) for name in KEYSET_NAMES})
+    good, newest = old.ip.mask("192.0.2.1"), new.ip.mask("192.0.2.1")
+    device = new.device_id.mask("device-1")
+    assert refusal(loader.url, LINK, ["ip"], [good], [newest]) is None
+    for field, before, after, rule in (
+        ("ip", "192.0.2.1", newest, "is_a_token"),
+        ("ip", good, "192.0.2.1", "is_a_token"),
+        ("ip", "5d41402abc4b2a76b9719d911017c592", newest, "is_a_token"),
+        ("ip", good, device, "is_a_token"),
+        ("device_id", good, newest, "is_a_token"),
+        ("user_id", good, newest, "is_a_token"),
+        (None, good, newest, "is_a_token"),
+        ("ip", stranger.ip.mask("192.0.2.1"), newest, "key_is_known"),
+        ("ip", good, stranger.ip.mask("192.0.2.1"), "key_is_in_use"),
+    ):
+        found = refusal(loader.url, LINK, [field], [before], [after])
+        assert found == (REFUSED, rule), (field, rule)
+    assert refusal(loader.url, LINK, ["ip"], [good], []) == (REFUSED, "is_a_token")
+
+
+def test_a_link_that_is_there_is_not_led_to_another_value(
+    loader: Person, old: Keyring, new: Keyring, database: LoginDatabase
+) -> None:
+    commit(database.url, new, 1)
+    commit(database.url, new, 2)
+    links = "SELECT old_token, new_token FROM login_ingest.token_link ORDER BY 1"
+    before = database.query(links)
+    assert len(before) == 4
+    one, two = old.ip.mask("192.0.2.1"), new.ip.mask("192.0.2.2")
+    assert refusal(loader.url, LINK, ["ip"], [one], [two]) == (REFUSED, "one_link")
+    assert database.query(links) == before
+
+
+def test_links_that_recovery_writes_are_on_record(
+    steward: Person, old: Keyring, new: Keyring, database: LoginDatabase
+) -> None:
+    with psycopg.connect(steward.url) as connection:
+        values = [["ip"], [old.ip.mask("192.0.2.1")], [new.ip.mask("192.0.2.1")]]
+        connection.execute(LINK, values)
+    assert audit(database.url) == [("links.write", {"links": 1})]
+
+
+# Keys
+
+
+@pytest.mark.parametrize(
+    ("keyset", "key_id", "check"),
+    [("other", 1, b"1"), ("ip", -1, b"1"), ("ip", 2**32, b"1"), ("ip", 1, b""), ("ip", 1, None)],
+)
+def test_what_can_be_no_key_is_not_registered(
+    loader: Person, keyset: str, key_id: int, check: bytes | None
+) -> None:
+    values = [[keyset], [key_id], [check]]
+    statement = "SELECT login_ingest.register_keys(%s::text[], %s::bigint[], %s::bytea[])"
+    assert refusal(loader.url, statement, *values) == (REFUSED, "no_conflict")
+
+
+def test_a_key_that_conflicts_is_not_registered(
+    loader: Person, new: Keyring, database: LoginDatabase
+) -> None:
+    statement = "SELECT login_ingest.register_keys(%s::text[], %s::bigint[], %s::bytea[])"
+    known, check = next(iter(new.ip.check_values.items()))
+    conflict = (REFUSED, "no_conflict")
+    before = database.query("SELECT * FROM login_ingest.masking_key ORDER BY 1, 2")
+    assert refusal(loader.url, statement, ["ip"], [known], [b"other"]) == conflict
+    assert refusal(loader.url, statement, ["device_id"], [7], [check]) == conflict
+    assert refusal(loader.url, statement, ["ip", "device_id"], [7, 8], [b"x", b"x"]) == conflict
+    assert refusal(loader.url, statement, ["ip"], [known], [check]) is None
+    assert database.query("SELECT * FROM login_ingest.masking_key ORDER BY 1, 2") == before
+
+
+def test_a_batch_under_a_key_that_was_retired_meanwhile_is_not_committed(
+    loader: Person, steward: Person, old: Keyring, database: LoginDatabase
+) -> None:
+    key_id = old.device_id.primary_key_id
+    with psycopg.connect(steward.url) as connection:
+        connection.execute("SELECT login_ingest.retire_key('device_id', %s)", [key_id])
+    with pytest.raises(DatabaseError, match=f"key {key_id} of device_id, which was retired") as no:
+        commit(loader.url, old, 1, 2)
+    assert "messages of a queue go back to it" in str(no.value)
+    for table in ("user_logins", "login_ingest.ledger", "login_ingest.batch"):
+        assert database.query(f"SELECT count(*) FROM {table}") == [(0,)]
+    assert audit(database.url)[-1][0] == "keys.retire"
+
+
+def test_a_sealed_message_under_a_retired_key_is_not_committed_either(
+    loader: Person, steward: Person, old: Keyring, database: LoginDatabase
+) -> None:
+    key_id = old.sealer.primary_key_id
+    with psycopg.connect(steward.url) as connection:
+        connection.execute("SELECT login_ingest.retire_key('quarantine', %s)", [key_id])
+    masked = masked_batch(old, ["no login"])
+    with pytest.raises(DatabaseError, match=f"key {key_id} of quarantine"):
+        LoginDatabase(loader.url).commit_batch(BatchToCommit("run", masked, lambda _: b""))
+    assert database.query("SELECT count(*) FROM login_ingest.quarantine") == [(0,)]
+
+
+def test_a_batch_under_a_key_that_nobody_registered_is_not_committed(
+    loader: Person, database: LoginDatabase
+) -> None:
+    stranger = open_keyring({name: new_keyset(name) for name in KEYSET_NAMES})
+    with pytest.raises(DatabaseError, match="is not registered"):
+        commit(loader.url, stranger, 1)
+    assert database.query("SELECT count(*) FROM user_logins") == [(0,)]
+
+
+HOLD = "SELECT * FROM login_ingest.hold_keys(%s::text[], %s::bigint[])"
+
+
+def test_commits_share_a_key_and_its_retirement_waits_for_them(
+    loader: Person, steward: Person, old: Keyring
+) -> None:
+    key_id = old.ip.primary_key_id
+    retire = f"SELECT login_ingest.retire_key('ip', {key_id})"
+    with psycopg.connect(loader.url) as first, psycopg.connect(loader.url) as second:
+        assert first.execute(HOLD, [["ip"], [key_id]]).fetchall() == []
+        second.execute("SET lock_timeout = '100ms'")
+        assert second.execute(HOLD, [["ip"], [key_id]]).fetchall() == []
+        second.rollback()
+        assert sqlstate(steward.url, SOON, retire) == "55P03"
+        first.rollback()
+        assert sqlstate(steward.url, SOON, retire) is None
+
+
+def test_the_database_itself_retires_no_key_that_is_needed(
+    steward: Person, old: Keyring, new: Keyring, database: LoginDatabase
+) -> None:
+    commit(database.url, old, 1, 2)
+    retire = "SELECT login_ingest.retire_key(%s, %s)"
+    masked = masked_batch(old, ["no login"])
+    database.commit_batch(BatchToCommit("run", masked, lambda _: b""))
+    with psycopg.connect(steward.url) as connection:
+        connection.execute(NOTE, ["ip", ["0" * 32], [new.ip.mask("192.0.2.9")]])
+    needed = {
+        ("ip", old.ip.primary_key_id): 2,
+        ("device_id", old.device_id.primary_key_id): 2,
+        ("quarantine", old.sealer.primary_key_id): 1,
+        ("ip", new.ip.primary_key_id): 1,
+    }
+    with psycopg.connect(steward.url) as connection:
+        for key, rows in needed.items():
+            assert connection.execute(retire, key).fetchall() == [(rows,)]
+    kept = "SELECT count(*) FROM login_ingest.masking_key WHERE retired_at IS NOT NULL"
+    assert database.query(kept) == [(0,)]
+    assert [action for action, _ in audit(database.url)] == ["replace-digests.note"]
+
+
+# At once
+
+
+def test_commits_rotations_re_maskings_and_the_audit_do_not_lock_each_other_up(
+    database: LoginDatabase, old: Keyring, new: Keyring
+) -> None:
+    """Whoever is chosen to end a deadlock would say so; the retries of the product are past."""
+    commit(database.url, old, *range(30))
+    table = TokenTable(database.url)
+    keys = (["ip", "device_id"], [old.ip.primary_key_id, old.device_id.primary_key_id])
+
+    def retire_and_restore() -> None:
+        with psycopg.connect(database.url) as connection:
+            for name, key_id in zip(*keys, strict=True):
+                connection.execute("SELECT login_ingest.take_turn('registry')")
+                connection.execute("SELECT login_ingest.retire_key(%s, %s)", [name, key_id])
+                connection.execute("SELECT login_ingest.restore_key(%s, %s)", [name, key_id])
+
+    def record() -> None:
+        with psycopg.connect(database.url) as connection:
+            connection.execute("SELECT login_ingest.record_audit('a', '{}')")
+
+    work = [
+        lambda: commit(database.url, new, *range(20)),
+        lambda: commit(database.url, new, *range(19, -1, -1)),
+        lambda: remask_field(table, new.ip, nothing),
+        lambda: remask_field(table, new.device_id, nothing),
+        retire_and_restore,
+        record,
+    ]
+    with ThreadPoolExecutor(6) as pool:
+        for done in [pool.submit(each) for _ in range(4) for each in work]:
+            done.result()
+    deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    assert database.query(deadlocks) == [(0,)]
+    assert database.query("SELECT count(*) FROM user_logins") == [(30 + 8 * 20,)]

@@ -1,0 +1,117 @@
+"""What is normal for a batch."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+import pytest
+
+from fetch_mask_assets.pipeline.batch.frames import mask_batch
+from fetch_mask_assets.pipeline.batch.thresholds import (
+    MASKED_MEASURES,
+    RAW_MEASURES,
+    Limits,
+    Measure,
+    oldest_age_seconds,
+)
+from fetch_mask_assets.settings import Tuning
+from fetch_mask_assets_tests.support.factories import SENT_AT, body, keyring, raw_batch
+
+NOW = SENT_AT + timedelta(hours=1)
+REDELIVERED, AGE = RAW_MEASURES
+REJECTED, UNNUMBERED = MASKED_MEASURES
+
+
+def _masked(*bodies: str) -> pl.DataFrame:
+    return mask_batch(raw_batch(bodies), keyring())
+
+
+@pytest.mark.parametrize("measure", [*RAW_MEASURES, *MASKED_MEASURES], ids=lambda each: each.name)
+def test_an_empty_batch_measures_nothing(measure: Measure) -> None:
+    frame = raw_batch([]) if measure in RAW_MEASURES else _masked()
+
+    assert measure.value(frame, NOW) == 0.0
+
+
+def test_redelivered_messages_are_measured_in_percent() -> None:
+    raw = pl.concat(
+        [raw_batch([body()] * 3), raw_batch(["x"], receive_count=2)],
+    )
+
+    actual = REDELIVERED.value(raw, NOW)
+
+    assert 25.0 == actual  # noqa: SIM300 (expected first)
+
+
+def test_the_age_is_that_of_the_oldest_message() -> None:
+    raw = pl.concat(
+        [raw_batch([body()]), raw_batch([body()], sent_at=SENT_AT - timedelta(milliseconds=500))]
+    )
+
+    actual = AGE.value(raw, NOW)
+
+    assert 3_600.5 == actual  # noqa: SIM300 (expected first)
+
+
+def test_a_message_from_the_future_has_no_age() -> None:
+    actual = oldest_age_seconds(raw_batch([body()]), SENT_AT - timedelta(seconds=1))
+
+    assert actual == 0.0
+
+
+def test_an_age_is_the_same_in_every_time_zone() -> None:
+    there = NOW.astimezone(tz=None)
+
+    assert oldest_age_seconds(raw_batch([body()]), there) == 3_600.0
+    assert datetime(2024, 2, 28, 13, tzinfo=UTC) == NOW
+
+
+@pytest.mark.parametrize(
+    ("bodies", "expected"),
+    [([body()], 0.0), ([body(), "x"], 50.0), (["x"] * 4, 100.0), ([body()] * 9 + ["x"], 10.0)],
+)
+def test_rejected_messages_are_measured_in_percent(bodies: list[str], expected: float) -> None:
+    actual = REJECTED.value(_masked(*bodies), NOW)
+
+    assert expected == actual
+
+
+@pytest.mark.parametrize(
+    ("bodies", "expected"),
+    [
+        ([body()], 0.0),
+        ([body(app_version="beta")], 100.0),
+        ([body(), body(app_version="beta")], 50.0),
+        ([body(), body(app_version="beta"), "x", "x"], 50.0),
+        (["x", "x"], 0.0),
+    ],
+)
+def test_versions_without_a_number_are_measured_among_the_logins(
+    bodies: list[str], expected: float
+) -> None:
+    actual = UNNUMBERED.value(_masked(*bodies), NOW)
+
+    assert expected == actual
+
+
+def test_each_measure_has_a_limit_and_a_setting_of_its_own() -> None:
+    limits = Limits(rejected_percent=1, unnumbered_percent=2, redelivered_percent=3, age_seconds=4)
+    measures = (*RAW_MEASURES, *MASKED_MEASURES)
+
+    assert [measure.limit(limits) for measure in measures] == [3, 4, 1, 2]
+    assert [measure.unit for measure in measures] == ["%", "s", "%", "%"]
+
+
+def test_the_setting_that_a_measure_names_exists() -> None:
+    settings = {measure.setting for measure in (*RAW_MEASURES, *MASKED_MEASURES)}
+    environment = dict.fromkeys(settings, "7")
+
+    tuning = Tuning.from_environment(environment)
+
+    assert {
+        tuning.warn_rejected_percent,
+        tuning.warn_unnumbered_percent,
+        tuning.warn_redelivered_percent,
+        tuning.warn_age_seconds,
+    } == {7}

@@ -1,0 +1,782 @@
+"""The warehouse: migrations, the commit of a batch, the key registry, errors without values."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import polars as pl
+import psycopg
+import pytest
+
+from fetch_mask_assets.errors import DatabaseError
+from fetch_mask_assets.gateways import migrations
+from fetch_mask_assets.keys.storage import create_keysets, read_keyring
+from fetch_mask_assets.local_stack import postgres
+from fetch_mask_assets.local_stack.state import free_port
+from fetch_mask_assets.pipeline.batch.balance import Balance, BatchCounts
+from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
+from fetch_mask_assets.pipeline.warehouse.readiness import require_writable
+from fetch_mask_assets.postgres.connection import TransientDatabaseError, connect
+from fetch_mask_assets_tests.support.kinds import BOTH_KINDS
+from fetch_mask_assets_tests.support.logins import SENT_AT, bodies, body, masked_batch, register
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import LiteralString
+
+    from fetch_mask_assets.keys.keyset import Keyring
+    from fetch_mask_assets.local_stack.stack import Stack
+
+CANARY = "canary-4711-value"
+SECONDS_TO_SEE_A_LOCK = 20
+
+_DROP_VIEWS = (
+    "DROP VIEW login_ingest.user_logins_linked, login_ingest.repeated_ips,"
+    " login_ingest.repeated_devices, login_ingest.ip_users, login_ingest.device_users CASCADE"
+)
+
+Commit = Callable[..., Balance]
+
+
+@pytest.fixture(scope="module")
+def keyring(tmp_path_factory: pytest.TempPathFactory) -> Keyring:
+    """Keys for the whole module."""
+    directory = tmp_path_factory.mktemp("keysets")
+    create_keysets(directory)
+    return read_keyring(directory)
+
+
+@pytest.fixture
+def database(database_url: str, keyring: Keyring) -> LoginDatabase:
+    """The test's own database, which knows the keys."""
+    register(database_url, keyring)
+    return LoginDatabase(database_url)
+
+
+@pytest.fixture
+def unused(database_url: str) -> LoginDatabase:
+    """The test's own database, which knows no keys."""
+    return LoginDatabase(database_url)
+
+
+@pytest.fixture
+def empty_database_url(stack: Stack) -> Iterator[str]:
+    """A database without our schema."""
+    name = f"empty_{uuid4().hex}"
+    owner = postgres.url(stack.state, postgres.OWNER)
+    with psycopg.connect(owner, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+        yield postgres.url(stack.state, name)
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+# Migrations
+
+
+def test_a_database_that_was_never_migrated_has_no_revision(empty_database_url: str) -> None:
+    assert LoginDatabase(empty_database_url).schema_revisions() == (None, migrations.head())
+
+
+def test_migrations_make_everything_and_twice_is_as_once(empty_database_url: str) -> None:
+    migrations.upgrade(empty_database_url)
+    made = _catalog(empty_database_url)
+    migrations.upgrade(empty_database_url)
+    assert _catalog(empty_database_url) == made
+    database = LoginDatabase(empty_database_url)
+    assert database.schema_revisions() == (migrations.head(), migrations.head())
+    assert {table for table, *_ in made} >= {
+        "public.user_logins",
+        "login_ingest.batch",
+        "login_ingest.ledger",
+        "login_ingest.masking_key",
+        "login_ingest.quarantine",
+        "login_ingest.schema_version",
+    }
+
+
+def test_upgrades_at_once_wait_for_each_other(empty_database_url: str) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(migrations.upgrade, empty_database_url) for _ in range(4)]:
+            done.result()
+    assert LoginDatabase(empty_database_url).schema_revisions()[0] == migrations.head()
+
+
+def test_an_upgrade_that_waits_holds_nobody_up_who_makes_an_index(database_url: str) -> None:
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE query ~ %s AND pid <> ALL (%s)"
+    with (
+        ThreadPoolExecutor(1) as pool,
+        connect(database_url) as turn,
+        psycopg.connect(database_url, autocommit=True) as maker,
+    ):
+        turn.execute("LOCK login_ingest.schema_version IN SHARE UPDATE EXCLUSIVE MODE")
+        upgraded = pool.submit(migrations.upgrade, database_url)
+        ours = [turn.info.backend_pid, maker.info.backend_pid]
+        while not maker.execute(waiting, ["^(LOCK login_ingest|ROLLBACK)", ours]).fetchall()[0][0]:
+            assert not upgraded.done()
+        maker.execute("SET statement_timeout = '20s'")
+        maker.execute("CREATE INDEX CONCURRENTLY ON user_logins (locale)")
+        assert not upgraded.done()
+        turn.rollback()
+        upgraded.result()
+
+
+@BOTH_KINDS
+def test_the_table_has_the_columns_that_its_readers_know_and_no_others(database_url: str) -> None:
+    columns = [line[1:] for line in _catalog(database_url) if line[0] == "public.user_logins"]
+    assert columns == [
+        ("user_id", "character varying(128)", False),
+        ("device_type", "character varying(32)", False),
+        ("masked_ip", "character varying(256)", False),
+        ("masked_device_id", "character varying(256)", False),
+        ("locale", "character varying(32)", False),
+        ("app_version", "integer", False),
+        ("create_date", "date", False),
+    ]
+
+
+def test_a_table_that_exists_keeps_its_columns_and_rows(
+    empty_database_url: str, keyring: Keyring
+) -> None:
+    _run(
+        empty_database_url,
+        "CREATE TABLE user_logins (create_date date, app_version integer, note text,"
+        " locale varchar(32), masked_device_id varchar(256), masked_ip varchar(256),"
+        " device_type varchar(32), user_id varchar(128))",
+        "INSERT INTO user_logins (user_id, note, app_version) VALUES ('old', 'kept', 230)",
+    )
+    before = _catalog(empty_database_url)
+    migrations.upgrade(empty_database_url)
+    after = [line for line in _catalog(empty_database_url) if line[0] == "public.user_logins"]
+    assert after == before
+    register(empty_database_url, keyring)
+    balance = LoginDatabase(empty_database_url).commit_batch(
+        _batch(masked_batch(keyring, [body(7)]))
+    )
+    assert balance == Balance(received=1, loaded=1)
+    assert _rows(
+        empty_database_url,
+        "SELECT user_id, note, app_version, create_date FROM user_logins ORDER BY user_id",
+    ) == [("old", "kept", 230, None), ("user-7", None, 2_003_000, date(2024, 2, 29))]
+
+
+def test_migrating_a_database_that_is_not_there_is_an_error_with_a_remedy(stack: Stack) -> None:
+    with pytest.raises(DatabaseError, match=r"migrate.*LOGIN_DATABASE_URL"):
+        migrations.upgrade(postgres.url(stack.state, "no_such_database"))
+
+
+# Connections
+
+
+def test_a_connection_notices_within_a_minute_that_the_servers_host_has_died(
+    database_url: str,
+) -> None:
+    with (
+        connect(database_url) as connection,
+        socket.socket(fileno=os.dup(connection.fileno())) as end,
+    ):
+        options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        idle, interval, probes = (end.getsockopt(socket.IPPROTO_TCP, option) for option in options)
+        unanswered = end.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+
+    assert idle + interval * probes <= 60
+    assert 0 < unanswered <= 60_000
+
+
+# The commit
+
+
+@BOTH_KINDS
+def test_a_batch_is_rows_quarantine_ledger_and_record(
+    database: LoginDatabase, keyring: Keyring
+) -> None:
+    texts = [body(1), body(2, locale=None, app_version="2.3.0-beta"), "not json", body(3, ip="x")]
+    masked = masked_batch(keyring, texts, ["m1", "m2", "m3", "m4"])
+    balance = database.commit_batch(_batch(masked, run_id="run"))
+    assert balance == Balance(received=4, loaded=2, quarantined=2)
+    assert balance.holds
+    day = date(2024, 2, 29)
+    assert _rows(database.url, "SELECT * FROM user_logins ORDER BY user_id") == [
+        ("user-1", "android", _token(masked, 0), _device(masked, 0), "en_US", 2_003_000, day),
+        ("user-2", "android", _token(masked, 1), _device(masked, 1), None, None, day),
+    ]
+    assert _rows(database.url, "SELECT message_id, app_version, sent_at FROM ledger") == [
+        ("m1", "2.3.0", SENT_AT),
+        ("m2", "2.3.0-beta", SENT_AT),
+        ("m3", None, SENT_AT),
+        ("m4", None, SENT_AT),
+    ]
+    quarantine = _rows(
+        database.url, "SELECT message_id, reason, field, receive_count, sealed_body FROM quarantine"
+    )
+    assert [line[:4] for line in quarantine] == [
+        ("m3", "not_json", None, 1),
+        ("m4", "not_an_ip", "ip", 1),
+    ]
+    assert [keyring.sealer.open(sealed, id_) for id_, _, _, _, sealed in quarantine] == texts[2:]
+    assert _rows(
+        database.url,
+        "SELECT run_id, received, loaded, quarantined, already_known, oldest_sent_at,"
+        " newest_sent_at FROM batch",
+    ) == [("run", 4, 2, 2, 0, SENT_AT, SENT_AT)]
+    assert database.batch_counts("run") == BatchCounts(balance, 4, 2)
+    assert database.batch_counts("another run") is None
+
+
+def test_the_same_messages_in_another_run_are_already_known(
+    database: LoginDatabase, keyring: Keyring
+) -> None:
+    masked = masked_batch(keyring, [*bodies(3), "not json"])
+    database.commit_batch(_batch(masked))
+    assert database.commit_batch(_batch(masked)) == Balance(received=4, already_known=4)
+    assert _number(database, "SELECT count(*) FROM user_logins") == 3
+    assert _number(database, "SELECT count(*) FROM login_ingest.quarantine") == 1
+
+
+@BOTH_KINDS
+def test_a_batch_that_repeats_a_part_loads_the_rest(
+    database: LoginDatabase, keyring: Keyring
+) -> None:
+    ids = [f"m{number}" for number in range(6)]
+    masked = masked_batch(keyring, bodies(6), ids)
+    database.commit_batch(_batch(masked.head(4)))
+    balance = database.commit_batch(_batch(masked.tail(4)))
+    assert balance == Balance(received=4, loaded=2, already_known=2)
+    assert _users(database) == [f"user-{number}" for number in range(6)]
+
+
+def test_a_repeated_commit_of_one_run_gives_its_first_record(
+    database: LoginDatabase, keyring: Keyring
+) -> None:
+    batch = _batch(masked_batch(keyring, [*bodies(3), "not json"]))
+    first = database.commit_batch(batch)
+    assert first == Balance(received=4, loaded=3, quarantined=1)
+    assert database.commit_batch(batch) == first
+    assert _number(database, "SELECT count(*) FROM login_ingest.batch") == 1
+    assert _number(database, "SELECT count(*) FROM user_logins") == 3
+
+
+def test_a_message_twice_in_one_batch_is_one_row(database: LoginDatabase, keyring: Keyring) -> None:
+    masked = masked_batch(keyring, [body(1), body(2), body(1)], ["m1", "m2", "m1"])
+    assert database.commit_batch(_batch(masked)) == Balance(received=3, loaded=2, already_known=1)
+    assert _users(database) == ["user-1", "user-2"]
+
+
+def test_a_reject_twice_in_one_batch_is_quarantined_once(
+    database: LoginDatabase, keyring: Keyring
+) -> None:
+    masked = masked_batch(keyring, ["junk", "junk"], ["m1", "m1"])
+    expected = Balance(received=2, quarantined=1, already_known=1)
+    assert database.commit_batch(_batch(masked)) == expected
+
+
+def test_two_messages_with_one_body_are_two_rows(database: LoginDatabase, keyring: Keyring) -> None:
+    masked = masked_batch(keyring, [body(1), body(1)])
+    assert database.commit_batch(_batch(masked)) == Balance(received=2, loaded=2)
+    assert _users(database) == ["user-1", "user-1"]
+
+
+@BOTH_KINDS
+def test_overlapping_batches_in_opposite_order_load_once_and_do_not_deadlock(
+    database: LoginDatabase, keyring: Keyring
+) -> None:
+    ids = [f"m{number:04}" for number in range(2_000)]
+    masked = masked_batch(keyring, bodies(2_000), ids)
+    batches = [_batch(masked), _batch(masked.reverse())] * 3
+    batches = [_batch(batch.masked) for batch in batches]
+    with ThreadPoolExecutor(6) as pool:
+        balances = list(pool.map(database.commit_batch, batches))
+    assert sum(balance.loaded for balance in balances) == 2_000
+    assert sum(balance.already_known for balance in balances) == 10_000
+    assert _number(database, "SELECT count(*) FROM user_logins") == 2_000
+    assert _number(database, "SELECT count(*) FROM login_ingest.batch") == 6
+
+
+def test_a_null_locale_and_an_empty_one_stay_apart(
+    database: LoginDatabase, keyring: Keyring
+) -> None:
+    texts = [body(1, locale=None), body(2, locale="")]
+    database.commit_batch(_batch(masked_batch(keyring, texts)))
+    rows = _rows(database.url, "SELECT user_id, locale FROM user_logins ORDER BY 1")
+    assert rows == [("user-1", None), ("user-2", "")]
+
+
+def test_texts_survive_byte_for_byte(database: LoginDatabase, keyring: Keyring) -> None:
+    texts = [
+        '"', '""', '"quoted"', "'; DROP TABLE user_logins; --", "\\.", "\\N", "NULL", "\\", "\\n",
+        "a,b", ",", "a\nb", "a\r\nb", "\ta\t", " a ", "%s", "{}", "a\u2028b", "ü€😀", "\ufeff",
+        "\\.\n\\.", "a\n\\.\nb",
+    ]  # fmt: skip
+    logins = [body(number, user_id=text) for number, text in enumerate(texts)]
+    balance = database.commit_batch(_batch(masked_batch(keyring, logins)))
+    assert balance == Balance(received=len(texts), loaded=len(texts))
+    assert sorted(_users(database)) == sorted(texts)
+
+
+def test_the_clock_of_the_loader_plays_no_part_in_the_day_of_a_login(
+    database: LoginDatabase, keyring: Keyring
+) -> None:
+    masked = masked_batch(keyring, bodies(1))
+    assert masked["create_date"].to_list() == [date(2024, 2, 29)] != [datetime.now(UTC).date()]
+    database.commit_batch(_batch(masked))
+    assert _rows(database.url, "SELECT create_date FROM user_logins") == [(date(2024, 2, 29),)]
+
+
+@pytest.mark.parametrize(
+    "obstacle",
+    [
+        "ALTER TABLE user_logins ADD CONSTRAINT unforeseen CHECK (user_id <> 'user-13')",
+        (f"{_DROP_VIEWS}; ALTER TABLE user_logins ALTER user_id TYPE varchar(6) USING user_id"),
+        (
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            " IF NEW.user_id = 'user-13' THEN RAISE check_violation USING MESSAGE = NEW.user_id;"
+            " END IF; RETURN NEW; END $$;"
+            "CREATE TRIGGER refuse BEFORE INSERT ON user_logins"
+            " FOR EACH ROW EXECUTE FUNCTION refuse()"
+        ),
+        "CREATE UNIQUE INDEX ON user_logins (device_type) WHERE user_id IN ('user-13', 'user-2')",
+        (
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            " IF NEW.user_id = 'user-13' THEN RAISE EXCEPTION '%', NEW.user_id;"
+            " END IF; RETURN NEW; END $$;"
+            "CREATE TRIGGER refuse BEFORE INSERT ON user_logins"
+            " FOR EACH ROW EXECUTE FUNCTION refuse()"
+        ),
+        (
+            "CREATE TABLE person (id text PRIMARY KEY);"
+            "INSERT INTO person SELECT 'user-' || n FROM generate_series(0, 29) AS n WHERE n <> 13;"
+            "GRANT SELECT ON person TO PUBLIC;"
+            "ALTER TABLE user_logins ADD FOREIGN KEY (user_id) REFERENCES person"
+            " DEFERRABLE INITIALLY DEFERRED"
+        ),
+    ],
+    ids=[
+        "a constraint",
+        "a shorter column",
+        "a trigger",
+        "a unique index",
+        "a trigger of its own mind",
+        "a deferred constraint",
+    ],
+)
+def test_rows_that_the_table_refuses_are_quarantined_and_the_rest_loads(
+    database: LoginDatabase, keyring: Keyring, obstacle: str
+) -> None:
+    _run(database.url, obstacle)
+    wide = [f"{100 + number}" for number in range(30)]
+    masked = masked_batch(keyring, bodies(30), wide)
+    balance = database.commit_batch(_batch(masked, seal=lambda id_: f"sealed {id_}".encode()))
+    refused = _rows(database.url, "SELECT message_id, reason, field, sealed_body FROM quarantine")
+    assert balance.quarantined == len(refused) >= 1
+    assert (
+        balance.loaded == 30 - len(refused) == _number(database, "SELECT count(*) FROM user_logins")
+    )
+    assert [line[1:] for line in refused] == [
+        ("refused_by_database", None, f"sealed {id_}".encode()) for id_, *_ in refused
+    ]
+    assert database.commit_batch(_batch(masked)) == Balance(received=30, already_known=30)
+
+
+def test_a_table_that_refuses_everything_is_an_error_and_nothing_is_written(
+    database: LoginDatabase, keyring: Keyring
+) -> None:
+    _run(database.url, "ALTER TABLE user_logins ADD CHECK (user_id IS NULL)")
+    with pytest.raises(DatabaseError, match="refuses more than 100 rows"):
+        database.commit_batch(_batch(masked_batch(keyring, bodies(101))))
+    assert _is_untouched(database)
+
+
+def test_a_hundred_refused_rows_are_still_quarantined(
+    database: LoginDatabase, keyring: Keyring
+) -> None:
+    _run(database.url, "ALTER TABLE user_logins ADD CHECK (user_id IS NULL)")
+    balance = database.commit_batch(_batch(masked_batch(keyring, bodies(100))))
+    assert balance == Balance(received=100, quarantined=100)
+
+
+def test_a_trigger_that_drops_rows_silently_is_an_error_and_nothing_is_written(
+    database: LoginDatabase, keyring: Keyring
+) -> None:
+    _run(
+        database.url,
+        "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " IF NEW.user_id = 'user-3' THEN RETURN NULL; END IF; RETURN NEW; END $$;"
+        "CREATE TRIGGER swallow BEFORE INSERT ON user_logins"
+        " FOR EACH ROW EXECUTE FUNCTION swallow()",
+    )
+    with pytest.raises(DatabaseError, match="took 9 of 10 rows"):
+        database.commit_batch(_batch(masked_batch(keyring, bodies(10))))
+    assert _is_untouched(database)
+
+
+def test_a_table_without_a_column_is_an_error_and_nothing_is_written(
+    database: LoginDatabase, keyring: Keyring
+) -> None:
+    _run(database.url, "ALTER TABLE user_logins DROP COLUMN locale CASCADE")
+    with pytest.raises(DatabaseError, match="SQLSTATE 42703"):
+        database.commit_batch(_batch(masked_batch(keyring, bodies(2))))
+    assert _is_untouched(database)
+
+
+def test_a_failing_seal_leaves_nothing_written(database: LoginDatabase, keyring: Keyring) -> None:
+    _run(database.url, "ALTER TABLE user_logins ADD CHECK (user_id <> 'user-1')")
+
+    def fail(message_id: str) -> bytes:
+        raise LookupError(message_id)
+
+    with pytest.raises(LookupError):
+        database.commit_batch(_batch(masked_batch(keyring, bodies(3)), seal=fail))
+    assert _is_untouched(database)
+
+
+def test_the_database_itself_refuses_a_record_that_does_not_balance(
+    database: LoginDatabase,
+) -> None:
+    with pytest.raises(psycopg.errors.CheckViolation, match="balance"):
+        _run(
+            database.url,
+            "INSERT INTO login_ingest.batch"
+            " (run_id, received, loaded, quarantined, already_known) VALUES ('run', 3, 1, 1, 0)",
+        )
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        f"'u', '{CANARY}', 'device'",
+        f"'u', 'ip:{'a' * 50}', '{CANARY}'",
+        f"'u', 'ip:{'a' * 49}', 'device_id:{'a' * 50}'",
+    ],
+)
+def test_rows_without_tokens_are_counted(
+    database: LoginDatabase, keyring: Keyring, row: str
+) -> None:
+    database.commit_batch(_batch(masked_batch(keyring, bodies(5))))
+    assert database.untokened_rows() == 0
+    _run(
+        database.url,
+        f"INSERT INTO user_logins (user_id, masked_ip, masked_device_id) VALUES ({row})",
+    )
+    assert database.untokened_rows() == 1
+
+
+# Errors
+
+
+def test_an_error_names_state_and_constraint_and_no_value(
+    database: LoginDatabase, keyring: Keyring
+) -> None:
+    _run(
+        database.url,
+        f"ALTER TABLE login_ingest.ledger ADD CONSTRAINT short CHECK (message_id <> '{CANARY}')",
+    )
+    with pytest.raises(DatabaseError) as caught:
+        database.commit_batch(_batch(masked_batch(keyring, [body(1)], [CANARY])))
+    assert "SQLSTATE 23514 by short" in str(caught.value)
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_row_that_the_copy_cannot_read_shows_nothing(
+    database: LoginDatabase, keyring: Keyring
+) -> None:
+    _run(
+        database.url,
+        f"{_DROP_VIEWS}; ALTER TABLE user_logins ALTER user_id TYPE integer USING 1",
+    )
+    with pytest.raises(DatabaseError) as caught:
+        database.commit_batch(
+            _batch(masked_batch(keyring, [body(n, user_id=CANARY) for n in range(101)]))
+        )
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_database_that_refuses_connections_is_an_error_without_the_password(stack: Stack) -> None:
+    url = f"postgresql://someone:{CANARY}@127.0.0.1:{free_port()}/logins"
+    with pytest.raises(TransientDatabaseError, match="LOGIN_DATABASE_URL") as caught:
+        LoginDatabase(url).schema_revisions()
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
+    wrong = stack.environment["LOGIN_DATABASE_URL"].replace(stack.state.postgres_password, CANARY)
+    with pytest.raises(DatabaseError, match="LOGIN_DATABASE_URL") as caught_too:
+        LoginDatabase(wrong).schema_revisions()
+    assert CANARY not in "".join(traceback.format_exception(caught_too.value))
+
+
+def test_a_database_does_not_show_its_password() -> None:
+    assert CANARY not in repr(LoginDatabase(f"postgresql://someone:{CANARY}@host/logins"))
+
+
+def test_a_batch_does_not_show_its_rows(keyring: Keyring) -> None:
+    batch = _batch(masked_batch(keyring, ["not json"]), seal=lambda _: CANARY.encode())
+    assert CANARY not in repr(batch)
+
+
+@pytest.mark.parametrize("url", ["", "nonsense", "postgresql://[", "host='x"])
+def test_a_url_that_is_none_is_an_error_of_ours(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGHOST", "127.0.0.1")
+    monkeypatch.setenv("PGPORT", str(free_port()))
+    with pytest.raises(DatabaseError, match="LOGIN_DATABASE_URL"):
+        LoginDatabase(url).schema_revisions()
+
+
+# Failures in the middle
+
+
+def test_a_backend_killed_in_the_middle_of_a_commit_is_tried_again_and_loads_once(
+    database: LoginDatabase, keyring: Keyring
+) -> None:
+    batch = _batch(masked_batch(keyring, bodies(50)))
+    with (
+        ThreadPoolExecutor(1) as pool,
+        _locked(database.url, "LOCK TABLE user_logins IN EXCLUSIVE MODE") as holder,
+    ):
+        committing = pool.submit(database.commit_batch, batch)
+        blocked = _blocked_backend(database.url)
+        _run(database.url, f"SELECT pg_terminate_backend({blocked})")
+        assert _blocked_backend(database.url, but_not=blocked) != blocked
+        holder.rollback()
+        assert committing.result(60) == Balance(received=50, loaded=50)
+    assert _number(database, "SELECT count(*) FROM user_logins") == 50
+    assert _number(database, "SELECT count(*) FROM login_ingest.batch") == 1
+
+
+def test_a_backend_that_is_always_killed_ends_in_an_error_and_nothing_is_written(
+    database: LoginDatabase, keyring: Keyring
+) -> None:
+    _run(
+        database.url,
+        "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$;"
+        "CREATE TRIGGER die BEFORE INSERT ON login_ingest.batch"
+        " FOR EACH ROW EXECUTE FUNCTION die()",
+    )
+    with pytest.raises(TransientDatabaseError, match="commit a batch"):
+        database.commit_batch(_batch(masked_batch(keyring, bodies(2))))
+    assert _is_untouched(database)
+
+
+@pytest.mark.parametrize("state", ["40001", "40P01", "55P03"])
+def test_a_failure_that_another_attempt_mends_is_tried_again(
+    database: LoginDatabase, keyring: Keyring, state: str
+) -> None:
+    _run(database.url, "CREATE SEQUENCE attempts", _failing_trigger(state, first_attempts=2))
+    balance = database.commit_batch(_batch(masked_batch(keyring, bodies(5))))
+    assert balance == Balance(received=5, loaded=5)
+    assert _number(database, "SELECT last_value FROM attempts") == 3
+    assert _number(database, "SELECT count(*) FROM user_logins") == 5
+
+
+@pytest.mark.parametrize("state", ["53100", "25006", "42501", "XX000"])
+def test_a_failure_that_no_attempt_mends_is_not_tried_again(
+    database: LoginDatabase, keyring: Keyring, state: str
+) -> None:
+    _run(database.url, "CREATE SEQUENCE attempts", _failing_trigger(state, first_attempts=99))
+    with pytest.raises(DatabaseError, match=f"SQLSTATE {state}"):
+        database.commit_batch(_batch(masked_batch(keyring, bodies(5))))
+    assert _number(database, "SELECT last_value FROM attempts") == 1
+    assert _is_untouched(database)
+
+
+# Whether the table takes rows
+
+
+@pytest.mark.parametrize("state", ["53100", "25006", "42501", "XX000"])
+def test_a_table_that_takes_no_rows_is_an_error_before_a_batch_is_received(
+    database: LoginDatabase, keyring: Keyring, state: str
+) -> None:
+    require_writable(database, keyring)
+    _run(database.url, _raising_trigger(state))
+    with pytest.raises(DatabaseError, match=f"try a row: SQLSTATE {state}"):
+        require_writable(database, keyring)
+
+
+@pytest.mark.parametrize("state", ["23514", "22001", "P0001", "40001", "40P01", "55P03"])
+def test_a_row_that_is_refused_for_itself_or_for_a_moment_does_not_say_that_none_is_taken(
+    database: LoginDatabase, keyring: Keyring, state: str
+) -> None:
+    _run(database.url, _raising_trigger(state))
+    require_writable(database, keyring)
+
+
+def test_trying_a_row_leaves_none_and_does_not_wait_for_a_lock(
+    database: LoginDatabase, keyring: Keyring
+) -> None:
+    require_writable(database, keyring)
+    with _locked(database.url, "LOCK TABLE user_logins IN ACCESS EXCLUSIVE MODE"):
+        require_writable(database, keyring)
+    assert _is_untouched(database)
+
+
+def test_a_read_only_server_takes_no_rows(database: LoginDatabase, keyring: Keyring) -> None:
+    _run(
+        database.url,
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on',"
+        " current_database()); END $$",
+    )
+    with pytest.raises(DatabaseError, match=r"SQLSTATE 25006.*read-only"):
+        require_writable(database, keyring)
+
+
+# The key registry
+
+
+def test_keys_are_registered_at_their_first_use(unused: LoginDatabase, keyring: Keyring) -> None:
+    assert unused.key_conflicts(keyring.check_values) == ()
+    assert _number(unused, "SELECT count(*) FROM login_ingest.masking_key") == 0
+    assert unused.register_keys(keyring.check_values) == ()
+    assert unused.register_keys(keyring.check_values) == ()
+    assert _rows(unused.url, "SELECT keyset, key_id, check_value FROM masking_key") == sorted(
+        (name, key_id, check)
+        for name, checks in keyring.check_values.items()
+        for key_id, check in checks.items()
+    )
+
+
+def test_a_key_that_is_added_is_registered_too(unused: LoginDatabase) -> None:
+    unused.register_keys({"ip": {1: b"one"}})
+    assert unused.register_keys({"ip": {1: b"one", 2: b"two"}}) == ()
+    assert _number(unused, "SELECT count(*) FROM login_ingest.masking_key") == 2
+
+
+@pytest.mark.parametrize(
+    ("present", "conflict"),
+    [
+        ({"ip": {1: b"another"}}, "the keyset of ip has another key under the id 1"),
+        ({"ip": {2: b"two"}}, "the keyset of ip lacks key 1, which the database knows"),
+        ({}, "the keyset of ip lacks key 1, which the database knows"),
+        (
+            {"ip": {1: b"one"}, "device_id": {5: b"one"}},
+            "the keysets of device_id and ip share a key",
+        ),
+    ],
+)
+def test_keys_that_do_not_fit_conflict_and_are_not_registered(
+    unused: LoginDatabase, present: dict[str, dict[int, bytes]], conflict: str
+) -> None:
+    unused.register_keys({"ip": {1: b"one"}})
+    assert unused.key_conflicts(present) == (conflict,)
+    assert unused.register_keys(present) == (conflict,)
+    assert _rows(unused.url, "SELECT keyset, key_id, check_value FROM masking_key") == [
+        ("ip", 1, b"one")
+    ]
+
+
+def test_of_workers_with_different_new_keys_exactly_one_registers(
+    unused: LoginDatabase,
+) -> None:
+    keys = [{"ip": {number: b"%d" % number}} for number in range(1, 9)]
+    with ThreadPoolExecutor(8) as pool:
+        conflicts = list(pool.map(unused.register_keys, keys))
+    assert sum(found == () for found in conflicts) == 1
+    assert _number(unused, "SELECT count(*) FROM login_ingest.masking_key") == 1
+
+
+# Parts
+
+
+def _batch(
+    masked: pl.DataFrame,
+    run_id: str | None = None,
+    seal: Callable[[str], bytes] = lambda message_id: message_id.encode(),
+) -> BatchToCommit:
+    return BatchToCommit(run_id or str(uuid4()), masked, seal)
+
+
+def _token(masked: pl.DataFrame, line: int) -> str:
+    return str(masked["masked_ip"][line])
+
+
+def _device(masked: pl.DataFrame, line: int) -> str:
+    return str(masked["masked_device_id"][line])
+
+
+def _rows(url: str, statement: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(url, options="-c search_path=public,login_ingest") as connection:
+        rows = connection.execute(statement.encode()).fetchall()
+    return sorted(rows) if "ORDER BY" not in statement else rows
+
+
+def _run(url: str, *statements: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+
+
+def _number(database: LoginDatabase, statement: LiteralString) -> int:
+    [(number,)] = database.query(statement)
+    return int(number)
+
+
+def _users(database: LoginDatabase) -> list[str]:
+    return [user for (user,) in database.query("SELECT user_id FROM user_logins ORDER BY user_id")]
+
+
+def _is_untouched(database: LoginDatabase) -> bool:
+    return database.query(
+        "SELECT (SELECT count(*) FROM user_logins), (SELECT count(*) FROM login_ingest.ledger),"
+        " (SELECT count(*) FROM login_ingest.quarantine), (SELECT count(*) FROM login_ingest.batch)"
+    ) == [(0, 0, 0, 0)]
+
+
+def _catalog(url: str) -> list[tuple[Any, ...]]:
+    """Each column of the tables of public and login_ingest, in order."""
+    return _rows(
+        url,
+        "SELECT n.nspname || '.' || c.relname, a.attname, format_type(a.atttypid, a.atttypmod),"
+        " a.attnotnull FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE a.attnum > 0 AND c.relkind IN ('r', 'p')"
+        " AND n.nspname IN ('public', 'login_ingest') AND NOT a.attisdropped"
+        " ORDER BY n.nspname, c.relname, a.attnum",
+    )
+
+
+def _failing_trigger(state: str, first_attempts: int) -> str:
+    """Fails the first commits with a SQLSTATE; a sequence counts through rollbacks."""
+    return (
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        f" IF nextval('public.attempts') <= {first_attempts} THEN"
+        f" RAISE EXCEPTION 'on purpose' USING ERRCODE = '{state}'; END IF; RETURN NEW; END $$;"
+        "CREATE TRIGGER fail BEFORE INSERT ON login_ingest.batch"
+        " FOR EACH ROW EXECUTE FUNCTION fail()"
+    )
+
+
+def _raising_trigger(state: str) -> str:
+    """Every row of user_logins is refused with a SQLSTATE."""
+    return (
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        f" RAISE EXCEPTION 'on purpose' USING ERRCODE = '{state}'; END $$;"
+        "CREATE TRIGGER refuse BEFORE INSERT ON user_logins"
+        " FOR EACH ROW EXECUTE FUNCTION refuse()"
+    )
+
+
+@contextmanager
+def _locked(url: str, lock: LiteralString) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(url) as holder:
+        holder.execute(lock)
+        yield holder
+
+
+def _blocked_backend(url: str, but_not: int = 0) -> int:
+    """The backend of ours that waits for a lock, once there is one."""
+    give_up = time.monotonic() + SECONDS_TO_SEE_A_LOCK
+    with psycopg.connect(url, autocommit=True) as connection:
+        while time.monotonic() < give_up:
+            found = connection.execute(
+                "SELECT pid FROM pg_stat_activity WHERE application_name = 'fetch_mask_assets'"
+                " AND datname = current_database() AND wait_event_type = 'Lock' AND pid <> %s",
+                [but_not],
+            ).fetchone()
+            if found:
+                return int(found[0])
+            time.sleep(0.02)
+    pytest.fail("no backend came to wait for the lock")
