@@ -36,7 +36,7 @@ from fetch_mask_assets.local_stack import stack as local_stack
 from fetch_mask_assets.local_stack.dev import dagster_dev, usual_port
 from fetch_mask_assets.local_stack.environment import DAGSTER, LOGINS
 from fetch_mask_assets.local_stack.stack import Stack
-from fetch_mask_assets.pipeline.queue.crash_dumps import forbid_crash_dumps
+from fetch_mask_assets.pipeline.queue.crash_dumps import disable_core_dumps
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets_tests.chaos.harsh_queue import HarshQueue
 from fetch_mask_assets_tests.support.logins import body
@@ -45,7 +45,7 @@ _QUEUE = "logins"
 _CHECKOUT = Path(__file__).parents[1]
 _MEGABYTE = 2**20
 _GIVE_UP_SECONDS = 1_800
-_MOST_RUNS_TO_NEEDED = 2
+_MAX_RUNS_TO_NEEDED = 2
 _RUNNING = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED]
 _UNDER_WAY = [DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED, *_RUNNING]
 
@@ -97,7 +97,7 @@ def _high_water_mark(pid: int) -> int:
 def main() -> int:
     """Runs the load and prints its account; 1 if something of it is not as it must be."""
     load, as_json, one_process = _asked()
-    forbid_crash_dumps()
+    disable_core_dumps()
     limit = load.memory_megabytes * _MEGABYTE
     # Inherited by every process that is started here: webserver, daemon, code server, runs.
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
@@ -120,7 +120,7 @@ def main() -> int:
 def amiss(account: Mapping[str, float], messages: int) -> list[str]:
     """What of an account is not as it must be, as far as it was measured; empty if all is well."""
     must_be = {
-        **dict.fromkeys(("loaded", "rows", "different_users", "ledger_lines"), messages),
+        **dict.fromkeys(("loaded", "rows", "different_users", "ledger_rows"), messages),
         **dict.fromkeys(("left_on_queue", "on_dead_letter_queue", "runs_failed", "exit_code"), 0),
     }
     others = [
@@ -128,7 +128,7 @@ def amiss(account: Mapping[str, float], messages: int) -> list[str]:
         for name, number in must_be.items()
         if account.get(name, number) != number
     ]
-    runs, most = account.get("runs", 0), _MOST_RUNS_TO_NEEDED * account.get("runs_needed", 0)
+    runs, most = account.get("runs", 0), _MAX_RUNS_TO_NEEDED * account.get("runs_needed", 0)
     storm = [f"runs is {runs:,} and must be {most:,} at most"] if runs > most else []
     return [*others, *storm]
 
@@ -251,7 +251,7 @@ def _table(stack: Stack) -> dict[str, int]:
         "already_known",
         "rows",
         "different_users",
-        "ledger_lines",
+        "ledger_rows",
     )
     return {name: int(count) for name, count in zip(names, counts, strict=True)}
 

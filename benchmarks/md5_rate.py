@@ -37,10 +37,10 @@ _WARM_UP = Span(0, 1_000)
 @click.option("--cores", default=usable_cores, type=int, help="Processes that search.")
 def main(seconds: float, digests: int, cores: int) -> None:
     """Measure, and say how long every IPv4 address and every NNN-NN-NNNN would take."""
-    looked_for = wanted(os.urandom(16 * digests))
+    targets = wanted(os.urandom(16 * digests))
     click.echo(f"{digests:,} digests are looked for, on {cores} cores.")
     spaces = (IPV4, pattern_space(DEVICE_ID_PATTERN))
-    rates = [_search_rate(space, looked_for, cores, seconds) for space in spaces]
+    rates = [_search_rate(space, targets, cores, seconds) for space in spaces]
     for space, rate in zip(spaces, rates, strict=True):
         click.echo(
             f"MD5 of {space.name}: {rate / 1e6:.1f} M/s; all {space.size:,} values in"
@@ -59,11 +59,11 @@ def main(seconds: float, digests: int, cores: int) -> None:
     )
 
 
-def _search_rate(space: Space, looked_for: Wanted, cores: int, seconds: float) -> float:
+def _search_rate(space: Space, targets: Wanted, cores: int, seconds: float) -> float:
     spans = [_WARM_UP, *pieces([Span(0, space.size)], space.size)]
     tried = 0
     began = 0.0
-    found = search_spans(space, spans, looked_for, cores)
+    found = search_spans(space, spans, targets, cores)
     for span, _ in found:
         if span is _WARM_UP:
             began = time.perf_counter()

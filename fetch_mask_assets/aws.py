@@ -30,7 +30,7 @@ def connect_aws(service: str) -> Any:  # noqa: ANN401 (boto3 makes its clients a
         KeysetError: the AWS settings do not allow a client to be made.
     """
     silence_boto()
-    with plain_aws_errors(f"connecting to {service}"):
+    with translate_aws_errors(f"connecting to {service}"):
         return boto3.session.Session().client(service, config=_CONFIG)  # type: ignore[call-overload]  # a name that is no literal
 
 
@@ -40,7 +40,7 @@ def silence_boto() -> None:
 
 
 @contextmanager
-def plain_aws_errors(
+def translate_aws_errors(
     verb: str,
     remedies: Mapping[str, str] | None = None,
     *,

@@ -12,7 +12,12 @@ from fetch_mask_assets.defs.assets import (
     raw_login_batch,
     user_logins,
 )
-from fetch_mask_assets.defs.checks import masked_measures, masking_rules, raw_measures, table_rules
+from fetch_mask_assets.defs.checks import (
+    masked_thresholds,
+    masking_rules,
+    raw_thresholds,
+    table_rules,
+)
 from fetch_mask_assets.defs.freshness import with_freshness
 from fetch_mask_assets.defs.io_manager import BATCH_MEMORY, batch_memory
 from fetch_mask_assets.defs.jobs import ingest_logins, prune_runs
@@ -23,7 +28,7 @@ from fetch_mask_assets.defs.operations.analysis import (
     analysis_schedule,
     analyst_database,
 )
-from fetch_mask_assets.defs.operations.partitions import make_partitions, partition_schedule
+from fetch_mask_assets.defs.operations.partitions import create_partitions, partition_schedule
 from fetch_mask_assets.defs.operations.remask import (
     recovery_database,
     remask_logins,
@@ -38,11 +43,11 @@ from fetch_mask_assets.defs.resources import (
     WarningLimitsResource,
 )
 from fetch_mask_assets.defs.sensor import prune_schedule, queue_depth_sensor
-from fetch_mask_assets.pipeline.queue.poison import WATCHED_RECEIVES
+from fetch_mask_assets.pipeline.queue.poison import MIN_SUSPECT_RECEIVES
 from fetch_mask_assets.settings import Tuning
 
 _ASSETS = [raw_login_batch, masked_logins, user_logins, remasked_logins, *analysis_assets]
-_CHECKS = [raw_measures, masking_rules, masked_measures, table_rules]
+_CHECKS = [raw_thresholds, masking_rules, masked_thresholds, table_rules]
 
 
 def build_definitions(environ: Mapping[str, str], queue_url: str | None = None) -> Definitions:
@@ -72,7 +77,7 @@ def _pipeline(environ: Mapping[str, str], queue_url: str | None, tuning: Tuning)
             remask_logins,
             expire_quarantine,
             analyse_logins,
-            make_partitions,
+            create_partitions,
         ],
         sensors=[
             queue_depth_sensor(tuning.max_runs, tuning.fresh_seconds),
@@ -113,7 +118,7 @@ def _login_queue(tuning: Tuning, other: str | None) -> LoginQueueResource:
     return LoginQueueResource(
         url=other or EnvVar(settings.QUEUE_URL),
         # What waits elsewhere waits there for a reason.
-        try_from_receive=1 if other else WATCHED_RECEIVES,
+        dry_run_from_receive=1 if other else MIN_SUSPECT_RECEIVES,
         batch_messages=tuning.batch_messages,
         batch_bytes=tuning.batch_bytes,
         batch_seconds=tuning.batch_seconds,
@@ -127,7 +132,7 @@ def _login_queue(tuning: Tuning, other: str | None) -> LoginQueueResource:
 def _warning_limits(tuning: Tuning) -> WarningLimitsResource:
     return WarningLimitsResource(
         rejected_percent=tuning.warn_rejected_percent,
-        unnumbered_percent=tuning.warn_unnumbered_percent,
+        unparsed_version_percent=tuning.warn_unparsed_version_percent,
         redelivered_percent=tuning.warn_redelivered_percent,
         age_seconds=tuning.warn_age_seconds,
     )

@@ -71,8 +71,12 @@ class Tuning:
     warn_rejected_percent: int = _number(
         "LOGIN_WARN_REJECTED_PERCENT", 5, 0, 100, "rejected messages of a batch that are normal"
     )
-    warn_unnumbered_percent: int = _number(
-        "LOGIN_WARN_UNNUMBERED_PERCENT", 5, 0, 100, "versions without a number that are normal"
+    warn_unparsed_version_percent: int = _number(
+        "LOGIN_WARN_UNPARSED_VERSION_PERCENT",
+        5,
+        0,
+        100,
+        "versions without a number that are normal",
     )
     warn_redelivered_percent: int = _number(
         "LOGIN_WARN_REDELIVERED_PERCENT", 10, 0, 100, "redelivered messages that are normal"

@@ -23,7 +23,7 @@ def test_the_sensor_drains_a_backlog_under_a_memory_limit_with_no_more_runs_than
 ) -> None:
     account = _load(tmp_path, "--batch", "1000")
     assert (account["received"], account["loaded"], account["rows"]) == (_MESSAGES,) * 3
-    assert account["different_users"] == account["ledger_lines"] == _MESSAGES
+    assert account["different_users"] == account["ledger_rows"] == _MESSAGES
     assert (account["left_on_queue"], account["on_dead_letter_queue"]) == (0, 0)
     assert account["runs_failed"] == 0
     assert account["runs"] <= 2 * account["runs_needed"]
@@ -48,7 +48,7 @@ def test_one_process_takes_batch_after_batch_without_growing(tmp_path: Path) -> 
 
 
 _WELL = {
-    **dict.fromkeys(("loaded", "rows", "different_users", "ledger_lines"), 100),
+    **dict.fromkeys(("loaded", "rows", "different_users", "ledger_rows"), 100),
     **dict.fromkeys(("left_on_queue", "on_dead_letter_queue", "runs_failed", "exit_code"), 0),
     "runs": 20,
     "runs_needed": 10,

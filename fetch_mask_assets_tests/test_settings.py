@@ -29,7 +29,7 @@ BOUNDS = [
     ("visibility_seconds", "LOGIN_VISIBILITY_SECONDS", 300, 10, 43_200),
     ("max_runs", "LOGIN_MAX_RUNS", 4, 1, 1_000),
     ("warn_rejected_percent", "LOGIN_WARN_REJECTED_PERCENT", 5, 0, 100),
-    ("warn_unnumbered_percent", "LOGIN_WARN_UNNUMBERED_PERCENT", 5, 0, 100),
+    ("warn_unparsed_version_percent", "LOGIN_WARN_UNPARSED_VERSION_PERCENT", 5, 0, 100),
     ("warn_redelivered_percent", "LOGIN_WARN_REDELIVERED_PERCENT", 10, 0, 100),
     ("warn_age_seconds", "LOGIN_WARN_AGE_SECONDS", 3_600, 1, 1_209_600),
     ("fresh_seconds", "LOGIN_FRESH_SECONDS", 3_600, 120, 604_800),

@@ -11,7 +11,7 @@ import psycopg
 
 from fetch_mask_assets.audit.chain import AuditRow
 from fetch_mask_assets.errors import DatabaseError
-from fetch_mask_assets.postgres.connection import connect, plain_errors
+from fetch_mask_assets.postgres.connection import connect, translate_errors
 
 # Whatever the user's defaults are: the answer to a commit means that the record is on disk, and
 # times come in the one style that psycopg reads.
@@ -32,7 +32,7 @@ def record(connection: psycopg.Connection, action: str, detail: Mapping[str, obj
         detail: never a raw value.
 
     Raises:
-        psycopg.Error: the audit cannot be written; wrap the call in `plain_errors`.
+        psycopg.Error: the audit cannot be written; wrap the call in `translate_errors`.
     """
     values = [action, json.dumps(detail, ensure_ascii=False)]
     row = connection.execute("SELECT login_ingest.record_audit(%s, %s)", values).fetchone()
@@ -72,7 +72,7 @@ class Audit:
     @contextmanager
     def _session(self) -> Iterator[psycopg.Connection]:
         with (
-            plain_errors("read the audit"),
+            translate_errors("read the audit"),
             connect(self.url, options=RECORDING_SESSION) as connection,
         ):
             yield connection

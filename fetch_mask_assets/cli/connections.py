@@ -83,7 +83,7 @@ def dead_letter_queue_url(login_queue: LoginQueue) -> str | None:
     if url:
         return url
     policy = login_queue.terms().redrive
-    return login_queue.url_of(policy) if policy else None
+    return login_queue.dead_letter_url(policy) if policy else None
 
 
 @contextmanager

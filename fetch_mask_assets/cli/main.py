@@ -10,7 +10,7 @@ import click
 from dotenv import load_dotenv
 
 from fetch_mask_assets.errors import FetchMaskError
-from fetch_mask_assets.pipeline.queue.crash_dumps import forbid_crash_dumps
+from fetch_mask_assets.pipeline.queue.crash_dumps import disable_core_dumps
 
 _COMMANDS: Mapping[str, str] = {
     "local": "Start, stop and look at the local stack.",
@@ -74,7 +74,7 @@ def cli() -> None:
 
 def main() -> None:
     """Runs a command; an error of ours is one sentence and exit code 1."""
-    forbid_crash_dumps()
+    disable_core_dumps()
     load_dotenv(".env")
     try:
         cli()

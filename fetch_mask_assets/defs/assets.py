@@ -18,7 +18,7 @@ from dagster import (
 
 from fetch_mask_assets.defs import metadata as table_metadata
 from fetch_mask_assets.defs.io_manager import BATCH_MEMORY, PartialSelectionError
-from fetch_mask_assets.defs.redaction import no_values
+from fetch_mask_assets.defs.redaction import redact_errors
 from fetch_mask_assets.defs.resources import (
     LoginDatabaseResource,
     LoginQueueResource,
@@ -28,9 +28,13 @@ from fetch_mask_assets.errors import PoisonError, RulesBrokenError
 from fetch_mask_assets.keys.links import batch_links
 from fetch_mask_assets.pipeline.batch.balance import Balance
 from fetch_mask_assets.pipeline.batch.frames import mask_batch, newest_handles
-from fetch_mask_assets.pipeline.batch.masking_rules import MaskedBatch, broken_rules, set_aside
-from fetch_mask_assets.pipeline.queue.dry_run import TRIAL_SECONDS, NoTrialError, try_messages
-from fetch_mask_assets.pipeline.queue.poison import is_fault_of_the_code, suspects, without
+from fetch_mask_assets.pipeline.batch.masking_rules import (
+    MaskedBatch,
+    broken_rules,
+    quarantine_violations,
+)
+from fetch_mask_assets.pipeline.queue.dry_run import DRY_RUN_SECONDS, DryRunError, dry_run_messages
+from fetch_mask_assets.pipeline.queue.poison import is_code_fault, suspects, without
 from fetch_mask_assets.pipeline.queue.sqs import LoginQueue
 from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit
 from fetch_mask_assets.pipeline.warehouse.readiness import require_ready, require_writable
@@ -80,12 +84,12 @@ def raw_login_batch(
 ) -> MaterializeResult[pl.DataFrame]:
     """Receives a batch, once everything that it needs further on is ready."""
     _require_whole_chain(context)
-    with no_values("receiving"):
+    with redact_errors("receiving"):
         require_ready(login_database.database, masking_keys.keyring)
         require_writable(login_database.database, masking_keys.keyring)
         drained = login_queue.queue.receive(login_queue.limits)
         raw = _without_poison(context.log, login_queue, drained.raw)
-        metadata = table_metadata.of_drain(drained, raw, datetime.now(UTC))
+        metadata = table_metadata.receive_metadata(drained, raw, datetime.now(UTC))
     return MaterializeResult(value=raw, metadata=metadata)
 
 
@@ -105,11 +109,11 @@ def masked_logins(
 ) -> MaterializeResult[pl.DataFrame]:
     """Decodes, validates and masks each message; a few lines that break a rule are set aside."""
     started = time.perf_counter()
-    with no_values("masking"):
+    with redact_errors("masking"):
         masked = mask_batch(raw, masking_keys.keyring)
-        masked = set_aside(masking_keys.batch(raw, masked))
+        masked = quarantine_violations(masking_keys.batch(raw, masked))
         seconds = time.perf_counter() - started
-        metadata = table_metadata.of_masking(masked, masking_keys.keyring, seconds)
+        metadata = table_metadata.masking_metadata(masked, masking_keys.keyring, seconds)
     return MaterializeResult(value=masked, metadata=metadata)
 
 
@@ -135,18 +139,18 @@ def user_logins(  # noqa: PLR0913, PLR0917 (Dagster passes inputs and resources 
     """Commits the batch, then deletes its messages."""
     batch = masking_keys.batch(raw, masked)
     started = time.perf_counter()
-    with no_values("committing"):
+    with redact_errors("committing"):
         _refuse_broken(batch)
         balance = _commit(login_database, context.run.run_id, batch)
     committed = time.perf_counter()
-    with no_values("deleting from the queue"):
+    with redact_errors("deleting from the queue"):
         deleted = login_queue.queue.delete(newest_handles(raw))
         stages = _stages_before(context) | {
             "commit_seconds": committed - started,
             "delete_seconds": time.perf_counter() - committed,
         }
-        metadata = table_metadata.of_commit(balance, deleted, stages)
-        metadata |= table_metadata.of_arrival(raw, masked, datetime.now(UTC))
+        metadata = table_metadata.commit_metadata(balance, deleted, stages)
+        metadata |= table_metadata.arrival_metadata(raw, masked, datetime.now(UTC))
     return MaterializeResult(metadata=metadata)
 
 
@@ -163,17 +167,17 @@ def _without_poison(
     log: DagsterLogManager, login_queue: LoginQueueResource, raw: pl.DataFrame
 ) -> pl.DataFrame:
     """The batch without what kills the process that masks it; that is left on the queue."""
-    queue, lines = login_queue.queue, suspects(raw, login_queue.try_from_receive)
+    queue, lines = login_queue.queue, suspects(raw, login_queue.dry_run_from_receive)
     if not lines:
         return raw
-    hidden_for = login_queue.visibility_seconds + TRIAL_SECONDS
+    hidden_for = login_queue.visibility_seconds + DRY_RUN_SECONDS
     try:
-        verdict = try_messages(raw, lines, on_death=lambda: queue.hold_on(hidden_for))
-    except NoTrialError as error:
+        verdict = dry_run_messages(raw, lines, on_death=lambda: queue.extend_visibility(hidden_for))
+    except DryRunError as error:
         # Late, so that what keeps the process from starting has time to pass.
         log.warning("%s %d messages are left on the queue untried.", error, len(lines))
         return _left_on(queue, raw, lines, login_queue.visibility_seconds)
-    if is_fault_of_the_code(len(lines), len(verdict.left)):
+    if is_code_fault(len(lines), len(verdict.left)):
         raise PoisonError(len(lines))
     if verdict.left:
         log.warning(
@@ -191,7 +195,7 @@ def _left_on(
 ) -> pl.DataFrame:
     """The batch without some messages, which go back to the queue and show after a while."""
     rest = without(raw, lines)
-    queue.put_back(set(raw["message_id"]) - set(rest["message_id"]), seconds)
+    queue.release_messages(set(raw["message_id"]) - set(rest["message_id"]), seconds)
     return rest
 
 

@@ -15,7 +15,7 @@ from dagster import (
 )
 
 from fetch_mask_assets.defs.assets import MASKED_LOGINS, RAW_LOGIN_BATCH, USER_LOGINS
-from fetch_mask_assets.defs.redaction import no_values
+from fetch_mask_assets.defs.redaction import redact_errors
 from fetch_mask_assets.defs.resources import (
     LoginDatabaseResource,
     MaskingKeysResource,
@@ -24,10 +24,10 @@ from fetch_mask_assets.defs.resources import (
 from fetch_mask_assets.pipeline.batch.masking_rules import (
     MASKING_RULES,
     MaskingRule,
-    set_aside_count,
+    quarantined_violation_count,
 )
 from fetch_mask_assets.pipeline.batch.table_rules import TABLE_RULES, TableFacts, TableRule
-from fetch_mask_assets.pipeline.batch.thresholds import MASKED_MEASURES, RAW_MEASURES, Measure
+from fetch_mask_assets.pipeline.batch.thresholds import MASKED_THRESHOLDS, RAW_THRESHOLDS, Threshold
 from fetch_mask_assets.pipeline.contract.rejection import Reason
 
 _RAW = {"raw": AssetIn(RAW_LOGIN_BATCH)}
@@ -40,7 +40,7 @@ _MASKED = {"masked": AssetIn(MASKED_LOGINS)}
         AssetCheckSpec(
             rule.name,
             asset=MASKED_LOGINS,
-            description=f"{rule.says} If not: {rule.remedy}",
+            description=f"{rule.description} If not: {rule.remedy}",
             blocking=True,
             additional_deps=[RAW_LOGIN_BATCH],
         )
@@ -52,14 +52,14 @@ def masking_rules(
     raw: pl.DataFrame, masked: pl.DataFrame, masking_keys: MaskingKeysResource
 ) -> Iterator[AssetCheckResult]:
     """Whether the masked batch keeps every masking rule; a broken one stops the run."""
-    with no_values("checking the masked batch"):
+    with redact_errors("checking the masked batch"):
         batch = masking_keys.batch(raw, masked)
         counts = [rule.count_broken(batch) for rule in MASKING_RULES]
-        aside = [set_aside_count(masked, rule) for rule in MASKING_RULES]
+        aside = [quarantined_violation_count(masked, rule) for rule in MASKING_RULES]
     for rule, count, lines in zip(MASKING_RULES, counts, aside, strict=True):
-        metadata = {"messages": masked.height, "set_aside": lines}
+        metadata = {"messages": masked.height, "quarantine_violations": lines}
         if lines and not count:
-            yield _set_aside_result(rule, lines, metadata)
+            yield _quarantined_result(rule, lines, metadata)
         else:
             yield _rule_result(rule, MASKED_LOGINS, count, metadata)
 
@@ -70,7 +70,7 @@ def masking_rules(
         AssetCheckSpec(
             rule.name,
             asset=USER_LOGINS,
-            description=f"{rule.says} If not: {rule.remedy}",
+            description=f"{rule.description} If not: {rule.remedy}",
             blocking=rule.is_blocking,
             additional_deps=[RAW_LOGIN_BATCH],
         )
@@ -82,23 +82,23 @@ def table_rules(
     context: AssetCheckExecutionContext, raw: pl.DataFrame, login_database: LoginDatabaseResource
 ) -> Iterator[AssetCheckResult]:
     """Whether the table keeps its rules, by the database's own counts."""
-    with no_values("checking the table"):
+    with redact_errors("checking the table"):
         facts = TableFacts(
             received=raw.height,
             counts=login_database.database.batch_counts(context.op_execution_context.run_id),
-            untokened_rows=login_database.database.untokened_rows(),
+            rows_without_tokens=login_database.database.rows_without_tokens(),
         )
         counts = [rule.count_broken(facts) for rule in TABLE_RULES]
     for rule, count in zip(TABLE_RULES, counts, strict=True):
         yield _rule_result(rule, USER_LOGINS, count, {"received": facts.received})
 
 
-def _measure_specs(key: AssetKey, measures: Iterable[Measure]) -> list[AssetCheckSpec]:
+def _threshold_specs(key: AssetKey, measures: Iterable[Threshold]) -> list[AssetCheckSpec]:
     return [
         AssetCheckSpec(
             measure.name,
             asset=key,
-            description=f"{measure.says} Its limit is the setting {measure.setting}."
+            description=f"{measure.description} Its limit is the setting {measure.setting}."
             f" If over it: {measure.remedy}",
         )
         for measure in measures
@@ -107,23 +107,23 @@ def _measure_specs(key: AssetKey, measures: Iterable[Measure]) -> list[AssetChec
 
 # One for each asset: a check over both could not be left out where only one is selected.
 @multi_asset_check(
-    name="raw_measures", specs=_measure_specs(RAW_LOGIN_BATCH, RAW_MEASURES), ins=_RAW
+    name="raw_thresholds", specs=_threshold_specs(RAW_LOGIN_BATCH, RAW_THRESHOLDS), ins=_RAW
 )
-def raw_measures(
+def raw_thresholds(
     raw: pl.DataFrame, warning_limits: WarningLimitsResource
 ) -> Iterator[AssetCheckResult]:
     """Whether the messages are as fresh as usual; warns if not."""
-    yield from _measured(RAW_LOGIN_BATCH, raw, RAW_MEASURES, warning_limits)
+    yield from _measured(RAW_LOGIN_BATCH, raw, RAW_THRESHOLDS, warning_limits)
 
 
 @multi_asset_check(
-    name="masked_measures", specs=_measure_specs(MASKED_LOGINS, MASKED_MEASURES), ins=_MASKED
+    name="masked_thresholds", specs=_threshold_specs(MASKED_LOGINS, MASKED_THRESHOLDS), ins=_MASKED
 )
-def masked_measures(
+def masked_thresholds(
     masked: pl.DataFrame, warning_limits: WarningLimitsResource
 ) -> Iterator[AssetCheckResult]:
     """Whether the events are as well formed as usual; warns if not."""
-    yield from _measured(MASKED_LOGINS, masked, MASKED_MEASURES, warning_limits)
+    yield from _measured(MASKED_LOGINS, masked, MASKED_THRESHOLDS, warning_limits)
 
 
 def _rule_result(
@@ -134,12 +134,14 @@ def _rule_result(
         asset_key=key,
         check_name=rule.name,
         severity=AssetCheckSeverity.ERROR,
-        description=rule.says if count == 0 else f"Broken {count} times. {rule.remedy}",
+        description=rule.description if count == 0 else f"Broken {count} times. {rule.remedy}",
         metadata={"broken": count, **metadata},
     )
 
 
-def _set_aside_result(rule: MaskingRule, lines: int, metadata: dict[str, int]) -> AssetCheckResult:
+def _quarantined_result(
+    rule: MaskingRule, lines: int, metadata: dict[str, int]
+) -> AssetCheckResult:
     return AssetCheckResult(
         passed=False,
         asset_key=MASKED_LOGINS,
@@ -155,12 +157,12 @@ def _set_aside_result(rule: MaskingRule, lines: int, metadata: dict[str, int]) -
 def _measured(
     key: AssetKey,
     frame: pl.DataFrame,
-    measures: Iterable[Measure],
+    measures: Iterable[Threshold],
     warning_limits: WarningLimitsResource,
 ) -> Iterator[AssetCheckResult]:
     now = datetime.now(UTC)
     for measure in measures:
-        with no_values("measuring the batch"):
+        with redact_errors("measuring the batch"):
             value = measure.value(frame, now)
         limit = measure.limit(warning_limits.limits)
         yield AssetCheckResult(
@@ -168,7 +170,7 @@ def _measured(
             asset_key=key,
             check_name=measure.name,
             severity=AssetCheckSeverity.WARN,
-            description=f"{measure.says} {value:.1f}{measure.unit}, normal up to"
+            description=f"{measure.description} {value:.1f}{measure.unit}, normal up to"
             f" {limit:g}{measure.unit} ({measure.setting}).",
             metadata={"value": value, "limit": limit},
         )

@@ -22,7 +22,7 @@ from fetch_mask_assets.defs.assets import CHAIN
 INGEST_LOGINS = "ingest_logins"
 PRUNE_RUNS = "prune_runs"
 
-LONGEST_RUN_SECONDS = 1_800
+MAX_RUN_SECONDS = 1_800
 """A batch takes seconds; what takes so long hangs, and is ended."""
 
 _PRUNE_AT_ONCE = 100
@@ -33,7 +33,7 @@ ingest_logins = define_asset_job(
     selection=AssetSelection.assets(*CHAIN),
     description="Takes one batch from the queue to the table. One process, frames in memory.",
     executor_def=in_process_executor,
-    tags={"dagster/max_runtime": str(LONGEST_RUN_SECONDS)},
+    tags={"dagster/max_runtime": str(MAX_RUN_SECONDS)},
 )
 
 

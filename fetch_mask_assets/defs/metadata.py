@@ -23,10 +23,10 @@ from fetch_mask_assets.pipeline.batch.frames import (
     MASKED_SCHEMA,
     RAW_SCHEMA,
     reason_counts,
-    rejected_line_count,
+    rejected_count,
 )
 from fetch_mask_assets.pipeline.batch.thresholds import oldest_age_seconds
-from fetch_mask_assets.pipeline.queue.sqs import Drained, Settled
+from fetch_mask_assets.pipeline.queue.sqs import BatchResult, ReceiveResult
 
 Metadata = dict[str, Any]
 
@@ -115,7 +115,7 @@ TABLE_DEFINITION: Metadata = {
 }
 
 
-def of_drain(drained: Drained, raw: pl.DataFrame, now: datetime) -> Metadata:
+def receive_metadata(drained: ReceiveResult, raw: pl.DataFrame, now: datetime) -> Metadata:
     """What a drain received, how fast, and how long its oldest message waited.
 
     `raw` is what goes on; the others are left on the queue.
@@ -135,7 +135,7 @@ def of_drain(drained: Drained, raw: pl.DataFrame, now: datetime) -> Metadata:
     }
 
 
-def of_masking(masked: pl.DataFrame, keyring: Keyring, seconds: float) -> Metadata:
+def masking_metadata(masked: pl.DataFrame, keyring: Keyring, seconds: float) -> Metadata:
     """How many logins and rejections there are, why, and under which keys."""
     logins = masked.filter(pl.col("reason").is_null())
     distinct = {
@@ -146,10 +146,10 @@ def of_masking(masked: pl.DataFrame, keyring: Keyring, seconds: float) -> Metada
         "dagster/row_count": masked.height,
         "dagster/column_lineage": MASKED_LINEAGE,
         "logins": logins.height,
-        "rejected": rejected_line_count(masked),
-        "rejected_percent": 100.0 * _share(rejected_line_count(masked), masked.height),
+        "rejected": rejected_count(masked),
+        "rejected_percent": 100.0 * _share(rejected_count(masked), masked.height),
         "reasons": _counts_table("reason", reason_counts(masked)),
-        "versions_without_number": logins["app_version"].null_count(),
+        "unparsed_versions": logins["app_version"].null_count(),
         "events_with_extra_fields": logins.filter(pl.col("extra_fields") > 0).height,
         "tokens_per_key": _counts_table(
             "key",
@@ -160,7 +160,9 @@ def of_masking(masked: pl.DataFrame, keyring: Keyring, seconds: float) -> Metada
     }
 
 
-def of_commit(balance: Balance, deleted: Settled, stages: Mapping[str, float]) -> Metadata:
+def commit_metadata(
+    balance: Balance, deleted: BatchResult, stages: Mapping[str, float]
+) -> Metadata:
     """The balance, what was deleted, and the seconds that each stage of the run took."""
     commit = stages.get("commit_seconds", 0.0)
     return {
@@ -175,7 +177,7 @@ def of_commit(balance: Balance, deleted: Settled, stages: Mapping[str, float]) -
     }
 
 
-def of_arrival(raw: pl.DataFrame, masked: pl.DataFrame, now: datetime) -> Metadata:
+def arrival_metadata(raw: pl.DataFrame, masked: pl.DataFrame, now: datetime) -> Metadata:
     """How old the oldest message is by the time it is in the table, and why others are not."""
     return {
         "oldest_message_age_seconds": round(oldest_age_seconds(raw, now), 1),

@@ -14,7 +14,7 @@ class UnexpectedError(FetchMaskError):
 
 
 @contextmanager
-def no_values(stage: str) -> Iterator[None]:
+def redact_errors(stage: str) -> Iterator[None]:
     """Lets our own errors pass, and replaces others by their kind and place.
 
     Texts of foreign exceptions quote what they failed on, and Dagster keeps them for good. One of

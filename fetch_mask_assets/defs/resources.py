@@ -13,9 +13,9 @@ from fetch_mask_assets.keys.keyset import Keyring
 from fetch_mask_assets.keys.storage import Keysets, keysets_at, read_keyring
 from fetch_mask_assets.pipeline.batch.masking_rules import MaskedBatch
 from fetch_mask_assets.pipeline.batch.thresholds import Limits
-from fetch_mask_assets.pipeline.queue.crash_dumps import forbid_crash_dumps
+from fetch_mask_assets.pipeline.queue.crash_dumps import disable_core_dumps
 from fetch_mask_assets.pipeline.queue.limits import DrainLimits
-from fetch_mask_assets.pipeline.queue.poison import WATCHED_RECEIVES
+from fetch_mask_assets.pipeline.queue.poison import MIN_SUSPECT_RECEIVES
 from fetch_mask_assets.pipeline.queue.sqs import LoginQueue, QueueSettings, connect_queue
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 
@@ -32,8 +32,8 @@ class LoginQueueResource(ResourceWithBoto3Configuration):
     empty_answers: int = Field(description="Empty answers in a row that end a batch.")
     visibility_seconds: int = Field(description="Seconds for which received messages are hidden.")
 
-    try_from_receive: int = Field(
-        default=WATCHED_RECEIVES,
+    dry_run_from_receive: int = Field(
+        default=MIN_SUSPECT_RECEIVES,
         description="From this receive on, a message is masked in a process of its own first.",
     )
 
@@ -60,7 +60,7 @@ class LoginQueueResource(ResourceWithBoto3Configuration):
         context: InitResourceContext,  # noqa: ARG002 (Dagster passes it by name)
     ) -> Iterator["LoginQueueResource"]:
         """Connects, and at the end hands back what is neither deleted nor released."""
-        forbid_crash_dumps()
+        disable_core_dumps()
         with connect_queue(self._settings()) as queue:
             self._queue = queue
             yield self
@@ -153,7 +153,7 @@ class WarningLimitsResource(ConfigurableResource["WarningLimitsResource"]):
     """Up to which numbers a batch is normal."""
 
     rejected_percent: float = Field(description="Rejected messages of a batch.")
-    unnumbered_percent: float = Field(description="Logins whose version has no number.")
+    unparsed_version_percent: float = Field(description="Logins whose version has no number.")
     redelivered_percent: float = Field(description="Messages received more than once.")
     age_seconds: float = Field(description="Age of the oldest message.")
 
@@ -162,7 +162,7 @@ class WarningLimitsResource(ConfigurableResource["WarningLimitsResource"]):
         """The limits as the domain takes them."""
         return Limits(
             rejected_percent=self.rejected_percent,
-            unnumbered_percent=self.unnumbered_percent,
+            unparsed_version_percent=self.unparsed_version_percent,
             redelivered_percent=self.redelivered_percent,
             age_seconds=self.age_seconds,
         )

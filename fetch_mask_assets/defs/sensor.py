@@ -66,11 +66,11 @@ def queue_depth_sensor(max_runs: int, fresh_seconds: int) -> SensorDefinition:
     ) -> SensorResult | SkipReason:
         depth = login_queue.queue.depth()
         unwell = [
-            finding.says
+            finding.description
             for finding in findings(
                 login_database.database, masking_keys.keysets, commits=depth.waiting > 0
             )
-            if not finding.is_well
+            if not finding.ok
         ]
         if unwell:
             return SkipReason(f"Not ready, so no run was asked for: {' '.join(unwell)}")

@@ -14,7 +14,7 @@ import tink
 from tink import aead, secret_key_access
 from tink import json_proto_keyset_format as json_format
 
-from fetch_mask_assets.aws import connect_aws, plain_aws_errors
+from fetch_mask_assets.aws import connect_aws, translate_aws_errors
 from fetch_mask_assets.errors import KeysetError
 
 PURPOSE = "fetch_mask_assets/masking"
@@ -91,7 +91,7 @@ class _KmsAead(aead.Aead):
 
     def encrypt(self, plaintext: bytes, associated_data: bytes) -> bytes:
         name = associated_data.decode()
-        with plain_aws_errors(f"wrapping the keyset of {name}", _REMEDIES):
+        with translate_aws_errors(f"wrapping the keyset of {name}", _REMEDIES):
             answer = self._client.encrypt(
                 KeyId=self._kms_key, Plaintext=plaintext, EncryptionContext=_context(name)
             )
@@ -99,7 +99,7 @@ class _KmsAead(aead.Aead):
 
     def decrypt(self, ciphertext: bytes, associated_data: bytes) -> bytes:
         name = associated_data.decode()
-        with plain_aws_errors(f"unwrapping the keyset of {name}", _REMEDIES):
+        with translate_aws_errors(f"unwrapping the keyset of {name}", _REMEDIES):
             answer = self._client.decrypt(
                 KeyId=self._kms_key, CiphertextBlob=ciphertext, EncryptionContext=_context(name)
             )

@@ -14,7 +14,7 @@ from fetch_mask_assets.keys.links import TokenLink
 from fetch_mask_assets.keys.registry import RegisteredKey
 from fetch_mask_assets.masking.fields import MASKED_FIELDS
 from fetch_mask_assets.masking.key_ids import KEY_HEAD_LENGTH, sealed_key_id, token_key_id
-from fetch_mask_assets.postgres.connection import connect, plain_errors
+from fetch_mask_assets.postgres.connection import connect, translate_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ def key_usage(database_url: str, name: str) -> KeyUsage:
     Raises:
         DatabaseError: the registry or the tokens cannot be read.
     """
-    with plain_errors("count rows by key"), connect(database_url) as connection:
+    with translate_errors("count rows by key"), connect(database_url) as connection:
         return KeyUsage(registered_keys(connection, name), rows_by_key(connection, name))
 
 
@@ -41,7 +41,7 @@ def retired_keys(database_url: str) -> frozenset[tuple[str, int]]:
     Raises:
         DatabaseError: the registry cannot be read.
     """
-    with plain_errors("read the retired keys"), connect(database_url) as connection:
+    with translate_errors("read the retired keys"), connect(database_url) as connection:
         return frozenset(connection.execute(_RETIRED_KEYS).fetchall())
 
 
@@ -49,7 +49,7 @@ def registered_keys(connection: psycopg.Connection, name: str) -> dict[int, Regi
     """The registry's entries of a keyset, by key id, the oldest first.
 
     Raises:
-        psycopg.Error: wrap the call in `plain_errors`.
+        psycopg.Error: wrap the call in `translate_errors`.
     """
     rows = connection.execute(
         "SELECT key_id, first_used_at, retired_at FROM login_ingest.masking_key"
@@ -63,20 +63,20 @@ def rows_by_key(connection: psycopg.Connection, name: str) -> dict[int, int]:
     """How many rows hold a token, or how many messages are sealed, under each key of a keyset.
 
     Raises:
-        psycopg.Error: wrap the call in `plain_errors`.
+        psycopg.Error: wrap the call in `translate_errors`.
     """
     counted = connection.execute("SELECT * FROM login_ingest.rows_by_key(%s)", [name])
     return {key_id: int(rows) for key_id, rows in counted}
 
 
-def hold_keys(
+def lock_keys(
     connection: psycopg.Connection, logins: pl.DataFrame, sealed_bodies: Iterable[bytes] = ()
 ) -> None:
     """Keeps the keys of masked logins and sealed bodies from being retired before the commit.
 
     Raises:
         DatabaseError: a key is retired, or not registered.
-        psycopg.Error: refused; wrap the call in `plain_errors`.
+        psycopg.Error: refused; wrap the call in `translate_errors`.
     """
     heads = {
         (field.name, head)
@@ -87,7 +87,7 @@ def hold_keys(
     keys |= {(QUARANTINE, sealed_key_id(body)) for body in sealed_bodies}
     held = sorted((name, key_id) for name, key_id in keys if key_id is not None)
     values = [[name for name, _ in held], [key_id for _, key_id in held]]
-    for name, key_id, is_known in connection.execute(_HOLD_KEYS, values):
+    for name, key_id, is_known in connection.execute(_LOCK_KEYS, values):
         raise DatabaseError(_unusable(name, key_id, is_known=is_known))
 
 
@@ -104,7 +104,7 @@ def write_links(connection: psycopg.Connection, links: Sequence[TokenLink]) -> N
     """Links old tokens to new ones; others who link wait until the transaction has ended.
 
     Raises:
-        psycopg.Error: refused; wrap the call in `plain_errors`.
+        psycopg.Error: refused; wrap the call in `translate_errors`.
     """
     if links:
         columns = zip(
@@ -113,22 +113,24 @@ def write_links(connection: psycopg.Connection, links: Sequence[TokenLink]) -> N
         connection.execute(_LINK_TOKENS, [list(column) for column in columns])
 
 
-def write_links_in(connection: psycopg.Connection, change: int, links: Sequence[TokenLink]) -> None:
+def write_job_links(
+    connection: psycopg.Connection, change: int, links: Sequence[TokenLink]
+) -> None:
     """Links old tokens of one field to new ones, as a part of a change that is on record.
 
     Raises:
-        psycopg.Error: refused; wrap the call in `plain_errors`.
+        psycopg.Error: refused; wrap the call in `translate_errors`.
     """
     if links:
         old_tokens = [link.old_token for link in links]
         new_tokens = [link.new_token for link in links]
-        connection.execute(_LINK_IN_CHANGE, [change, old_tokens, new_tokens])
+        connection.execute(_LINK_TOKENS_IN_JOB, [change, old_tokens, new_tokens])
 
 
 _RETIRED_KEYS = "SELECT keyset, key_id FROM login_ingest.masking_key WHERE retired_at IS NOT NULL"
 
-_HOLD_KEYS = "SELECT keyset, key_id, is_known FROM login_ingest.hold_keys(%s::text[], %s::bigint[])"
+_LOCK_KEYS = "SELECT keyset, key_id, is_known FROM login_ingest.lock_keys(%s::text[], %s::bigint[])"
 
 _LINK_TOKENS = "SELECT login_ingest.link_tokens(%s::text[], %s::text[], %s::text[])"
 
-_LINK_IN_CHANGE = "SELECT login_ingest.link_in_change(%s, %s::text[], %s::text[])"
+_LINK_TOKENS_IN_JOB = "SELECT login_ingest.link_tokens_in_job(%s, %s::text[], %s::text[])"

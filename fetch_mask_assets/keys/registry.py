@@ -33,7 +33,7 @@ class RegisteredKey:
 
 
 @dataclass(frozen=True, slots=True)
-class KeyLine:
+class KeyRow:
     """A key as its steward sees it; `rows` are the tokens or sealed bodies under it."""
 
     keyset: str
@@ -74,19 +74,19 @@ def retired_primaries(
     )
 
 
-def key_lines(
+def key_rows(
     name: str,
     states: Iterable[KeyState],
     registered: Mapping[int, RegisteredKey],
     rows: Mapping[int, int],
-) -> tuple[KeyLine, ...]:
+) -> tuple[KeyRow, ...]:
     """What is known of each key of one keyset, the keyset's own first.
 
     `registered` and `rows` are by key id: the registry, and how many rows are under the key.
     """
     by_id = {state.key_id: state for state in states}
     return tuple(
-        KeyLine(
+        KeyRow(
             keyset=name,
             key_id=key_id,
             status=_status(by_id.get(key_id), registered.get(key_id)),

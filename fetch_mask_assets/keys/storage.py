@@ -153,7 +153,7 @@ class KeysetFiles:
             KeysetError: there is one, or it cannot be written.
         """
         path = self._path(name)
-        with _plain_write_errors(path):
+        with _translate_write_errors(path):
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             _refuse_swappable(path, os.geteuid())
             _write_private(path, text)
@@ -164,7 +164,7 @@ class KeysetFiles:
         Raises:
             KeysetError: it cannot be written; the one there is stays.
         """
-        with _plain_write_errors(self._path(name)):
+        with _translate_write_errors(self._path(name)):
             path = self._path(name).resolve(strict=True)
             _refuse_swappable(path, path.stat().st_uid)
             unfinished = path.with_name(f".{path.name}.unfinished")
@@ -315,7 +315,7 @@ def _sync_directory(directory: Path) -> None:
 
 
 @contextmanager
-def _plain_write_errors(path: Path) -> Iterator[None]:
+def _translate_write_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except FileExistsError:

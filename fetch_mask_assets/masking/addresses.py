@@ -9,12 +9,12 @@ from fetch_mask_assets.masking.canonical import pack_ip
 
 _QUAD = re.compile(r"(?<!\d)\d{1,3}(?:\.\d{1,3}){3}(?!\d)", re.ASCII)
 _RUN = re.compile(r"[0-9A-Fa-f:.]+")
-_LONGEST_RUN = 64
+_MAX_RUN_SECONDS = 64
 
 
 def addresses_in(text: str) -> set[bytes]:
     """The addresses that stand in a text, by their canonical forms of 16 bytes."""
-    runs = [run for run in _RUN.findall(text) if ":" in run and len(run) <= _LONGEST_RUN]
+    runs = [run for run in _RUN.findall(text) if ":" in run and len(run) <= _MAX_RUN_SECONDS]
     candidates = {*_QUAD.findall(text), *(part for run in runs for part in _parts(run))}
     return set().union(*map(packed, candidates))
 

@@ -40,7 +40,7 @@ class RefusedRowError(DatabaseError):
 
 
 @contextmanager
-def plain_errors(verb: str) -> Iterator[None]:
+def translate_errors(verb: str) -> Iterator[None]:
     """Turns database errors into ones that name the verb, the SQLSTATE and the constraint."""
     try:
         yield
@@ -54,7 +54,7 @@ def connect(database_url: str, **options: str) -> psycopg.Connection:
     """A connection to the warehouse, named so that it is known in pg_stat_activity.
 
     Raises:
-        psycopg.Error: no connection; wrap the call in `plain_errors`.
+        psycopg.Error: no connection; wrap the call in `translate_errors`.
     """
     return psycopg.connect(
         database_url,
@@ -75,7 +75,7 @@ def one_row(
 
     Raises:
         DatabaseError: it had none.
-        psycopg.Error: it was refused; wrap the call in `plain_errors`.
+        psycopg.Error: it was refused; wrap the call in `translate_errors`.
     """
     row = connection.execute(statement, values or None).fetchone()
     if row is None:

@@ -17,22 +17,22 @@ REGISTRY: Final = "registry"
 LINKS: Final = "links"
 
 
-def take_turn(connection: psycopg.Connection, name: Literal["registry", "links"]) -> None:
+def acquire_lock(connection: psycopg.Connection, name: Literal["registry", "links"]) -> None:
     """Waits for a turn; it lasts until the transaction ends.
 
     Raises:
-        psycopg.Error: not had in time, or not this login's; wrap the call in `plain_errors`.
+        psycopg.Error: not had in time, or not this login's; wrap the call in `translate_errors`.
     """
-    connection.execute("SELECT login_ingest.take_turn(%s)", [name])
+    connection.execute("SELECT login_ingest.acquire_lock(%s)", [name])
 
 
-def take_lease(connection: psycopg.Connection, name: Literal["md5_upgrade"]) -> bool:
+def acquire_lease(connection: psycopg.Connection, name: Literal["md5_upgrade"]) -> bool:
     """Whether the session has the lease now, which lasts until the session ends.
 
     The connection must commit by itself, so that others see who has it.
 
     Raises:
-        psycopg.Error: not this login's; wrap the call in `plain_errors`.
+        psycopg.Error: not this login's; wrap the call in `translate_errors`.
     """
-    (is_ours,) = one_row(connection, "SELECT login_ingest.take_lease(%s)", name)
+    (is_ours,) = one_row(connection, "SELECT login_ingest.acquire_lease(%s)", name)
     return bool(is_ours)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from fetch_mask_assets.postgres.connection import connect, one_row, plain_errors
+from fetch_mask_assets.postgres.connection import connect, one_row, translate_errors
 
 
-def make_partitions(database_url: str) -> int | None:
+def create_partitions(database_url: str) -> int | None:
     """Makes the partitions that are due, last month to three months ahead.
 
     Returns:
@@ -14,6 +14,6 @@ def make_partitions(database_url: str) -> int | None:
     Raises:
         DatabaseError: none was made; the table may have been in use, then a later call makes them.
     """
-    with plain_errors("make partitions"), connect(database_url) as connection:
-        (made,) = one_row(connection, "SELECT login_ingest.make_partitions()")
+    with translate_errors("make partitions"), connect(database_url) as connection:
+        (made,) = one_row(connection, "SELECT login_ingest.create_partitions()")
     return None if made is None else int(made)

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from fetch_mask_assets_tests.chaos.invariants import Ended
-from fetch_mask_assets_tests.chaos.queue_faults import Fault, FaultPlan, Kind
-from fetch_mask_assets_tests.chaos.wire import Event, Moment, Order
+from fetch_mask_assets_tests.chaos.queue_faults import Fault, FaultKind, FaultPlan
+from fetch_mask_assets_tests.chaos.wire import Event, Moment, WireAction
 from fetch_mask_assets_tests.chaos.world import QUEUE, World, printed
 from fetch_mask_assets_tests.support.webserver import Webserver, webserver
 
@@ -54,7 +54,7 @@ print(json.dumps({"asked": asked, "skipped": sorted(skipped)}))
 
 def executed_again(world: World, dice: random.Random) -> None:
     """A good run whose deletes had no effect is executed again from the page."""
-    stale = Fault(kind=Kind.STALE, operation="DeleteMessageBatch", chance=1)
+    stale = Fault(kind=FaultKind.STALE, operation="DeleteMessageBatch", chance=1)
     world.queue.plan = FaultPlan((stale,), dice.randrange(2**32))
     with _pages(world) as server:
         first = server.launch()
@@ -71,9 +71,9 @@ def executed_again(world: World, dice: random.Random) -> None:
 def step_retried(world: World, _dice: random.Random) -> None:
     """A run whose commit failed is retried from that step on, then executed again as a whole."""
 
-    def away(_event: Event) -> Order:
+    def away(_event: Event) -> WireAction:
         world.wire.is_refusing = True
-        return Order.RESET
+        return WireAction.RESET
 
     world.wire.on(Moment.COPY_DATA, away, nth=1)
     with _pages(world) as server:
@@ -83,8 +83,10 @@ def step_retried(world: World, _dice: random.Random) -> None:
         world.queue.pass_time(_HIDDEN_SECONDS)
         retried = server.execute_again(first, _FROM_FAILURE)
         world.must(_end(world, server, retried) == "FAILURE", "a step without its batch ended well")
-        says = world.ended[-1].said
-        world.must("lives only inside the run that received it" in says, "the retry says not why")
+        description = world.ended[-1].said
+        world.must(
+            "lives only inside the run that received it" in description, "the retry says not why"
+        )
         world.must(not world.committed(), "a step without its batch committed")
         again = server.execute_again(first, _ALL_STEPS)
         world.must(_end(world, server, again) == "SUCCESS", "the run executed again failed")
@@ -94,9 +96,9 @@ def step_retried(world: World, _dice: random.Random) -> None:
 def hour_without_database(world: World, _dice: random.Random) -> None:
     """The database goes away in a batch; then the sensor ticks for what would be an hour."""
 
-    def away(_event: Event) -> Order:
+    def away(_event: Event) -> WireAction:
         world.wire.is_refusing = True
-        return Order.RESET
+        return WireAction.RESET
 
     world.wire.on(Moment.COPY_DATA, away, nth=1)
     world.must(world.run().exit_code != 0, "a run without a database ended well")

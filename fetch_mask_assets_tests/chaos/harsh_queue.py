@@ -30,7 +30,7 @@ from uuid import uuid4
 import boto3
 from botocore.config import Config
 
-from fetch_mask_assets_tests.chaos.queue_faults import Fault, FaultPlan, Kind
+from fetch_mask_assets_tests.chaos.queue_faults import Fault, FaultKind, FaultPlan
 from fetch_mask_assets_tests.chaos.queue_store import Counts, Delivery, Message, QueueStore
 from fetch_mask_assets_tests.chaos.sqs_protocol import (
     LOOPBACK,
@@ -103,7 +103,7 @@ class HarshQueue:
         """Listens from the start; serves once it is entered as a context."""
         self.in_flight_limit = in_flight_limit
         self.lives: dict[str, Life] = {}
-        self.met: Counter[tuple[str, Kind]] = Counter()
+        self.met: Counter[tuple[str, FaultKind]] = Counter()
         """How often which operation met which fault."""
         self.calls: Counter[str] = Counter()
         """Calls by operation, since the start."""
@@ -281,10 +281,10 @@ class HarshQueue:
         Raises:
             AwsError: it is refused.
         """
-        slow = self._fault(call, Kind.SLOW)
+        slow = self._fault(call, FaultKind.SLOW)
         if slow:
             time.sleep(slow.seconds)
-        refused = self._fault(call, Kind.REFUSED)
+        refused = self._fault(call, FaultKind.REFUSED)
         if refused:
             raise AwsError(refused.code)
         operation = self._OPERATIONS.get(call.operation)
@@ -297,11 +297,11 @@ class HarshQueue:
         """Calls the hooks on an answered call."""
         self._call_hooks(call, Moment.ANSWERED)
 
-    def meets(self, call: Call, kind: Kind) -> bool:
+    def meets(self, call: Call, kind: FaultKind) -> bool:
         """Whether a call meets a fault; it counts as met from then on."""
         return self._fault(call, kind) is not None
 
-    def _fault(self, call: Call, kind: Kind) -> Fault | None:
+    def _fault(self, call: Call, kind: FaultKind) -> Fault | None:
         fault = call.faults.get(kind)
         if fault:
             with self._changed:
@@ -358,7 +358,7 @@ class HarshQueue:
         return {"Attributes": asked(attributes, call.request.get("AttributeNames", []))}
 
     def _lagging_counts(self, store: QueueStore, call: Call) -> Counts:
-        lag, now = self._fault(call, Kind.LAG), self.now()
+        lag, now = self._fault(call, FaultKind.LAG), self.now()
         then, counts = self._old_counts.get(store.name, (0.0, Counts()))
         if lag is None or now - then > lag.seconds:
             then, counts = now, store.counts(now)
@@ -380,7 +380,7 @@ class HarshQueue:
     def _receive_message(self, call: Call) -> Answer:
         store, request = self._store(call), call.request
         wait = request.get("WaitTimeSeconds", 0)
-        if self.meets(call, Kind.EMPTY):
+        if self.meets(call, FaultKind.EMPTY):
             return {}
         self._wait_for_message(store, self.now() + wait)
         self._store(call)  # it may have been deleted meanwhile
@@ -408,8 +408,8 @@ class HarshQueue:
         dice = self._plan.dice(call.operation, call.number)
         waiting = store.counts(now).waiting
         at_most = call.request.get("MaxNumberOfMessages", 1)
-        part, early = self._fault(call, Kind.PART), self._fault(call, Kind.EARLY)
-        rotate = dice.randrange(waiting) if waiting and self.meets(call, Kind.SHUFFLE) else 0
+        part, early = self._fault(call, FaultKind.PART), self._fault(call, FaultKind.EARLY)
+        rotate = dice.randrange(waiting) if waiting and self.meets(call, FaultKind.SHUFFLE) else 0
         hide = float(call.request.get("VisibilityTimeout", self._visibility(store)))
         deliveries = store.take(
             min(at_most, round(part.share * waiting)) if part else at_most,
@@ -417,7 +417,7 @@ class HarshQueue:
             early.seconds if early else hide,
             rotate,
         )
-        if Kind.SHUFFLE in call.faults:
+        if FaultKind.SHUFFLE in call.faults:
             dice.shuffle(deliveries)
         for delivery in deliveries:
             self.lives[delivery.message_id].handed_out += 1
@@ -435,7 +435,7 @@ class HarshQueue:
         require_handle(handle)
         message = store.holder(handle)
         # As on AWS: an old handle, or that of a message that is gone, deletes nothing and is fine.
-        if message and not self.meets(call, Kind.STALE):
+        if message and not self.meets(call, FaultKind.STALE):
             store.remove(message.message_id)
             self.lives[message.message_id].deleted_at = self.now()
         return {}
@@ -461,8 +461,8 @@ class HarshQueue:
         """Does a batch entry by entry; what the plan or AWS's rules fail is told apart."""
         entries = call.request["Entries"]
         require_batch(entries)
-        chosen = self._chosen(call, Kind.ENTRIES, len(entries))
-        silent = self._chosen(call, Kind.SILENT, len(entries))
+        chosen = self._chosen(call, FaultKind.ENTRIES, len(entries))
+        silent = self._chosen(call, FaultKind.SILENT, len(entries))
         done: list[Answer] = []
         failures: list[Answer] = []
         for index, entry in enumerate(entries):
@@ -470,7 +470,7 @@ class HarshQueue:
                 continue
             try:
                 if index in chosen:
-                    fault = call.faults[Kind.ENTRIES]
+                    fault = call.faults[FaultKind.ENTRIES]
                     failures.append(failed(entry, fault.code, is_sender=fault.is_senders_fault))
                 else:
                     done.append({"Id": entry["Id"], **do(entry)})
@@ -478,7 +478,7 @@ class HarshQueue:
                 failures.append(failed(entry, error.code, is_sender=True))
         return {"Successful": done} | ({"Failed": failures} if failures else {})
 
-    def _chosen(self, call: Call, kind: Kind, entries: int) -> set[int]:
+    def _chosen(self, call: Call, kind: FaultKind, entries: int) -> set[int]:
         fault = self._fault(call, kind)
         if fault is None:
             return set()

@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import date
 
-LONGEST_SECONDS = 240.0
-MOST_MEMORY_MIB = 700
+MAX_SECONDS = 240.0
+MAX_MEMORY_MIB = 700
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Claim:
     says_deleted: int = 0
     deleted: int = 0
     """Deletes that the queue's server has accepted in its time."""
-    says: Mapping[str, int] = field(default_factory=dict)
+    description: Mapping[str, int] = field(default_factory=dict)
     """What it counts of itself, by the names of the batch records."""
     recorded: Mapping[str, int] = field(default_factory=dict)
     """What the batch records of its time come to."""
@@ -190,8 +190,8 @@ def i7_bounded(seen: Evidence) -> list[str]:
     return [
         *_some(seen.on_queue, "messages are still on the queue"),
         *([f"{hung} processes did not end"] if hung else []),
-        *([f"a process took {slow:.0f} s"] if slow > LONGEST_SECONDS else []),
-        *([f"a process took {memory:.0f} MiB"] if memory > MOST_MEMORY_MIB else []),
+        *([f"a process took {slow:.0f} s"] if slow > MAX_SECONDS else []),
+        *([f"a process took {memory:.0f} MiB"] if memory > MAX_MEMORY_MIB else []),
     ]
 
 
@@ -281,7 +281,7 @@ def _untold(ended: Iterable[Ended]) -> list[str]:
 def _untrue(claims: Collection[Claim]) -> list[str]:
     green = [each for each in claims if each.is_green]
     unrecorded = sum(
-        any(count > each.recorded.get(name, 0) for name, count in each.says.items())
+        any(count > each.recorded.get(name, 0) for name, count in each.description.items())
         for each in claims
     )
     impossible = sum(each.could_not_be for each in green)

@@ -27,14 +27,14 @@ from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.local_stack.stack import Stack
 from fetch_mask_assets.operations.quarantine.postgres import Choice, Quarantine
 from fetch_mask_assets.operations.rotation.key_changes import rotate
-from fetch_mask_assets.pipeline.queue.sqs import LoginQueue, Settled
+from fetch_mask_assets.pipeline.queue.sqs import BatchResult, LoginQueue
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets_tests.chaos import tables
 from fetch_mask_assets_tests.chaos.harsh_queue import HarshQueue
 from fetch_mask_assets_tests.chaos.invariants import ALL, Claim, Evidence, Sent, violations
-from fetch_mask_assets_tests.chaos.queue_faults import Fault, FaultPlan, Kind
+from fetch_mask_assets_tests.chaos.queue_faults import Fault, FaultKind, FaultPlan
 from fetch_mask_assets_tests.chaos.sqs_protocol import Call
-from fetch_mask_assets_tests.chaos.wire import LEDGER, Moment, Order, Wire
+from fetch_mask_assets_tests.chaos.wire import LEDGER, Moment, Wire, WireAction
 from fetch_mask_assets_tests.support.canaries import raw_values
 
 QUEUE = "logins"
@@ -65,13 +65,13 @@ UNSEEN = frozenset({"ended", "runs", "memory_mib"})
 
 _CANARIES = (*IPS, *DEVICES)
 _VISIBILITY = 43_200
-_LONGEST_HAND_BACK = 900
+_MAX_RELEASE_SECONDS = 900
 _HIDING = (
-    ("ReceiveMessage", Kind.LOST),
-    ("DeleteMessageBatch", Kind.STALE),
-    ("DeleteMessageBatch", Kind.ENTRIES),
-    ("DeleteMessageBatch", Kind.SILENT),
-    ("ChangeMessageVisibilityBatch", Kind.REFUSED),
+    ("ReceiveMessage", FaultKind.LOST),
+    ("DeleteMessageBatch", FaultKind.STALE),
+    ("DeleteMessageBatch", FaultKind.ENTRIES),
+    ("DeleteMessageBatch", FaultKind.SILENT),
+    ("ChangeMessageVisibilityBatch", FaultKind.REFUSED),
 )
 """What leaves messages hidden that nobody has to hand back, or that nobody can."""
 _DRAINS = 3
@@ -94,7 +94,7 @@ class Laboratory:
         self.claims: list[Claim] = []
         self.deleted_uncommitted: set[str] = set()
         self.instance = DagsterInstance.ephemeral()
-        self._hidden_for = _LONGEST_HAND_BACK
+        self._hidden_for = _MAX_RELEASE_SECONDS
         queue.create(QUEUE)
         queue.on("DeleteMessageBatch", self._look_at_delete)
 
@@ -132,7 +132,7 @@ class Laboratory:
         """Lets so much time pass that nothing is hidden any more, whoever held it."""
         self.queue.pass_time(_VISIBILITY + 1)
         self.queue.met.clear()
-        self._hidden_for = _LONGEST_HAND_BACK
+        self._hidden_for = _MAX_RELEASE_SECONDS
 
     def run_killed(self, target: str) -> None:
         """A run that ends when it calls `target`, and does nothing any more: not even hand back.
@@ -145,13 +145,13 @@ class Laboratory:
             dead.set()
             raise _KilledError
 
-        settle = LoginQueue._settle_chunk  # noqa: SLF001 (what a dead process does not do)
+        settle = LoginQueue._send_chunk  # noqa: SLF001 (what a dead process does not do)
 
-        def settle_if_alive(*inputs: Any) -> Settled:  # noqa: ANN401 (passed on)
-            return Settled(0, 0) if dead.is_set() else settle(*inputs)
+        def settle_if_alive(*inputs: Any) -> BatchResult:  # noqa: ANN401 (passed on)
+            return BatchResult(0, 0) if dead.is_set() else settle(*inputs)
 
         with pytest.MonkeyPatch.context() as patch, suppress(_KilledError):
-            patch.setattr(LoginQueue, "_settle_chunk", settle_if_alive)
+            patch.setattr(LoginQueue, "_send_chunk", settle_if_alive)
             patch.setattr(target, die)
             self.run(cannot_be_green=True)
         self.queue.plan = FaultPlan()
@@ -167,7 +167,7 @@ class Laboratory:
 
     def run_losing_commit(self, moment: Moment) -> None:
         """A run whose connection breaks as it commits, before or after that takes effect."""
-        self.wire.on(moment, lambda _event: Order.CUT, nth=1, within=LEDGER)
+        self.wire.on(moment, lambda _event: WireAction.CUT, nth=1, within=LEDGER)
         self.run()
         self.wire.forget_hooks()
 
@@ -259,7 +259,7 @@ class Laboratory:
 
     def _accepted_deletes(self) -> int:
         # A stale handle is accepted, as SQS does, and nothing is deleted.
-        return len(self.queue.deleted()) + self.queue.met["DeleteMessageBatch", Kind.STALE]
+        return len(self.queue.deleted()) + self.queue.met["DeleteMessageBatch", FaultKind.STALE]
 
     def _look_at_delete(self, call: Call) -> None:
         self.deleted_uncommitted |= set(call.message_ids) - set(tables.ledger(self.url))

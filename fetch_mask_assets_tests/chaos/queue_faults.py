@@ -13,7 +13,7 @@ from enum import StrEnum
 ANY = "*"
 
 
-class Kind(StrEnum):
+class FaultKind(StrEnum):
     """What a call meets."""
 
     EMPTY = "empty"
@@ -49,7 +49,7 @@ class Fault:
     A call meets it by `chance` (0 to 1), or because its number is among `calls`, from 1.
     """
 
-    kind: Kind
+    kind: FaultKind
     operation: str = ANY
     chance: float = 0.0
     calls: tuple[int, ...] = ()
@@ -66,7 +66,7 @@ class FaultPlan:
     faults: tuple[Fault, ...] = ()
     seed: int = 0
 
-    def met_by(self, operation: str, number: int) -> dict[Kind, Fault]:
+    def met_by(self, operation: str, number: int) -> dict[FaultKind, Fault]:
         """The faults that the n-th call of an operation meets, by kind."""
         return {
             fault.kind: fault

@@ -24,14 +24,14 @@ from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets_tests.chaos import by_dagster, by_machine, tables
 from fetch_mask_assets_tests.chaos.harsh_queue import Moment as QueueMoment
 from fetch_mask_assets_tests.chaos.invariants import ALL, Ended
-from fetch_mask_assets_tests.chaos.queue_faults import Fault, FaultPlan, Kind
+from fetch_mask_assets_tests.chaos.queue_faults import Fault, FaultKind, FaultPlan
 from fetch_mask_assets_tests.chaos.sqs_protocol import Call, Unheard
 from fetch_mask_assets_tests.chaos.wire import (
     LEDGER,
     Direction,
     Event,
     Moment,
-    Order,
+    WireAction,
     WireFault,
     WirePlan,
 )
@@ -46,8 +46,8 @@ _HANDED_BACK_SECONDS = 11
 _LOCK_WAIT_SECONDS = 150
 _DAY_SECONDS = 86_400
 _HELD_SECONDS = 3_600
-_MOST_ATTEMPTS = 10
-_MOST_RECEIVES = 5
+_MAX_ATTEMPTS = 10
+_MAX_RECEIVES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +96,9 @@ class KillPoint:
 
 def _at_wire(moment: Moment, within: str) -> Callable[[World, Callable[[], None], bool], None]:
     def arm(world: World, strike: Callable[[], None], is_final: bool) -> None:  # noqa: FBT001 (a fact)
-        def struck(_event: Event) -> Order:
+        def struck(_event: Event) -> WireAction:
             strike()
-            return Order.CUT if is_final else Order.PASS
+            return WireAction.CUT if is_final else WireAction.PASS
 
         world.wire.on(moment, struck, nth=1, within=within)
 
@@ -253,7 +253,7 @@ def _queue_meets(*faults: Fault, runs: int = 1) -> Bring:
 def _refused_for_good(code: str) -> Bring:
     def bring(world: World, dice: random.Random) -> None:
         world.queue.plan = FaultPlan(
-            (Fault(kind=Kind.REFUSED, chance=1, code=code),), dice.randrange(2**32)
+            (Fault(kind=FaultKind.REFUSED, chance=1, code=code),), dice.randrange(2**32)
         )
         ended = world.run()
         world.must(ended.exit_code != 0, "a refused queue ended well")
@@ -263,7 +263,9 @@ def _refused_for_good(code: str) -> Bring:
 
 
 def _refused_after_receiving(world: World, dice: random.Random) -> None:
-    fault = Fault(kind=Kind.REFUSED, operation="DeleteMessageBatch", chance=1, code="AccessDenied")
+    fault = Fault(
+        kind=FaultKind.REFUSED, operation="DeleteMessageBatch", chance=1, code="AccessDenied"
+    )
     world.queue.plan = FaultPlan((fault,), dice.randrange(2**32))
     world.must(world.run().exit_code != 0, "a run that could not delete ended well")
     world.must(bool(world.committed()), "nothing was committed")
@@ -272,8 +274,8 @@ def _refused_after_receiving(world: World, dice: random.Random) -> None:
 def _early_visibility(world: World, dice: random.Random) -> None:
     world.queue.plan = FaultPlan(
         (
-            Fault(kind=Kind.EARLY, operation="ReceiveMessage", chance=1, seconds=0.5),
-            Fault(kind=Kind.SLOW, operation="DeleteMessageBatch", calls=(1,), seconds=1),
+            Fault(kind=FaultKind.EARLY, operation="ReceiveMessage", chance=1, seconds=0.5),
+            Fault(kind=FaultKind.SLOW, operation="DeleteMessageBatch", calls=(1,), seconds=1),
         ),
         dice.randrange(2**32),
     )
@@ -287,9 +289,9 @@ def _early_visibility(world: World, dice: random.Random) -> None:
 def _five_deliveries(world: World, dice: random.Random) -> None:
     world.queue.plan = FaultPlan(
         (
-            Fault(kind=Kind.EARLY, operation="ReceiveMessage", chance=1),
-            Fault(kind=Kind.SHUFFLE, operation="ReceiveMessage", chance=1),
-            Fault(kind=Kind.STALE, operation="DeleteMessageBatch", chance=1),
+            Fault(kind=FaultKind.EARLY, operation="ReceiveMessage", chance=1),
+            Fault(kind=FaultKind.SHUFFLE, operation="ReceiveMessage", chance=1),
+            Fault(kind=FaultKind.STALE, operation="DeleteMessageBatch", chance=1),
         ),
         dice.randrange(2**32),
     )
@@ -300,8 +302,8 @@ def _five_deliveries(world: World, dice: random.Random) -> None:
 
 def _empty_answers(world: World, dice: random.Random) -> None:
     faults = (
-        Fault(kind=Kind.EMPTY, operation="ReceiveMessage", calls=(1, 3, 4)),
-        Fault(kind=Kind.PART, operation="ReceiveMessage", chance=0.7, share=0.3),
+        Fault(kind=FaultKind.EMPTY, operation="ReceiveMessage", calls=(1, 3, 4)),
+        Fault(kind=FaultKind.PART, operation="ReceiveMessage", chance=0.7, share=0.3),
     )
     world.queue.plan = FaultPlan(faults, dice.randrange(2**32))
     ended = world.run(LOGIN_EMPTY_ANSWERS="8", LOGIN_RECEIVERS="1")
@@ -345,7 +347,7 @@ def _must_not_receive(world: World) -> None:
     world.must(not received, f"{received} receives were spent")
 
 
-def _commit_meets(moment: Moment, order: Order) -> Bring:
+def _commit_meets(moment: Moment, order: WireAction) -> Bring:
     def bring(world: World, _dice: random.Random) -> None:
         world.wire.on(moment, lambda _event: order, nth=1, within=LEDGER)
         ended = world.run()
@@ -355,9 +357,9 @@ def _commit_meets(moment: Moment, order: Order) -> Bring:
     return bring
 
 
-def _goes_away(order: Order, *, for_good: bool) -> Bring:
+def _goes_away(order: WireAction, *, for_good: bool) -> Bring:
     def bring(world: World, _dice: random.Random) -> None:
-        def away(_event: Event) -> Order:
+        def away(_event: Event) -> WireAction:
             world.wire.is_refusing = for_good
             return order
 
@@ -373,10 +375,10 @@ def _goes_away(order: Order, *, for_good: bool) -> Bring:
 def _restart(world: World, _dice: random.Random) -> None:
     directory, state = world.stack.layout.postgres, world.stack.state
 
-    def restart(_event: Event) -> Order:
+    def restart(_event: Event) -> WireAction:
         postgres.stop_server(directory)
         postgres.start(directory, state)
-        return Order.CUT
+        return WireAction.CUT
 
     world.wire.on(Moment.COPY_DATA, restart, nth=1)
     world.must(world.run().exit_code == 0, "a restart was not survived")
@@ -395,9 +397,9 @@ def _stopped(world: World, _dice: random.Random) -> None:
 def _fails_over_to_read_only(world: World, _dice: random.Random) -> None:
     name = world.database_url.rpartition("/")[2]
 
-    def fail_over(_event: Event) -> Order:
+    def fail_over(_event: Event) -> WireAction:
         world.administer(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-        return Order.RESET
+        return WireAction.RESET
 
     world.wire.on(Moment.COPY_DATA, fail_over, nth=1)
     ended = world.run()
@@ -410,7 +412,7 @@ def _fails_over_to_read_only(world: World, _dice: random.Random) -> None:
 def _wire_breaks(direction: Direction, most_bytes: int) -> Bring:
     def bring(world: World, dice: random.Random) -> None:
         fault = WireFault(
-            kind=dice.choice([Order.CUT, Order.RESET]),
+            kind=dice.choice([WireAction.CUT, WireAction.RESET]),
             direction=direction,
             chance=0.3,
             most_bytes=most_bytes,
@@ -426,7 +428,7 @@ def _wire_breaks(direction: Direction, most_bytes: int) -> Bring:
 
 
 def _slow_wire(world: World, _dice: random.Random) -> None:
-    world.wire.plan = WirePlan((WireFault(kind=Order.PASS, chance=1, seconds=0.02),))
+    world.wire.plan = WirePlan((WireFault(kind=WireAction.PASS, chance=1, seconds=0.02),))
     world.must(world.run().exit_code == 0, "a slow database was not survived")
 
 
@@ -458,14 +460,14 @@ def _injected(sqlstate: str, times: int | None, *, ends_well: bool) -> Bring:
 
 def _refuses_writes(world: World, _dice: random.Random) -> None:
     """More runs than the redrive policy allows receives, on a database without room."""
-    world.queue.create(QUEUE, dead_letters=DEAD, max_receives=_MOST_RECEIVES)
+    world.queue.create(QUEUE, dead_letters=DEAD, max_receives=_MAX_RECEIVES)
     world.administer(
         "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
         " RAISE EXCEPTION USING ERRCODE = '53100'; END $$",
         "CREATE TRIGGER full_disk BEFORE INSERT ON user_logins"
         " FOR EACH ROW EXECUTE FUNCTION full_disk()",
     )
-    for _ in range(_MOST_RECEIVES + 1):
+    for _ in range(_MAX_RECEIVES + 1):
         world.must(world.run().exit_code != 0, "a run without room ended well")
         world.queue.pass_time(_HELD_SECONDS)
     _must_not_receive(world)
@@ -477,7 +479,7 @@ def _must_try(world: World, *, is_again: bool) -> None:
     """For a trigger that strikes at the first row of every attempt."""
     with psycopg.connect(world.database_url) as connection:
         [(strikes,)] = connection.execute("SELECT last_value FROM public.strikes").fetchall()
-    world.must(strikes <= _MOST_ATTEMPTS, f"it was tried {strikes} times")
+    world.must(strikes <= _MAX_ATTEMPTS, f"it was tried {strikes} times")
     world.must(strikes > 1 or not is_again, "it was not tried again")
 
 
@@ -496,9 +498,9 @@ def _refused_row(*statements: str) -> Bring:
 def _too_many_connections(world: World, _dice: random.Random) -> None:
     role = world.loader_url.partition("://")[2].partition(":")[0]
 
-    def limit(_event: Event) -> Order:
+    def limit(_event: Event) -> WireAction:
         world.administer(f"ALTER ROLE {role} CONNECTION LIMIT 0")
-        return Order.CUT
+        return WireAction.CUT
 
     world.wire.on(Moment.COPY_DATA, limit, nth=1)
     ended = world.run()
@@ -684,17 +686,17 @@ _ROW_CLOCK = "clock steps of a day"
 _ROW_TWICE = "two runs at once, a step retried, a run executed again from the page"
 
 _EVERY_CALL = (
-    Fault(kind=Kind.REFUSED, calls=(1, 6), chance=0.15, code="ThrottlingException"),
-    Fault(kind=Kind.SLOW, calls=(2, 7), chance=0.15, seconds=0.3),
-    Fault(kind=Kind.RESET, calls=(3, 8), chance=0.1),
-    Fault(kind=Kind.LOST, calls=(4, 9), chance=0.1),
-    Fault(kind=Kind.LAG, operation="GetQueueAttributes", chance=0.5, seconds=60),
+    Fault(kind=FaultKind.REFUSED, calls=(1, 6), chance=0.15, code="ThrottlingException"),
+    Fault(kind=FaultKind.SLOW, calls=(2, 7), chance=0.15, seconds=0.3),
+    Fault(kind=FaultKind.RESET, calls=(3, 8), chance=0.1),
+    Fault(kind=FaultKind.LOST, calls=(4, 9), chance=0.1),
+    Fault(kind=FaultKind.LAG, operation="GetQueueAttributes", chance=0.5, seconds=60),
 )
 
 
 def _entries(*, is_senders: bool) -> Fault:
     return Fault(
-        kind=Kind.ENTRIES,
+        kind=FaultKind.ENTRIES,
         operation="DeleteMessageBatch",
         calls=(1,),
         chance=0.6,
@@ -703,7 +705,7 @@ def _entries(*, is_senders: bool) -> Fault:
 
 
 def _refusals(code: str) -> Fault:
-    return Fault(kind=Kind.REFUSED, calls=(1,), chance=0.3, code=code)
+    return Fault(kind=FaultKind.REFUSED, calls=(1,), chance=0.3, code=code)
 
 
 SCENARIOS: tuple[Scenario, ...] = (
@@ -727,15 +729,15 @@ SCENARIOS: tuple[Scenario, ...] = (
     *(
         Scenario(f"{moment}, {order}", _ROW_COMMIT, _commit_meets(moment, order))
         for moment in (Moment.COMMIT_SENT, Moment.COMMIT_ANSWERED)
-        for order in (Order.CUT, Order.RESET)
+        for order in (WireAction.CUT, WireAction.RESET)
     ),
     Scenario("connections are refused", _ROW_DOWN, _database_down),
     Scenario("the server is stopped", _ROW_DOWN, _stopped),
     Scenario(
         "240 ticks of the sensor without a database", _ROW_DOWN, by_dagster.hour_without_database
     ),
-    Scenario("cut in the copy, once", _ROW_AWAY, _goes_away(Order.CUT, for_good=False)),
-    Scenario("reset in the copy, and away", _ROW_AWAY, _goes_away(Order.RESET, for_good=True)),
+    Scenario("cut in the copy, once", _ROW_AWAY, _goes_away(WireAction.CUT, for_good=False)),
+    Scenario("reset in the copy, and away", _ROW_AWAY, _goes_away(WireAction.RESET, for_good=True)),
     Scenario("restarted in the copy", _ROW_AWAY, _restart),
     Scenario("fails over to a read-only server", _ROW_AWAY, _fails_over_to_read_only),
     Scenario("breaks on the way there", _ROW_AWAY, _wire_breaks(Direction.TO_SERVER, 8_000)),
@@ -812,13 +814,15 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         "a call that never answers in time",
         _ROW_SQS,
-        _queue_meets(Fault(kind=Kind.SLOW, operation="ReceiveMessage", calls=(1,), seconds=20)),
+        _queue_meets(
+            Fault(kind=FaultKind.SLOW, operation="ReceiveMessage", calls=(1,), seconds=20)
+        ),
     ),
     Scenario(
         "lost answers",
         _ROW_RECEIVE,
         _queue_meets(
-            Fault(kind=Kind.LOST, operation="ReceiveMessage", calls=(1,), chance=0.4), runs=2
+            Fault(kind=FaultKind.LOST, operation="ReceiveMessage", calls=(1,), chance=0.4), runs=2
         ),
     ),
     Scenario("two consumers", _ROW_VISIBILITY, _early_visibility),

@@ -17,12 +17,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 from uuid import uuid4
 
-from fetch_mask_assets_tests.chaos.queue_faults import Fault, Kind
+from fetch_mask_assets_tests.chaos.queue_faults import Fault, FaultKind
 from fetch_mask_assets_tests.chaos.queue_store import Delivery
 
 LOOPBACK = "127.0.0.1"
 
-_MOST_ENTRIES = 10
+_MAX_ENTRIES = 10
 
 Answer = dict[str, Any]
 """A request or an answer, as JSON."""
@@ -48,7 +48,7 @@ class Call:
     operation: str
     number: int
     request: Answer = field(repr=False)
-    faults: Mapping[Kind, Fault] = field(default_factory=dict)
+    faults: Mapping[FaultKind, Fault] = field(default_factory=dict)
     message_ids: Sequence[str] = ()
     """Of the messages that the call names by receipt handle, or that its answer hands out."""
 
@@ -67,7 +67,7 @@ class Service(Protocol):
     def end(self, call: Call) -> None:
         """A call has been answered."""
 
-    def meets(self, call: Call, kind: Kind) -> bool:
+    def meets(self, call: Call, kind: FaultKind) -> bool:
         """Whether a call meets a fault."""
 
 
@@ -148,14 +148,14 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self, operation: str, request: Answer) -> None:
         service = self.server.service
         call = service.begin(operation, request)
-        if service.meets(call, Kind.RESET):
+        if service.meets(call, FaultKind.RESET):
             self._reset()
             return
         try:
             answer, status, code = service.answer(call), 200, ""
         except AwsError as error:
             answer, status, code = _refusal(error.code)
-        if service.meets(call, Kind.LOST):
+        if service.meets(call, FaultKind.LOST):
             self.close_connection = True
             return
         self._send(answer, status, code)
@@ -198,7 +198,7 @@ def require_batch(entries: Sequence[Answer]) -> None:
     """Refuses batches that AWS refuses as a whole."""
     if not entries:
         raise AwsError("EmptyBatchRequest")
-    if len(entries) > _MOST_ENTRIES:
+    if len(entries) > _MAX_ENTRIES:
         raise AwsError("TooManyEntriesInBatchRequest")
     if len({entry["Id"] for entry in entries}) != len(entries):
         raise AwsError("BatchEntryIdsNotDistinct")

@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError, HTTPClientError
 
 from fetch_mask_assets_tests.chaos.harsh_queue import HarshQueue, Moment
-from fetch_mask_assets_tests.chaos.queue_faults import Fault, FaultPlan, Kind
+from fetch_mask_assets_tests.chaos.queue_faults import Fault, FaultKind, FaultPlan
 from fetch_mask_assets_tests.chaos.queue_store import Counts
 from fetch_mask_assets_tests.chaos.sqs_protocol import Call, Unheard
 
@@ -188,20 +188,20 @@ def test_a_queue_can_be_made_looked_up_purged_and_deleted(
 
 def test_an_empty_answer_comes_despite_a_backlog(queue: HarshQueue, sqs: SQSClient) -> None:
     queue.send(NAME, ["x"])
-    queue.plan = _plan(Kind.EMPTY, "ReceiveMessage", calls=(1,))
+    queue.plan = _plan(FaultKind.EMPTY, "ReceiveMessage", calls=(1,))
     assert _receive(queue, sqs) == []
     assert len(_receive(queue, sqs)) == 1
 
 
 def test_a_short_poll_sees_a_part(queue: HarshQueue, sqs: SQSClient) -> None:
     queue.send(NAME, ["x"] * 10)
-    queue.plan = _plan(Kind.PART, "ReceiveMessage", chance=1, share=0.3)
+    queue.plan = _plan(FaultKind.PART, "ReceiveMessage", chance=1, share=0.3)
     assert len(_receive(queue, sqs)) == 3
 
 
 def test_messages_come_out_of_order(queue: HarshQueue, sqs: SQSClient) -> None:
     sent = queue.send(NAME, ["x"] * 50)
-    queue.plan = _plan(Kind.SHUFFLE, "ReceiveMessage", chance=1)
+    queue.plan = _plan(FaultKind.SHUFFLE, "ReceiveMessage", chance=1)
     got = [each["MessageId"] for _ in range(5) for each in _receive(queue, sqs)]
     assert sorted(got) == sorted(sent)
     assert got != sent
@@ -209,14 +209,14 @@ def test_messages_come_out_of_order(queue: HarshQueue, sqs: SQSClient) -> None:
 
 def test_a_duplicate_is_handed_out_while_it_is_held(queue: HarshQueue, sqs: SQSClient) -> None:
     [sent] = queue.send(NAME, ["x"])
-    queue.plan = _plan(Kind.EARLY, "ReceiveMessage", calls=(1,))
+    queue.plan = _plan(FaultKind.EARLY, "ReceiveMessage", calls=(1,))
     assert len(_receive(queue, sqs)) == len(_receive(queue, sqs)) == 1
     assert queue.lives[sent].handed_out == 2
 
 
 def test_a_lost_answer_has_taken_effect(queue: HarshQueue, sqs: SQSClient) -> None:
     [sent] = queue.send(NAME, ["x"])
-    queue.plan = _plan(Kind.LOST, "ReceiveMessage", calls=(1,))
+    queue.plan = _plan(FaultKind.LOST, "ReceiveMessage", calls=(1,))
     with pytest.raises(ConnectionClosedError):
         _receive(queue, sqs, visibility=600)
     assert queue.counts(NAME) == Counts(in_flight=1)
@@ -225,15 +225,15 @@ def test_a_lost_answer_has_taken_effect(queue: HarshQueue, sqs: SQSClient) -> No
 
 def test_a_reset_has_taken_no_effect(queue: HarshQueue, sqs: SQSClient) -> None:
     queue.send(NAME, ["x"])
-    queue.plan = _plan(Kind.RESET, "ReceiveMessage", calls=(1,))
+    queue.plan = _plan(FaultKind.RESET, "ReceiveMessage", calls=(1,))
     with pytest.raises(HTTPClientError):
         _receive(queue, sqs)
     assert queue.counts(NAME) == Counts(waiting=1)
-    assert queue.met == {("ReceiveMessage", Kind.RESET): 1}
+    assert queue.met == {("ReceiveMessage", FaultKind.RESET): 1}
 
 
 def test_a_slow_call_takes_effect_late(queue: HarshQueue, sqs: SQSClient) -> None:
-    queue.plan = _plan(Kind.SLOW, "SendMessage", calls=(1,), seconds=0.2)
+    queue.plan = _plan(FaultKind.SLOW, "SendMessage", calls=(1,), seconds=0.2)
     before = queue.now()
     sqs.send_message(QueueUrl=queue.url(NAME), MessageBody="x")
     assert queue.now() - before >= 0.2
@@ -253,7 +253,7 @@ def test_a_refusal_has_awss_format(
     queue: HarshQueue, sqs: SQSClient, code: str, status: int
 ) -> None:
     queue.send(NAME, ["x"])
-    queue.plan = _plan(Kind.REFUSED, chance=1, code=code)
+    queue.plan = _plan(FaultKind.REFUSED, chance=1, code=code)
     with pytest.raises(ClientError) as caught:
         _receive(queue, sqs)
     assert caught.value.response["Error"]["Code"] == code
@@ -270,7 +270,7 @@ def test_a_part_of_a_batch_fails_inside_a_good_answer(
     queue.send(NAME, ["x"] * 10)
     received = _receive(queue, sqs)
     queue.plan = _plan(
-        Kind.ENTRIES, "DeleteMessageBatch", chance=1, share=0.3, is_senders_fault=is_senders
+        FaultKind.ENTRIES, "DeleteMessageBatch", chance=1, share=0.3, is_senders_fault=is_senders
     )
     answer = _delete(queue, sqs, received)
     assert len(answer["Successful"]) == 7
@@ -283,7 +283,7 @@ def test_an_answer_is_silent_about_a_part_of_a_batch_that_had_no_effect(
 ) -> None:
     queue.send(NAME, ["x"] * 10)
     received = _receive(queue, sqs)
-    queue.plan = _plan(Kind.SILENT, "DeleteMessageBatch", calls=(1, 2), share=0.3)
+    queue.plan = _plan(FaultKind.SILENT, "DeleteMessageBatch", calls=(1, 2), share=0.3)
     answer = _delete(queue, sqs, received)
     named = {int(each["Id"]) for each in answer["Successful"]}
     assert len(named) == 7
@@ -298,13 +298,13 @@ def test_an_answer_is_silent_about_a_part_of_a_batch_that_had_no_effect(
 def test_a_stale_delete_succeeds_and_deletes_nothing(queue: HarshQueue, sqs: SQSClient) -> None:
     queue.send(NAME, ["x"] * 3)
     received = _receive(queue, sqs)
-    queue.plan = _plan(Kind.STALE, "DeleteMessageBatch", chance=1)
+    queue.plan = _plan(FaultKind.STALE, "DeleteMessageBatch", chance=1)
     assert len(_delete(queue, sqs, received)["Successful"]) == 3
     assert len(queue.on_queue(NAME)) == 3
 
 
 def test_counts_lag(queue: HarshQueue, sqs: SQSClient) -> None:
-    queue.plan = _plan(Kind.LAG, "GetQueueAttributes", chance=1, seconds=60)
+    queue.plan = _plan(FaultKind.LAG, "GetQueueAttributes", chance=1, seconds=60)
     assert _waiting(queue, sqs) == 0
     queue.send(NAME, ["x"])
     assert _waiting(queue, sqs) == 0
@@ -314,7 +314,7 @@ def test_counts_lag(queue: HarshQueue, sqs: SQSClient) -> None:
 
 def test_one_seed_chooses_alike_and_another_otherwise() -> None:
     def choices(seed: int) -> list[bool]:
-        plan = FaultPlan((Fault(kind=Kind.LOST, chance=0.5),), seed)
+        plan = FaultPlan((Fault(kind=FaultKind.LOST, chance=0.5),), seed)
         return [bool(plan.met_by("ReceiveMessage", number)) for number in range(100)]
 
     assert choices(1) == choices(1) != choices(2)
@@ -376,7 +376,7 @@ def test_a_delete_names_its_messages_to_the_hook(queue: HarshQueue, sqs: SQSClie
     assert sorted(named) == sorted(sent)
 
 
-def _plan(kind: Kind, operation: str = "*", **how: Any) -> FaultPlan:  # noqa: ANN401 (a fault's own fields)
+def _plan(kind: FaultKind, operation: str = "*", **how: Any) -> FaultPlan:  # noqa: ANN401 (a fault's own fields)
     return FaultPlan((Fault(kind=kind, operation=operation, **how),), seed=1)
 
 

@@ -46,7 +46,7 @@ GOOD = Evidence(
     memory_mib=200,
     claims=(
         Claim(is_green=True, says_deleted=3, deleted=3),
-        Claim(is_green=True, says={"loaded": 2}, recorded={"loaded": 2, "batches": 1}),
+        Claim(is_green=True, description={"loaded": 2}, recorded={"loaded": 2, "batches": 1}),
         Claim(is_green=False, could_not_be=True),
     ),
 )
@@ -110,12 +110,12 @@ def test_a_good_end_violates_nothing() -> None:
         ),
         pytest.param(
             "I9",
-            {"claims": (Claim(is_green=True, says={"loaded": 3}, recorded={"loaded": 2}),)},
+            {"claims": (Claim(is_green=True, description={"loaded": 3}, recorded={"loaded": 2}),)},
             id="it counts what is not recorded",
         ),
         pytest.param(
             "I9",
-            {"claims": (Claim(is_green=False, says={"batches": 1}),)},
+            {"claims": (Claim(is_green=False, description={"batches": 1}),)},
             id="a failed run counts a batch that is not there",
         ),
     ],

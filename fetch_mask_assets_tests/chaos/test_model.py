@@ -25,23 +25,23 @@ from fetch_mask_assets_tests.chaos.laboratory import (
     Laboratory,
     make_laboratory,
 )
-from fetch_mask_assets_tests.chaos.queue_faults import Fault, Kind
+from fetch_mask_assets_tests.chaos.queue_faults import Fault, FaultKind
 from fetch_mask_assets_tests.chaos.wire import Moment
 
 _RECEIVE, _DELETE = "ReceiveMessage", "DeleteMessageBatch"
 _HAND_BACK = "ChangeMessageVisibilityBatch"
 _QUEUE_FAULTS = (
-    Fault(kind=Kind.EARLY, operation=_RECEIVE, chance=0.7),
-    Fault(kind=Kind.SHUFFLE, operation=_RECEIVE, chance=0.7),
-    Fault(kind=Kind.PART, operation=_RECEIVE, chance=0.5),
-    Fault(kind=Kind.LOST, operation=_RECEIVE, chance=0.3),
-    Fault(kind=Kind.LOST, operation=_DELETE, chance=0.5),
-    Fault(kind=Kind.RESET, operation=_DELETE, chance=0.3),
-    Fault(kind=Kind.ENTRIES, operation=_DELETE, chance=0.7),
-    Fault(kind=Kind.ENTRIES, operation=_DELETE, chance=0.7, is_senders_fault=True),
-    Fault(kind=Kind.SILENT, operation=_DELETE, chance=0.7),
-    Fault(kind=Kind.STALE, operation=_DELETE, chance=0.5),
-    Fault(kind=Kind.REFUSED, chance=0.4, code="ServiceUnavailable"),
+    Fault(kind=FaultKind.EARLY, operation=_RECEIVE, chance=0.7),
+    Fault(kind=FaultKind.SHUFFLE, operation=_RECEIVE, chance=0.7),
+    Fault(kind=FaultKind.PART, operation=_RECEIVE, chance=0.5),
+    Fault(kind=FaultKind.LOST, operation=_RECEIVE, chance=0.3),
+    Fault(kind=FaultKind.LOST, operation=_DELETE, chance=0.5),
+    Fault(kind=FaultKind.RESET, operation=_DELETE, chance=0.3),
+    Fault(kind=FaultKind.ENTRIES, operation=_DELETE, chance=0.7),
+    Fault(kind=FaultKind.ENTRIES, operation=_DELETE, chance=0.7, is_senders_fault=True),
+    Fault(kind=FaultKind.SILENT, operation=_DELETE, chance=0.7),
+    Fault(kind=FaultKind.STALE, operation=_DELETE, chance=0.5),
+    Fault(kind=FaultKind.REFUSED, chance=0.4, code="ServiceUnavailable"),
 )
 _CANARY = next(iter(IPS))
 _BROKEN = (
@@ -94,7 +94,7 @@ class Model(RuleBasedStateMachine):
     @precondition(lambda self: self.laboratory.waiting())
     @rule()
     def queue_outage(self) -> None:
-        refused = Fault(kind=Kind.REFUSED, chance=1.0, code="ServiceUnavailable")
+        refused = Fault(kind=FaultKind.REFUSED, chance=1.0, code="ServiceUnavailable")
         self.laboratory.run(refused, cannot_be_green=True)
 
     @precondition(lambda self: self.laboratory.waiting())
@@ -152,13 +152,17 @@ def model(stack: Stack, template_database: str, tmp_path: Path) -> type[RuleBase
 @pytest.mark.parametrize(
     "faults",
     [
-        (Fault(kind=Kind.LOST, operation=_RECEIVE, chance=1),),
-        (Fault(kind=Kind.STALE, operation=_DELETE, chance=1),),
-        (Fault(kind=Kind.ENTRIES, operation=_DELETE, chance=1, share=1, is_senders_fault=True),),
-        (Fault(kind=Kind.SILENT, operation=_DELETE, chance=1, share=1),),
+        (Fault(kind=FaultKind.LOST, operation=_RECEIVE, chance=1),),
+        (Fault(kind=FaultKind.STALE, operation=_DELETE, chance=1),),
         (
-            Fault(kind=Kind.REFUSED, operation=_RECEIVE, calls=(3,), code="AccessDenied"),
-            Fault(kind=Kind.REFUSED, operation=_HAND_BACK, chance=1, code="InternalError"),
+            Fault(
+                kind=FaultKind.ENTRIES, operation=_DELETE, chance=1, share=1, is_senders_fault=True
+            ),
+        ),
+        (Fault(kind=FaultKind.SILENT, operation=_DELETE, chance=1, share=1),),
+        (
+            Fault(kind=FaultKind.REFUSED, operation=_RECEIVE, calls=(3,), code="AccessDenied"),
+            Fault(kind=FaultKind.REFUSED, operation=_HAND_BACK, chance=1, code="InternalError"),
         ),
     ],
     ids=["received by nobody", "deleted in vain", "not deleted", "not named", "not handed back"],

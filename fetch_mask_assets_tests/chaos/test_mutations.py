@@ -14,10 +14,10 @@ from fetch_mask_assets.errors import DatabaseError, QueueError
 from fetch_mask_assets.keys.storage import create_keysets
 from fetch_mask_assets.local_stack.stack import Stack
 from fetch_mask_assets.pipeline.batch.balance import Balance
-from fetch_mask_assets.pipeline.queue.sqs import LoginQueue, Settled
+from fetch_mask_assets.pipeline.queue.sqs import BatchResult, LoginQueue
 from fetch_mask_assets.pipeline.warehouse import database
 from fetch_mask_assets_tests.chaos.laboratory import Laboratory, make_laboratory
-from fetch_mask_assets_tests.chaos.queue_faults import Fault, Kind
+from fetch_mask_assets_tests.chaos.queue_faults import Fault, FaultKind
 
 if TYPE_CHECKING:
     import polars as pl
@@ -100,7 +100,7 @@ def _record_lies(_laboratory: Laboratory, patch: pytest.MonkeyPatch) -> None:
 
 def _other_keys(laboratory: Laboratory, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(assets, "require_ready", lambda *_: None)
-    patch.setattr(database, "hold_keys", lambda *_: None)
+    patch.setattr(database, "lock_keys", lambda *_: None)
     other = laboratory.keysets.with_name("other")
     create_keysets(other)
     laboratory.keysets = other
@@ -112,7 +112,7 @@ def _no_links(laboratory: Laboratory, patch: pytest.MonkeyPatch) -> None:
 
 
 def _no_hand_back(_laboratory: Laboratory, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(LoginQueue, "release", lambda _queue: Settled(0, 0))
+    patch.setattr(LoginQueue, "release", lambda _queue: BatchResult(0, 0))
 
 
 def _commit_that_is_none(_laboratory: Laboratory, patch: pytest.MonkeyPatch) -> None:
@@ -148,7 +148,7 @@ def test_a_mistake_breaks_the_invariant_that_it_must(
         mutate(laboratory, patch)
         laboratory.send(2, _MAPPED)
         laboratory.run(
-            Fault(kind=Kind.ENTRIES, operation="DeleteMessageBatch", chance=1.0, share=1.0)
+            Fault(kind=FaultKind.ENTRIES, operation="DeleteMessageBatch", chance=1.0, share=1.0)
         )
         laboratory.show_all()
         laboratory.run(_REFUSED, cannot_be_green=True)
@@ -162,7 +162,9 @@ def test_a_mistake_breaks_the_invariant_that_it_must(
     assert expected or laboratory.violations(is_dry=True) == {}
 
 
-_REFUSED = Fault(kind=Kind.REFUSED, operation="ReceiveMessage", chance=1.0, code="InternalError")
+_REFUSED = Fault(
+    kind=FaultKind.REFUSED, operation="ReceiveMessage", chance=1.0, code="InternalError"
+)
 
 
 def _fail(_batch: object) -> NoReturn:

@@ -28,8 +28,8 @@ from fetch_mask_assets.keys.storage import create_keysets
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.local_stack import stack as local_stack
 from fetch_mask_assets.pipeline.contract.rejection import Reason
-from fetch_mask_assets_tests.chaos.queue_faults import Fault, FaultPlan, Kind
-from fetch_mask_assets_tests.chaos.wire import LEDGER, Event, Order
+from fetch_mask_assets_tests.chaos.queue_faults import Fault, FaultKind, FaultPlan
+from fetch_mask_assets_tests.chaos.wire import LEDGER, Event, WireAction
 from fetch_mask_assets_tests.chaos.wire import Moment as WireMoment
 from fetch_mask_assets_tests.chaos.world import DEAD, QUEUE, Running, World, make_world
 from fetch_mask_assets_tests.support import canaries, traces
@@ -65,8 +65,8 @@ import io, json, os, sys, traceback
 import click
 from fetch_mask_assets.cli.main import cli
 from fetch_mask_assets.errors import FetchMaskError
-from fetch_mask_assets.pipeline.queue.crash_dumps import forbid_crash_dumps
-forbid_crash_dumps()
+from fetch_mask_assets.pipeline.queue.crash_dumps import disable_core_dumps
+disable_core_dumps()
 for line in sys.__stdin__:
     arguments, text, settings = json.loads(line)
     os.environ.update(settings)
@@ -322,7 +322,7 @@ def _queue_fails(world: World, shell: Shell) -> None:
     with _broken_table(world):
         _run(world, shell, "hand-back denied")
     world.queue.plan = FaultPlan(
-        (Fault(kind=Kind.REFUSED, chance=0.2, code="ThrottlingException"),), 7
+        (Fault(kind=FaultKind.REFUSED, chance=0.2, code="ThrottlingException"),), 7
     )
     _run(world, shell, "throttled")
     world.queue.plan = FaultPlan()
@@ -338,7 +338,7 @@ def _database_fails(world: World, shell: Shell) -> None:
             _run(world, shell, what)
     with _broken_table(world):
         _run(world, shell, "COPY breaks")
-    world.wire.on(WireMoment.COPY_DATA, lambda _event: Order.CUT, nth=1)
+    world.wire.on(WireMoment.COPY_DATA, lambda _event: WireAction.CUT, nth=1)
     _run(world, shell, "cut in the COPY")
     world.wire.forget_hooks()
     world.administer("ALTER TABLE user_logins ADD CONSTRAINT refused CHECK (locale <> 'no_NO')")
@@ -363,10 +363,10 @@ def _killed(seen: Seen, settings: Mapping[str, str]) -> None:
 
         def strike(
             _event: Event, by: signal.Signals = by, victims: list[Running] = victims
-        ) -> Order:
+        ) -> WireAction:
             seen.held |= _held(victims[0].process.pid)
             victims[0].kill(by)
-            return Order.CUT if by is signal.SIGKILL else Order.PASS
+            return WireAction.CUT if by is signal.SIGKILL else WireAction.PASS
 
         world.wire.on(moment, strike, nth=1, within=LEDGER)
         victims.append(world.start(*INGEST, under=_MANY_CORES, **settings))
@@ -490,7 +490,7 @@ _BROKEN: Mapping[Reason, str] = _broken_bodies()
 
 
 def _denied(operation: str) -> Fault:
-    return Fault(kind=Kind.REFUSED, operation=operation, chance=1, code="AccessDenied")
+    return Fault(kind=FaultKind.REFUSED, operation=operation, chance=1, code="AccessDenied")
 
 
 @contextmanager

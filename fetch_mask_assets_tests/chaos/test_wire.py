@@ -12,8 +12,8 @@ from fetch_mask_assets_tests.chaos.wire import (
     Direction,
     Event,
     Moment,
-    Order,
     Wire,
+    WireAction,
     WireFault,
     WirePlan,
 )
@@ -50,9 +50,9 @@ def test_everything_passes_where_there_is_no_fault(wire: Wire, url: str, databas
     assert not wire.met
 
 
-@pytest.mark.parametrize("order", [Order.CUT, Order.RESET])
+@pytest.mark.parametrize("order", [WireAction.CUT, WireAction.RESET])
 def test_a_commit_that_the_server_never_sees_does_not_take_effect(
-    wire: Wire, url: str, database_url: str, order: Order
+    wire: Wire, url: str, database_url: str, order: WireAction
 ) -> None:
     wire.on(Moment.COMMIT_SENT, lambda _event: order, nth=1)
     with pytest.raises(psycopg.OperationalError):
@@ -63,9 +63,9 @@ def test_a_commit_that_the_server_never_sees_does_not_take_effect(
     assert wire.met == {order: 1}
 
 
-@pytest.mark.parametrize("order", [Order.CUT, Order.RESET])
+@pytest.mark.parametrize("order", [WireAction.CUT, WireAction.RESET])
 def test_a_commit_whose_answer_is_lost_has_taken_effect(
-    wire: Wire, url: str, database_url: str, order: Order
+    wire: Wire, url: str, database_url: str, order: WireAction
 ) -> None:
     wire.on(Moment.COMMIT_ANSWERED, lambda _event: order, nth=1)
     with pytest.raises(psycopg.OperationalError):
@@ -97,7 +97,9 @@ def test_parameters_are_in_no_event(wire: Wire, url: str) -> None:
 def test_a_connection_breaks_after_so_many_bytes(
     wire: Wire, url: str, direction: Direction, most_bytes: int
 ) -> None:
-    fault = WireFault(kind=Order.CUT, direction=direction, connections=(1,), most_bytes=most_bytes)
+    fault = WireFault(
+        kind=WireAction.CUT, direction=direction, connections=(1,), most_bytes=most_bytes
+    )
     wire.plan = WirePlan((fault,), seed=3)
     with pytest.raises(psycopg.OperationalError), psycopg.connect(url) as connection:
         connection.execute("SELECT repeat('x', 10000)")
@@ -106,14 +108,14 @@ def test_a_connection_breaks_after_so_many_bytes(
 
 
 def test_a_slow_wire_still_passes_everything(wire: Wire, url: str, database_url: str) -> None:
-    wire.plan = WirePlan((WireFault(kind=Order.PASS, chance=1, seconds=0.01),))
+    wire.plan = WirePlan((WireFault(kind=WireAction.PASS, chance=1, seconds=0.01),))
     _insert(url)
     assert _rows(database_url) == 1
     assert wire.met["slow"] > 1
 
 
 def test_a_swallowed_message_gets_no_answer(wire: Wire, url: str) -> None:
-    wire.on(Moment.STATEMENT, lambda _event: Order.SWALLOW, nth=1)
+    wire.on(Moment.STATEMENT, lambda _event: WireAction.SWALLOW, nth=1)
     connection = psycopg.connect(url, autocommit=True)
     connection.pgconn.send_query(b"SELECT 1")
     connection.pgconn.flush()
@@ -137,7 +139,7 @@ def test_open_connections_can_be_broken_and_new_ones_refused(wire: Wire, url: st
 
 
 def test_one_seed_chooses_alike_and_another_otherwise() -> None:
-    fault = WireFault(kind=Order.CUT, chance=0.5, most_bytes=1_000)
+    fault = WireFault(kind=WireAction.CUT, chance=0.5, most_bytes=1_000)
 
     def choices(seed: int) -> list[int]:
         plan = WirePlan((fault,), seed)
@@ -157,7 +159,7 @@ def test_messages_are_split_wherever_the_stream_is_cut() -> None:
 
 
 def _swallowing(wire: Wire, url: str) -> str:
-    wire.on(Moment.CONNECTED, lambda _event: Order.SWALLOW)
+    wire.on(Moment.CONNECTED, lambda _event: WireAction.SWALLOW)
     return url
 
 

@@ -51,7 +51,7 @@ class Moment(StrEnum):
     COMMIT_ANSWERED = "commit answered"
 
 
-class Order(StrEnum):
+class WireAction(StrEnum):
     """What becomes of the message, and of its connection."""
 
     PASS = "pass"  # noqa: S105 (no password)
@@ -85,7 +85,7 @@ class WireFault:
     only gets slower has the order PASS: each of its chunks waits for `seconds`.
     """
 
-    kind: Order
+    kind: WireAction
     direction: Direction = Direction.TO_SERVER
     chance: float = 0.0
     connections: tuple[int, ...] = ()
@@ -116,7 +116,7 @@ class WirePlan:
 @dataclass(slots=True)
 class _Hook:
     moment: Moment
-    do: Callable[[Event], Order | None]
+    do: Callable[[Event], WireAction | None]
     nth: int | None
     within: str
     seen: int = 0
@@ -180,7 +180,7 @@ class Wire:
     def on(
         self,
         moment: Moment,
-        do: Callable[[Event], Order | None],
+        do: Callable[[Event], WireAction | None],
         *,
         nth: int | None = None,
         within: str = "",
@@ -203,7 +203,7 @@ class Wire:
         for connection in list(self._connections):
             connection.is_broken.set()
 
-    def tell(self, event: Event) -> Order:
+    def tell(self, event: Event) -> WireAction:
         """Calls the hooks on a moment, up to the first that orders something; what it orders."""
         due: list[_Hook] = []
         with self._lock:
@@ -214,10 +214,10 @@ class Wire:
                     due += [hook] if hook.nth in {None, hook.seen} else []
         for hook in due:
             order = hook.do(event)
-            if order and order is not Order.PASS:
+            if order and order is not WireAction.PASS:
                 self.count(order)
                 return order
-        return Order.PASS
+        return WireAction.PASS
 
     def count(self, what: str) -> None:
         """Counts what was carried out."""
@@ -252,10 +252,10 @@ class Wire:
         try:
             connection.serve()
         except OSError:  # one of the two ends is gone, perhaps killed by a hook
-            connection.end(Order.CUT)
+            connection.end(WireAction.CUT)
         except BaseException as error:
             self.errors.append(error)
-            connection.end(Order.CUT)
+            connection.end(WireAction.CUT)
             raise
         finally:
             self._connections.discard(connection)
@@ -280,72 +280,76 @@ class _Connection:
         """Passes messages in both directions until one end is gone or an order ends it."""
         from_client, from_server = MessageSplitter(starts=True), MessageSplitter(starts=False)
         order = self._tell(Moment.CONNECTED)
-        self.is_swallowed = order is Order.SWALLOW
-        while order in {Order.PASS, Order.SWALLOW} and not self.is_broken.is_set():
+        self.is_swallowed = order is WireAction.SWALLOW
+        while order in {WireAction.PASS, WireAction.SWALLOW} and not self.is_broken.is_set():
             for end in select.select([self.client, self.server], [], [], 0.05)[0]:
                 data = end.recv(_CHUNK)
                 if not data:
-                    self.end(Order.CUT)
+                    self.end(WireAction.CUT)
                     return
                 is_client = end is self.client
                 splitter = from_client if is_client else from_server
                 order = self._pass_all(splitter.feed(data), is_client=is_client)
-                if order is not Order.PASS:
+                if order is not WireAction.PASS:
                     break
         self.end(order)
 
-    def end(self, order: Order) -> None:
+    def end(self, order: WireAction) -> None:
         """Ends both connections; the client's with a reset if that is the order."""
         self.server.close()
-        if order is Order.RESET:
+        if order is WireAction.RESET:
             _reset(self.client)
         else:
             self.client.close()
 
-    def _pass_all(self, messages: Iterator[PgMessage], *, is_client: bool) -> Order:
+    def _pass_all(self, messages: Iterator[PgMessage], *, is_client: bool) -> WireAction:
         for message in messages:
             order = self._from_client(message) if is_client else self._from_server(message)
-            self.is_swallowed |= order is Order.SWALLOW
-            if order in {Order.CUT, Order.RESET}:
+            self.is_swallowed |= order is WireAction.SWALLOW
+            if order in {WireAction.CUT, WireAction.RESET}:
                 return order
-        return Order.PASS
+        return WireAction.PASS
 
-    def _from_client(self, message: PgMessage) -> Order:
+    def _from_client(self, message: PgMessage) -> WireAction:
         if message.asks_for_encryption:
             self.client.sendall(_NO_ENCRYPTION)
-            return Order.PASS
+            return WireAction.PASS
         order = self._tell_of_client(message)
-        return order if order is not Order.PASS else self._pass_on(Direction.TO_SERVER, message)
+        return (
+            order if order is not WireAction.PASS else self._pass_on(Direction.TO_SERVER, message)
+        )
 
-    def _tell_of_client(self, message: PgMessage) -> Order:
+    def _tell_of_client(self, message: PgMessage) -> WireAction:
         if message.kind == COPY_DATA:
             return self._tell(Moment.COPY_DATA)
         if message.statement is None:
-            return Order.PASS
+            return WireAction.PASS
         is_commit = message.statement.strip().upper() == "COMMIT"
         if not is_commit:
             self.statements.append(message.statement)
         return self._tell(Moment.COMMIT_SENT if is_commit else Moment.STATEMENT)
 
-    def _from_server(self, message: PgMessage) -> Order:
-        order = self._tell(Moment.COMMIT_ANSWERED) if message.completes_commit else Order.PASS
+    def _from_server(self, message: PgMessage) -> WireAction:
+        order = self._tell(Moment.COMMIT_ANSWERED) if message.completes_commit else WireAction.PASS
         if message.is_idle:
             self.statements.clear()
-        return order if order is not Order.PASS else self._pass_on(Direction.TO_CLIENT, message)
+        return (
+            order if order is not WireAction.PASS else self._pass_on(Direction.TO_CLIENT, message)
+        )
 
-    def _tell(self, moment: Moment) -> Order:
+    def _tell(self, moment: Moment) -> WireAction:
         return self.wire.tell(Event(moment, self.number, tuple(self.statements)))
 
-    def _pass_on(self, direction: Direction, message: PgMessage) -> Order:
+    def _pass_on(self, direction: Direction, message: PgMessage) -> WireAction:
         if self.is_swallowed:
-            return Order.PASS
+            return WireAction.PASS
         target = self.server if direction is Direction.TO_SERVER else self.client
         before = self.passed[direction]
         self.passed[direction] += len(message.raw)
         for fault, at in self.faults:
             if fault.direction is not direction:
                 continue
-            if fault.kind is Order.PASS:
+            if fault.kind is WireAction.PASS:
                 self.wire.count("slow")
                 time.sleep(fault.seconds)
             elif before + len(message.raw) > at:
@@ -353,7 +357,7 @@ class _Connection:
                 self.wire.count(f"{fault.kind} {direction}")
                 return fault.kind
         target.sendall(message.raw)
-        return Order.PASS
+        return WireAction.PASS
 
 
 def _is_within(event: Event, text: str) -> bool:

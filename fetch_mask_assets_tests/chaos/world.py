@@ -43,7 +43,7 @@ DEAD = "dead-letters"
 LOADER = "login_ingest_loader"
 IP_CANARY = "203.0.113."
 DEVICE_CANARY = "canary-device-"
-LONGEST_SECONDS = 180
+MAX_SECONDS = 180
 
 _QUICK = {
     "LOGIN_VISIBILITY_SECONDS": "60",
@@ -87,7 +87,7 @@ class Running:
             self.signalled = by
             self.process.send_signal(by)
 
-    def wait(self, seconds: float = LONGEST_SECONDS) -> Ended:
+    def wait(self, seconds: float = MAX_SECONDS) -> Ended:
         """How it ended; one that does not end in time is killed, and counts as hung."""
         is_hung = not self._ends_within(seconds)
         if is_hung:
@@ -167,7 +167,7 @@ class World:
             is_without_database=self.wire.is_refusing,
         )
 
-    def end(self, running: Running, seconds: float = LONGEST_SECONDS) -> Ended:
+    def end(self, running: Running, seconds: float = MAX_SECONDS) -> Ended:
         """Waits for a process and remembers how it ended."""
         ended = running.wait(seconds)
         self.ended.append(ended)
@@ -226,8 +226,8 @@ class World:
         """Ingests until nothing is left on the queue, for a bounded number of times."""
         for _ in range(_DRAINS):
             # After a kill, a next run has to say that the one before is dead.
-            is_well = bool(self.ended) and self.ended[-1].exit_code == 0
-            if is_well and not self.queue.counts(QUEUE).all:
+            ok = bool(self.ended) and self.ended[-1].exit_code == 0
+            if ok and not self.queue.counts(QUEUE).all:
                 return
             self.run()
             self.queue.pass_time(12 * 3600)
@@ -260,7 +260,7 @@ class World:
         return Claim(
             is_green=ended.exit_code == 0,
             could_not_be=running.is_without_database and self.wire.is_refusing,
-            says=printed(ended),
+            description=printed(ended),
             recorded={name: now - before.get(name, 0) for name, now in self.recorded().items()},
         )
 

@@ -221,11 +221,11 @@ def test_doctor_finds_everything_well(shell: CommandLine) -> None:
     done = shell.run("doctor", "--json")
     assert done.returncode == 0
     report = json.loads(done.stdout)
-    assert report["is_well"]
+    assert report["ok"]
     assert {"masking keys", "database", "key registry", "queue", "table", "dagster"} <= {
         finding["name"] for finding in report["findings"]
     }
-    assert all(finding["is_well"] for finding in report["findings"])
+    assert all(finding["ok"] for finding in report["findings"])
     _assert_no_password(shell, done.stdout)
 
 
@@ -233,8 +233,8 @@ def test_doctor_says_what_is_not_well(shell: CommandLine) -> None:
     done = shell.run("doctor", "--json", MASKING_KEYSETS="/nowhere")
     assert done.returncode == 1
     report = json.loads(done.stdout)
-    assert not report["is_well"]
-    unwell = {f["name"]: f["says"] for f in report["findings"] if not f["is_well"]}
+    assert not report["ok"]
+    unwell = {f["name"]: f["description"] for f in report["findings"] if not f["ok"]}
     assert set(unwell) == {"masking keys", "key registry"}
     assert "MASKING_KEYSETS" in unwell["masking keys"]
 

@@ -19,7 +19,7 @@ from fetch_mask_assets.keys.storage import create_keysets, read_keyring
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets_tests.chaos.harsh_queue import HarshQueue
-from fetch_mask_assets_tests.chaos.queue_faults import Fault, FaultPlan, Kind
+from fetch_mask_assets_tests.chaos.queue_faults import Fault, FaultKind, FaultPlan
 from fetch_mask_assets_tests.defs.conftest import metadata
 from fetch_mask_assets_tests.support.logins import body
 
@@ -447,7 +447,9 @@ def test_a_message_twice_in_a_batch_is_one_row_and_its_newest_handle_deletes_it(
         queue.create("logins")
         queue.send("logins", [body(1)])
         # The first answer's message shows again at once, so that one drain has it twice.
-        queue.plan = FaultPlan((Fault(kind=Kind.EARLY, operation="ReceiveMessage", calls=(1,)),))
+        queue.plan = FaultPlan(
+            (Fault(kind=FaultKind.EARLY, operation="ReceiveMessage", calls=(1,)),)
+        )
         for name, value in queue.environment("logins").items():
             monkeypatch.setenv(name, value)
         result = pipeline.run(

@@ -85,7 +85,7 @@ def test_every_check_is_green_over_a_normal_batch(pipeline: Pipeline) -> None:
     ("texts", "check_name", "value"),
     [
         ([*bodies(9), "not json"], "rejected_messages", 10.0),
-        ([*bodies(3), body(4, app_version="beta")], "versions_without_number", 25.0),
+        ([*bodies(3), body(4, app_version="beta")], "unparsed_versions", 25.0),
     ],
 )
 def test_a_measure_beyond_its_limit_warns_and_the_run_goes_on(
@@ -106,8 +106,8 @@ def test_a_measure_beyond_its_limit_warns_and_the_run_goes_on(
         ([*bodies(9), "not json"], "rejected_messages", "LOGIN_WARN_REJECTED_PERCENT"),
         (
             [*bodies(3), *[body(4, app_version="beta")]],
-            "versions_without_number",
-            "LOGIN_WARN_UNNUMBERED_PERCENT",
+            "unparsed_versions",
+            "LOGIN_WARN_UNPARSED_VERSION_PERCENT",
         ),
     ],
 )

@@ -48,7 +48,7 @@ BLOCKING = {
     ("masked_logins", "tokens_well_formed"),
     ("masked_logins", "equal_stays_equal"),
     ("masked_logins", "tokens_unmask"),
-    ("masked_logins", "tokens_tell_nothing"),
+    ("masked_logins", "tokens_opaque"),
     ("masked_logins", "sealed_bodies_open"),
     ("user_logins", "balance_holds"),
 }
@@ -56,7 +56,7 @@ NOT_BLOCKING = {
     ("raw_login_batch", "redelivered_messages"),
     ("raw_login_batch", "oldest_message_age"),
     ("masked_logins", "rejected_messages"),
-    ("masked_logins", "versions_without_number"),
+    ("masked_logins", "unparsed_versions"),
     ("user_logins", "only_tokens"),
 }
 
@@ -133,7 +133,7 @@ def test_jobs_sensors_and_schedules_are_there_and_on() -> None:
         "remask_logins",
         "expire_quarantine",
         "analyse_logins",
-        "make_partitions",
+        "create_partitions",
     }
     assert jobs <= set(repository.job_names)
     assert {each.name: each.default_status.value for each in repository.sensor_defs} == {

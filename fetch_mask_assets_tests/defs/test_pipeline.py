@@ -86,7 +86,7 @@ def test_the_metadata_of_a_run_counts_and_holds_no_value(pipeline: Pipeline) -> 
     assert (received["ended_by"], received["dagster/row_count"]) == ("messages", 3)
     masked = metadata(result, "masked_logins")
     assert (masked["logins"], masked["rejected"], masked["distinct_ips"]) == (2, 1, 1)
-    assert (masked["versions_without_number"], masked["events_with_extra_fields"]) == (1, 1)
+    assert (masked["unparsed_versions"], masked["events_with_extra_fields"]) == (1, 1)
     loaded = metadata(result, "user_logins")
     expected = {"received": 3, "loaded": 2, "quarantined": 1, "already_known": 0}
     assert expected.items() <= loaded.items()
@@ -256,7 +256,7 @@ def test_a_failing_commit_hands_the_messages_back(pipeline: Pipeline) -> None:
         "fetch_mask_assets.defs.assets.mask_batch",
         "fetch_mask_assets.defs.assets.broken_rules",
         "fetch_mask_assets.defs.assets.require_ready",
-        "fetch_mask_assets.defs.checks.set_aside_count",
+        "fetch_mask_assets.defs.checks.quarantined_violation_count",
         "fetch_mask_assets.defs.checks.TableFacts",
         "fetch_mask_assets.defs.assets.newest_handles",
         "fetch_mask_assets.pipeline.warehouse.database.LoginDatabase.commit_batch",
@@ -293,9 +293,9 @@ def test_the_text_of_an_unexpected_error_is_in_no_event(
 @pytest.mark.parametrize(
     "target",
     [
-        "fetch_mask_assets.defs.assets.table_metadata.of_drain",
-        "fetch_mask_assets.defs.assets.table_metadata.of_masking",
-        "fetch_mask_assets.defs.assets.table_metadata.of_commit",
+        "fetch_mask_assets.defs.assets.table_metadata.receive_metadata",
+        "fetch_mask_assets.defs.assets.table_metadata.masking_metadata",
+        "fetch_mask_assets.defs.assets.table_metadata.commit_metadata",
     ],
 )
 def test_the_text_of_an_unexpected_error_in_reporting_is_in_no_event(
@@ -424,7 +424,7 @@ def test_hashes_for_tokens_fail_the_blocking_checks_and_nothing_is_written(
     result = pipeline.run(messages=2)
     assert not result.success
     failed = {name for name, check in checks(result).items() if not check.passed}
-    assert failed == {"tokens_well_formed", "tokens_unmask", "tokens_tell_nothing"}
+    assert failed == {"tokens_well_formed", "tokens_unmask", "tokens_opaque"}
     assert not result.asset_materializations_for_node("user_logins")
     assert pipeline.is_untouched()
     assert pipeline.in_queue() == (0, 2)
@@ -483,7 +483,7 @@ def test_a_line_that_alone_breaks_a_rule_is_quarantined_and_its_check_warns(
     if job != WITHOUT_CHECKS:
         assert field in warned - {_WARNS}
         assert checks(result)[field].severity == AssetCheckSeverity.WARN
-        assert checks(result)[field].metadata["set_aside"].value == 1
+        assert checks(result)[field].metadata["quarantine_violations"].value == 1
     _assert_no_canary(pipeline)
 
 

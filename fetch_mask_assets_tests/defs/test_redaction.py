@@ -2,7 +2,7 @@
 
 import pytest
 
-from fetch_mask_assets.defs.redaction import UnexpectedError, no_values
+from fetch_mask_assets.defs.redaction import UnexpectedError, redact_errors
 from fetch_mask_assets.errors import DatabaseError
 
 ADDRESSES = ("203.0.113.213", "2001:db8:5eaf::c0de:77", "::ffff:203.0.113.213")
@@ -30,5 +30,5 @@ def test_the_text_of_a_foreign_error_is_withheld() -> None:
 
 
 def _fail(error: Exception) -> None:
-    with no_values("committing"):
+    with redact_errors("committing"):
         raise error

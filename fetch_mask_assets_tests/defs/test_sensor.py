@@ -76,9 +76,9 @@ def test_runs_under_way_are_not_asked_for_again(
     _add_runs(pipeline, job, [status, status])
     assert len(_requests(_tick(pipeline))) == 1
     _add_runs(pipeline, job, [status])
-    says = _says(_tick(pipeline))
-    assert "25 messages are waiting, and the runs under way take them" in says
-    assert says.endswith("3 of at most 4 runs are under way.")
+    description = _says(_tick(pipeline))
+    assert "25 messages are waiting, and the runs under way take them" in description
+    assert description.endswith("3 of at most 4 runs are under way.")
 
 
 def test_runs_that_ended_and_runs_of_other_jobs_do_not_count(pipeline: Pipeline) -> None:
@@ -193,10 +193,10 @@ def test_a_database_that_is_not_ready_skips_and_says_what_to_do(pipeline: Pipeli
     pipeline.send(bodies(3))
     with psycopg.connect(pipeline.database.url, autocommit=True) as connection:
         connection.execute("DELETE FROM login_ingest.schema_version")
-    says = _says(_tick(pipeline))
-    assert says.startswith("Not ready, so no run was asked for: ")
-    assert "the database's schema is at revision none" in says
-    assert says.endswith("run `fetch-mask migrate`.")
+    description = _says(_tick(pipeline))
+    assert description.startswith("Not ready, so no run was asked for: ")
+    assert "the database's schema is at revision none" in description
+    assert description.endswith("run `fetch-mask migrate`.")
 
 
 def test_keys_that_are_missing_skip_and_are_named(
@@ -204,8 +204,8 @@ def test_keys_that_are_missing_skip_and_are_named(
 ) -> None:
     pipeline.send(bodies(3))
     monkeypatch.setenv("MASKING_KEYSETS", "/nowhere")
-    says = _says(_tick(pipeline))
-    assert "there is no keyset at /nowhere/ip.json: check MASKING_KEYSETS" in says
+    description = _says(_tick(pipeline))
+    assert "there is no keyset at /nowhere/ip.json: check MASKING_KEYSETS" in description
 
 
 def test_a_tick_receives_nothing(pipeline: Pipeline) -> None:

@@ -39,8 +39,8 @@ from fetch_mask_assets.masking.version_number import INT4_MAX, version_number, v
 from fetch_mask_assets.pipeline.contract.body_profile import (
     NOT_AN_OBJECT,
     NOT_JSON,
+    body_profile,
     printable,
-    shape_of,
 )
 from fetch_mask_assets.pipeline.contract.login_event import (
     FIELDS,
@@ -92,7 +92,7 @@ def stored_body_means_the_same_or_nothing(body: str) -> None:
 
 def body_has_a_shape_that_tells_nothing(body: str) -> None:
     """The shape of a body is made of our words and of numbers, and what is printed obeys."""
-    shape = shape_of(body)
+    shape = body_profile(body)
     assert _SHAPE.fullmatch(shape), f"a shape of {len(shape)} characters is not ours"
     assert printable(body).isprintable() or not body
 

@@ -139,7 +139,7 @@ def test_every_input_of_the_corpus_keeps_the_properties(name: str) -> None:
     ("target", "fault", "data"),
     [
         ("decode_login_event", lambda _body: {"ip": "1.2.3.4"}, b"\x00{}"),
-        ("shape_of", lambda body: body, b"\x001.2.3.4 is the shape"),
+        ("body_profile", lambda body: body, b"\x001.2.3.4 is the shape"),
         (
             "storable_text",
             lambda body: body.encode("utf-8", "backslashreplace").decode(),

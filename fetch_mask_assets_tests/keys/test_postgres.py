@@ -111,12 +111,12 @@ def test_a_retired_key_that_is_primary_again_stops_runs_and_is_found(
     keyring = read_keyring(keysets_directory)
     require_ready(database, keyring)
     _retire(database, keyring.ip.primary_key_id)
-    says = f"the primary key of the keyset of ip, {keyring.ip.primary_key_id}, is retired"
-    with pytest.raises(NotReadyError, match=says):
+    description = f"the primary key of the keyset of ip, {keyring.ip.primary_key_id}, is retired"
+    with pytest.raises(NotReadyError, match=description):
         require_ready(database, keyring)
     found = {each.name: each for each in findings(database, keysets_directory)}
-    assert not found["key registry"].is_well
-    assert says in found["key registry"].says
+    assert not found["key registry"].ok
+    assert description in found["key registry"].description
 
 
 def test_a_database_without_our_tables_is_told_to_be_migrated(database: LoginDatabase) -> None:

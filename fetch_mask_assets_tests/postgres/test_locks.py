@@ -20,8 +20,8 @@ TURNS = ("md5_upgrade", "registry", "links", "audit")
 LOADER, RECOVERY = "login_ingest_loader", "login_ingest_recovery"
 
 RECORD = "SELECT login_ingest.record_audit('a', '{}')"
-TAKE_REGISTRY = "SELECT login_ingest.take_turn('registry')"
-TAKE_LINKS = "SELECT login_ingest.take_turn('links')"
+TAKE_REGISTRY = "SELECT login_ingest.acquire_lock('registry')"
+TAKE_LINKS = "SELECT login_ingest.acquire_lock('links')"
 WORK = {"audit": RECORD, "links": TAKE_LINKS, "registry": TAKE_REGISTRY}
 SOON = "SET lock_timeout = '100ms'"
 
@@ -45,15 +45,15 @@ def test_one_transaction_at_a_time_has_a_turn(database_url: str, name: str) -> N
 @pytest.mark.parametrize(
     "statement",
     [
-        "SELECT * FROM login_ingest.turn FOR UPDATE",
-        "SELECT name FROM login_ingest.turn FOR KEY SHARE",
-        "LOCK TABLE login_ingest.turn IN ACCESS SHARE MODE",
+        "SELECT * FROM login_ingest.named_lock FOR UPDATE",
+        "SELECT name FROM login_ingest.named_lock FOR KEY SHARE",
+        "LOCK TABLE login_ingest.named_lock IN ACCESS SHARE MODE",
         "LOCK TABLE login_ingest.lease IN ACCESS SHARE MODE",
         "LOCK TABLE login_ingest.schema_version IN SHARE UPDATE EXCLUSIVE MODE",
-        "SELECT login_ingest.wait_turn('audit')",
-        "SELECT login_ingest.take_turn('audit')",
-        "SELECT login_ingest.take_turn('md5_upgrade')",
-        "INSERT INTO login_ingest.turn VALUES ('mine', 9, '{}')",
+        "SELECT login_ingest.wait_for_lock('audit')",
+        "SELECT login_ingest.acquire_lock('audit')",
+        "SELECT login_ingest.acquire_lock('md5_upgrade')",
+        "INSERT INTO login_ingest.named_lock VALUES ('mine', 9, '{}')",
         "DELETE FROM login_ingest.lease",
     ],
 )
@@ -69,7 +69,7 @@ def test_no_role_holds_a_turn_but_by_what_it_may_do(
     ("role", "statement"),
     [
         (LOADER, TAKE_LINKS),
-        (LOADER, "SELECT login_ingest.take_lease('md5_upgrade')"),
+        (LOADER, "SELECT login_ingest.acquire_lease('md5_upgrade')"),
         ("login_ingest_analyst", TAKE_REGISTRY),
         ("login_ingest_auditor", TAKE_REGISTRY),
         ("login_ingest_auditor", RECORD),
@@ -86,7 +86,7 @@ def test_a_login_without_grants_that_locks_all_it_can_makes_nobody_wait(database
     with person(database_url) as mallory, psycopg.connect(mallory.url) as connection:
         for number in (7264014, 7264015, 7264016, 7264017, 7264040):
             connection.execute("SELECT pg_advisory_lock(%s)", [number])
-        assert sqlstate(mallory.url, "SELECT * FROM login_ingest.turn FOR UPDATE") == DENIED
+        assert sqlstate(mallory.url, "SELECT * FROM login_ingest.named_lock FOR UPDATE") == DENIED
         for statement in WORK.values():
             assert sqlstate(database_url, SOON, statement) is None, statement
         with only_upgrade(database_url):
@@ -103,9 +103,9 @@ def test_no_function_of_ours_waits_for_an_advisory_lock(database_url: str) -> No
 
 
 def test_a_turn_that_there_is_not_is_refused(database_url: str) -> None:
-    assert sqlstate(database_url, "SELECT login_ingest.wait_turn('lunch')") == "22023"
-    assert sqlstate(database_url, "SELECT login_ingest.take_turn('lunch')") == DENIED
-    assert sqlstate(database_url, "SELECT login_ingest.take_lease('audit')") == "22023"
+    assert sqlstate(database_url, "SELECT login_ingest.wait_for_lock('lunch')") == "22023"
+    assert sqlstate(database_url, "SELECT login_ingest.acquire_lock('lunch')") == DENIED
+    assert sqlstate(database_url, "SELECT login_ingest.acquire_lease('audit')") == "22023"
 
 
 def test_an_upgrade_that_waits_for_another_holds_nobody_off(database_url: str) -> None:
@@ -123,7 +123,7 @@ def test_a_lease_that_was_seen_cannot_be_kept_from_the_next(database_url: str) -
                 "SELECT classid::bigint << 32 | objid::bigint FROM pg_locks"
                 " WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid()",
             )
-            beacons = ask(database_url, "SELECT beacon FROM login_ingest.lease")
+            beacons = ask(database_url, "SELECT session_token FROM login_ingest.lease")
             assert set(beacons) <= set(seen)
         with psycopg.connect(mallory.url) as connection:
             connection.execute("SELECT pg_advisory_lock(%s)", beacons[0])
@@ -133,7 +133,7 @@ def test_a_lease_that_was_seen_cannot_be_kept_from_the_next(database_url: str) -
 
 def test_a_lease_ends_with_its_session_however_that_ends(database_url: str) -> None:
     with psycopg.connect(database_url, autocommit=True) as first:
-        assert first.execute("SELECT login_ingest.take_lease('md5_upgrade')").fetchall() == [
+        assert first.execute("SELECT login_ingest.acquire_lease('md5_upgrade')").fetchall() == [
             (True,)
         ]
         with pytest.raises(Md5UpgradeError, match="under way"), only_upgrade(database_url):

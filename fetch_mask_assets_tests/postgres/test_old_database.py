@@ -89,7 +89,7 @@ def old(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
         made = Old(url, loader, ann, bob, tmp_path, before, after, request=1)
         # What that release did not do yet, since the database had no such function.
         with monkeypatch.context() as patch:
-            patch.setattr(database_module, "hold_keys", lambda *_: None)
+            patch.setattr(database_module, "lock_keys", lambda *_: None)
             _use(made)
         yield made
     _administer(server, f"DROP DATABASE {name} WITH (FORCE)")

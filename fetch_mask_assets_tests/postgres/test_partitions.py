@@ -16,7 +16,7 @@ from fetch_mask_assets.gateways import migrations
 from fetch_mask_assets.keys.storage import create_keysets, read_keyring
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
-from fetch_mask_assets.postgres.partitions import make_partitions
+from fetch_mask_assets.postgres.partitions import create_partitions
 from fetch_mask_assets_tests.support.kinds import PARTITIONED_ONLY
 from fetch_mask_assets_tests.support.logins import bodies, masked_batch, register
 from fetch_mask_assets_tests.support.people import person, sqlstate
@@ -50,7 +50,7 @@ def empty_database_url(stack: Stack) -> Iterator[str]:
 
 
 def test_partitions_are_not_made_unless_they_are_asked_for(database_url: str) -> None:
-    assert make_partitions(database_url) is None
+    assert create_partitions(database_url) is None
     assert _ask(database_url, "SELECT count(*) FROM pg_inherits JOIN pg_class ON oid = inhparent"
                 " WHERE relname = 'user_logins'") == [(0,)]  # fmt: skip
 
@@ -77,7 +77,7 @@ def test_asking_again_changes_nothing_and_not_asking_keeps_the_partitions(
     migrations.upgrade(database_url, partitioned=True)
     migrations.upgrade(database_url)
     assert _parts(database_url) == before
-    assert make_partitions(database_url) == 0
+    assert create_partitions(database_url) == 0
 
 
 def test_a_table_that_existed_gets_no_comment(empty_database_url: str) -> None:
@@ -136,7 +136,7 @@ def test_a_month_that_comes_due_takes_its_rows_out_of_the_default_partition(
         "INSERT INTO user_logins (user_id, create_date) VALUES ('late', '2020-02-29')",
     )
     assert _where(database_url)["early"] == "user_logins_default"
-    assert make_partitions(database_url) == 1
+    assert create_partitions(database_url) == 1
     assert _where(database_url) == {"early": due, "late": "user_logins_default"}
 
 
@@ -163,7 +163,7 @@ def test_a_month_that_was_detached_stays_so_and_its_rows_are_gone_from_the_table
         f"INSERT INTO user_logins (user_id, create_date) VALUES ('n', '{today}')",
         f"ALTER TABLE user_logins DETACH PARTITION login_ingest.{this}",
     )
-    assert make_partitions(database_url) == 0
+    assert create_partitions(database_url) == 0
     assert _where(database_url) == {}
     assert _ask(database_url, f"SELECT user_id FROM login_ingest.{this}") == [("n",)]
 
@@ -178,8 +178,8 @@ def test_the_loader_makes_what_is_due_and_can_do_nothing_else_with_it(
     due = _month(datetime.now(UTC).date().replace(day=1), 3)
     _run(database_url, f"DROP TABLE login_ingest.{due}")
     with person(database_url, LOADER) as loader:
-        assert make_partitions(loader.url) == 1
-        assert make_partitions(loader.url) == 0
+        assert create_partitions(loader.url) == 1
+        assert create_partitions(loader.url) == 0
         for statement in (
             f"DROP TABLE login_ingest.{due}",
             f"SELECT * FROM login_ingest.{due}",
@@ -194,7 +194,7 @@ def test_the_loader_makes_what_is_due_and_can_do_nothing_else_with_it(
             "SET search_path = pg_temp, public",
             "SET TimeZone = 'Pacific/Kiritimati'",
             "SET DateStyle = 'SQL, DMY'",
-            "SELECT login_ingest.make_partitions()",
+            "SELECT login_ingest.create_partitions()",
         ) is None  # fmt: skip
     assert due in _parts(database_url)
 
@@ -203,7 +203,7 @@ def test_the_loader_makes_what_is_due_and_can_do_nothing_else_with_it(
 @pytest.mark.parametrize("role", ["login_ingest_analyst", "login_ingest_auditor"])
 def test_readers_make_none(database_url: str, role: str) -> None:
     with person(database_url, role) as eve:
-        assert sqlstate(eve.url, "SELECT login_ingest.make_partitions()") == "42501"
+        assert sqlstate(eve.url, "SELECT login_ingest.create_partitions()") == "42501"
 
 
 @PARTITIONED_ONLY
@@ -220,7 +220,7 @@ def test_two_at_once_make_each_month_once_beside_batches(
     ]
     with ThreadPoolExecutor(8) as pool:
         commits = [pool.submit(database.commit_batch, batch) for batch in batches]
-        made = [pool.submit(make_partitions, database_url) for _ in range(2)]
+        made = [pool.submit(create_partitions, database_url) for _ in range(2)]
     assert sum(each.result() or 0 for each in made) == 3
     assert sum(each.result().loaded for each in commits) == 300
     assert _ask(database_url, "SELECT count(*) FROM user_logins") == [(300,)]
@@ -233,8 +233,8 @@ def test_while_somebody_reads_long_it_gives_up_and_says_so(database_url: str) ->
     with psycopg.connect(database_url) as reader:
         reader.execute("SELECT count(*) FROM user_logins")
         with pytest.raises(DatabaseError, match="55P03"):
-            make_partitions(database_url)
-    assert make_partitions(database_url) == 1
+            create_partitions(database_url)
+    assert create_partitions(database_url) == 1
 
 
 def _month(first: date, ahead: int) -> str:

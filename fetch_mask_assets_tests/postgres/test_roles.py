@@ -31,7 +31,7 @@ DENIED = "42501"
 
 # What each role may select from whole, of all that is in the schema login_ingest.
 READABLE = {
-    LOADER: {"schema_version", "batch", "masking_key", "quarantine_account"},
+    LOADER: {"schema_version", "batch", "masking_key", "quarantine_balance"},
     ANALYST: {
         "user_logins_linked",
         "token_link",
@@ -50,14 +50,14 @@ READABLE = {
         "audit",
         "unmask_request",
         "unmask_policy",
-        "find_use",
+        "find_usage",
         "quarantine_policy",
         "replay",
         "discard",
         "erasure",
-        "quarantine_account",
+        "quarantine_balance",
         "batch_balance",
-        "token_change",
+        "remask_job",
     },
 }
 
@@ -115,7 +115,7 @@ def test_a_whole_batch_commits_as_the_loader(loader: Person, keyring: Keyring) -
     expected = Balance(received=4, loaded=3, quarantined=1)
     assert commit(database, keyring) == expected
     assert database.batch_counts("run-1") == BatchCounts(expected, 4, 1)
-    assert database.untokened_rows() == 0
+    assert database.rows_without_tokens() == 0
     assert database.schema_revisions()[0] == database.schema_revisions()[1]
     assert commit(database, keyring) == expected
 

@@ -16,20 +16,20 @@ from fetch_mask_assets.operations.report.check_history import (
 )
 from fetch_mask_assets.operations.report.report import (
     BalancePart,
-    BatchLine,
+    BatchRow,
     BatchSum,
     ChecksPart,
-    ErasureLine,
+    ErasureRow,
     ErasuresPart,
     KeysPart,
     LinkCount,
-    Made,
     Period,
     QuarantinePart,
     ReasonCount,
     Report,
     ReportedKey,
-    RequestLine,
+    ReportProvenance,
+    RequestRow,
     RequestsPart,
     RetentionPart,
     Space,
@@ -53,18 +53,18 @@ def check(**counts: int) -> CheckTally:
 def report(**changes: Any) -> Report:  # noqa: ANN401 (any part)
     """The report, with some parts changed."""
     sum_ = BatchSum(1, 10, 7, 2, 1, 9, 0)
-    line = BatchLine(4, "run-4", NOON, 10, 7, 2, 1, 9)
+    line = BatchRow(4, "run-4", NOON, 10, 7, 2, 1, 9)
     whole = Report(
-        made=Made(NOON, "auditor", "0.1.0", "0009", "0009", "18.0", "1.13", "3.11"),
+        made=ReportProvenance(NOON, "auditor", "0.1.0", "0009", "0009", "18.0", "1.13", "3.11"),
         period=Period(NOON - timedelta(days=3), NOON + timedelta(hours=1)),
         checks=ChecksPart((check(),), NOON),
         balance=BalancePart(
             whole=sum_,
-            of_period=sum_,
+            in_period=sum_,
             days=((DAY, sum_),),
             batches=(line,),
             unbalanced=(),
-            ledger_lines=9,
+            ledger_rows=9,
             table=TableSum(7, 7, 0, 0, 0, 0, 0),
         ),
         keys=KeysPart((ReportedKey("ip", 123, NOON, None, 7),), (LinkCount("ip", 2, 0),)),
@@ -75,7 +75,7 @@ def report(**changes: Any) -> Report:  # noqa: ANN401 (any part)
             1,
             0,
             (
-                ErasureLine(
+                ErasureRow(
                     "e-1", NOON, "ann", "ip", 1, "SEC-1", 2, 0, 0, 0, 0, 0, NOON, verified=True
                 ),
             ),
@@ -84,13 +84,13 @@ def report(**changes: Any) -> Report:  # noqa: ANN401 (any part)
         requests=RequestsPart(
             1,
             1,
-            (RequestLine(1, NOON, "ann", "SEC-1", 2, "bob", NOON, "expired", 1),),
+            (RequestRow(1, NOON, "ann", "SEC-1", 2, "bob", NOON, "expired", 1),),
         ),
         audit=AuditSummary(
             Chain(3, 3, b"\x01\x02"),
             was_expected=False,
             rows=3,
-            rows_of_period=3,
+            rows_in_period=3,
             first_at=NOON,
             actions=(ActionCount("ann", "find", "", 3),),
             reveals={1: 1},

@@ -47,10 +47,10 @@ def test_a_planted_value_is_found(canary: str, hidden: Callable[[str], bytes]) -
 @pytest.mark.parametrize("canary", ["2001:db8:5eaf::c0de:77", "::ffff:203.0.113.213"])
 def test_packed_addresses_are_found(canary: str) -> None:
     packed = ip_address(canary).packed
-    looked_for = forms(canary.removeprefix("::ffff:"))
+    targets = forms(canary.removeprefix("::ffff:"))
 
     for planted in (packed, packed[::-1], packed.hex().encode(), b64encode(packed)):
-        assert any(form in planted for form in looked_for)
+        assert any(form in planted for form in targets)
 
 
 def test_the_start_of_addresses_stands_for_all_of_them() -> None:

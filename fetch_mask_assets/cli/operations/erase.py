@@ -16,12 +16,17 @@ from fetch_mask_assets.cli.progress import saying
 from fetch_mask_assets.errors import FetchMaskError
 from fetch_mask_assets.keys.storage import read_keyring
 from fetch_mask_assets.masking.addresses import addresses_in
-from fetch_mask_assets.operations.erasure.postgres import BY_COMMAND, Certificate, Erasures, Order
-from fetch_mask_assets.operations.erasure.subjects import Kind, Subjects, parse_subjects
-from fetch_mask_assets.pipeline.contract.login_event import SHORTEST_TELLING_PART
+from fetch_mask_assets.operations.erasure.postgres import (
+    SELF_REPORTED,
+    Certificate,
+    ErasureOrder,
+    Erasures,
+)
+from fetch_mask_assets.operations.erasure.subjects import SubjectKind, Subjects, parse_subjects
+from fetch_mask_assets.pipeline.contract.login_event import MIN_REVEALING_LENGTH
 from fetch_mask_assets.pipeline.warehouse.readiness import require_ready
 
-_NAMES = {Kind.IP: "IP", Kind.DEVICE_ID: "device id", Kind.USER: "user"}
+_NAMES = {SubjectKind.IP: "IP", SubjectKind.DEVICE_ID: "device id", SubjectKind.USER: "user"}
 
 
 class EraseError(FetchMaskError):
@@ -29,9 +34,11 @@ class EraseError(FetchMaskError):
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
-@click.option("--ip", "kind", flag_value=Kind.IP.value, help="Erase IPs.")
-@click.option("--device-id", "kind", flag_value=Kind.DEVICE_ID.value, help="Erase device ids.")
-@click.option("--user", "kind", flag_value=Kind.USER.value, help="Erase users.")
+@click.option("--ip", "kind", flag_value=SubjectKind.IP.value, help="Erase IPs.")
+@click.option(
+    "--device-id", "kind", flag_value=SubjectKind.DEVICE_ID.value, help="Erase device ids."
+)
+@click.option("--user", "kind", flag_value=SubjectKind.USER.value, help="Erase users.")
 @click.option("--reason", required=True, help="Why; kept for good. No value in it.")
 @click.option("--ticket", required=True, help="Where it was asked for; kept for good.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -60,10 +67,10 @@ def erase(  # noqa: PLR0913 (click passes options one by one)
     database = connections.recovery_database()
     keyring = read_keyring(connections.keysets())
     require_ready(database, keyring)
-    subjects = parse_subjects(Kind(kind), _lines(Kind(kind)))
-    _refuse_telling(subjects, reason, ticket)
+    subjects = parse_subjects(SubjectKind(kind), _lines(SubjectKind(kind)))
+    _refuse_revealing(subjects, reason, ticket)
     _confirm(subjects, yes=yes)
-    order = Order(str(uuid4()), subjects, reason, ticket)
+    order = ErasureOrder(str(uuid4()), subjects, reason, ticket)
     with saying() as say:
         certificate = Erasures(database.url).erase(order, keyring, say)
     _print(certificate, as_json=as_json)
@@ -84,9 +91,9 @@ def _refuse_blank(*texts: str) -> None:
         raise EraseError("--reason and --ticket must say something. Nothing was erased.")
 
 
-def _refuse_telling(subjects: Subjects, *texts: str) -> None:
+def _refuse_revealing(subjects: Subjects, *texts: str) -> None:
     # Shorter ones are in a ticket's number by chance.
-    telling = tuple(each for each in subjects.values if len(each) >= SHORTEST_TELLING_PART)
+    telling = tuple(each for each in subjects.values if len(each) >= MIN_REVEALING_LENGTH)
     holds = Subjects(subjects.kind, telling).holds()
     if any(holds(text) or addresses_in(text) for text in texts):
         raise EraseError(
@@ -95,7 +102,7 @@ def _refuse_telling(subjects: Subjects, *texts: str) -> None:
         )
 
 
-def _lines(kind: Kind) -> list[str]:
+def _lines(kind: SubjectKind) -> list[str]:
     if sys.stdin.isatty():
         return [click.prompt(f"The {_NAMES[kind]} to erase", hide_input=True, err=True)]
     try:
@@ -123,12 +130,12 @@ def _print(certificate: Certificate, *, as_json: bool) -> None:
         for name, value in values.items()
     }
     if as_json:
-        click.echo(json.dumps(texts | {"said_by_the_command": BY_COMMAND}))
+        click.echo(json.dumps(texts | {"self_reported": SELF_REPORTED}))
         return
     click.echo("Certificate of erasure")
     for name, value in texts.items():
         # The database counts all others itself.
-        source = " (said by the command)" if name in BY_COMMAND else ""
+        source = " (said by the command)" if name in SELF_REPORTED else ""
         click.echo(f"  {name.replace('_', ' ')}: {value}{source}")
 
 
@@ -138,7 +145,7 @@ def _refuse_unverified(certificate: Certificate) -> None:
     raise EraseError(
         f"the erasure is not verified: {certificate.remaining} things and {certificate.held}"
         f" quarantined messages were still found, {certificate.unopened} quarantined messages or"
-        f" rows do not open or have come in since, and {certificate.unreached} rows are under keys"
+        f" rows do not open or have come in since, and {certificate.uncovered} rows are under keys"
         " that no token was made with. What was found has come in meanwhile: repeat the command."
         " What does not open needs the keyset that it was made with, or, in the quarantine,"
         " `fetch-mask quarantine discard`."

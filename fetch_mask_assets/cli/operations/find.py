@@ -13,7 +13,7 @@ import click
 from fetch_mask_assets.cli import connections
 from fetch_mask_assets.cli.operations.unmask import counted, printable
 from fetch_mask_assets.keys.storage import read_keyring
-from fetch_mask_assets.operations.unmasking.find import LookedFor, LookupRefusedError, looked_for
+from fetch_mask_assets.operations.unmasking.find import FindQuery, FindRefusedError, find_queries
 from fetch_mask_assets.operations.unmasking.postgres import Found, FoundRow, Unmasking
 
 
@@ -41,7 +41,7 @@ def find(*, is_ip: bool, is_device_id: bool, rows: int, as_json: bool) -> None:
     limit = connections.tuning().unmask_limit
     keyring = read_keyring(connections.keysets())
     masker = keyring.ip if is_ip else keyring.device_id
-    wanted = looked_for(masker, _values(), limit)
+    wanted = find_queries(masker, _values(), limit)
     tokens = sorted({token for each in wanted for token in each.tokens})
     found = desk.find(masker.field, tokens, rows)
     click.echo(_json(wanted, found) if as_json else _text(wanted, found))
@@ -55,7 +55,7 @@ def _values() -> Iterator[str]:
         for line in sys.stdin:
             yield line.rstrip("\r\n")
     except UnicodeDecodeError:
-        raise LookupRefusedError("standard input is not UTF-8.") from None
+        raise FindRefusedError("standard input is not UTF-8.") from None
 
 
 def _ask() -> str:
@@ -70,7 +70,7 @@ def _ask() -> str:
     )
 
 
-def _text(wanted: Sequence[LookedFor], found: Found) -> str:
+def _text(wanted: Sequence[FindQuery], found: Found) -> str:
     counts = [f"line {each.line}: {counted(each.count(found.counts), 'row')}" for each in wanted]
     shown = ["", "line  user_id  device_type  locale  app_version  create_date"]
     rows = [_row(_line(row, wanted), row) for row in found.rows]
@@ -84,7 +84,7 @@ def _row(line: int, row: FoundRow) -> str:
     return "  ".join("-" if cell is None else printable(str(cell)) for cell in cells)
 
 
-def _json(wanted: Sequence[LookedFor], found: Found) -> str:
+def _json(wanted: Sequence[FindQuery], found: Found) -> str:
     answer = {
         "lines": [asdict(each) | {"rows": each.count(found.counts)} for each in wanted],
         "rows": [asdict(row) | {"line": _line(row, wanted)} for row in found.rows],
@@ -92,5 +92,5 @@ def _json(wanted: Sequence[LookedFor], found: Found) -> str:
     return json.dumps(answer, default=date.isoformat)
 
 
-def _line(row: FoundRow, wanted: Sequence[LookedFor]) -> int:
+def _line(row: FoundRow, wanted: Sequence[FindQuery]) -> int:
     return next(each.line for each in wanted if row.token in each.tokens)

@@ -16,7 +16,7 @@ from fetch_mask_assets.errors import KeysetError
 from fetch_mask_assets.keys.keyset import KEYSET_NAMES
 from fetch_mask_assets.keys.keyset_change import key_states
 from fetch_mask_assets.keys.postgres import key_usage
-from fetch_mask_assets.keys.registry import KeyLine, key_lines
+from fetch_mask_assets.keys.registry import KeyRow, key_rows
 from fetch_mask_assets.keys.storage import Keysets
 from fetch_mask_assets.operations.rotation import key_changes
 from fetch_mask_assets.operations.rotation.key_changes import KeyChange
@@ -86,10 +86,10 @@ def list_(fields: Sequence[str], *, as_json: bool) -> None:
     Counts by reading all of user_logins and the quarantine. Shows no key.
     """  # noqa: D301 (click's mark for lines that stay as they are)
     keysets, database = connections.keysets(), connections.recovery_database()
-    lines: list[KeyLine] = []
+    lines: list[KeyRow] = []
     for name in _names(fields):
         states, usage = key_states(name, keysets.read(name)), key_usage(database.url, name)
-        lines += key_lines(name, states, usage.registered, usage.rows)
+        lines += key_rows(name, states, usage.registered, usage.rows)
     if as_json:
         click.echo(json.dumps([asdict(line) for line in lines], default=str))
     else:
@@ -170,7 +170,7 @@ def check(*, as_json: bool) -> None:
         click.echo(json.dumps([asdict(each) for each in found]))
     else:
         _print_findings(found)
-    sys.exit(0 if all(each.is_well for each in found) else 1)
+    sys.exit(0 if all(each.ok for each in found) else 1)
 
 
 def _names(fields: Sequence[str]) -> tuple[str, ...]:
@@ -206,7 +206,7 @@ def _print_changes(changes: Iterable[KeyChange], sentence: str, *, as_json: bool
         click.echo(sentence.format(keyset=change.keyset, key_id=change.key_id))
 
 
-def _table(lines: Iterable[KeyLine]) -> Table:
+def _table(lines: Iterable[KeyRow]) -> Table:
     table = Table("keyset", "key", "status", "first used", "rows")
     for line in lines:
         first_used = f"{line.first_used_at:%Y-%m-%d %H:%M}" if line.first_used_at else "never"
@@ -214,7 +214,7 @@ def _table(lines: Iterable[KeyLine]) -> Table:
     return table
 
 
-def _warn_closed(lines: Iterable[KeyLine]) -> None:
+def _warn_closed(lines: Iterable[KeyRow]) -> None:
     for line in lines:
         if line.has_closed_rows:
             click.secho(
@@ -227,5 +227,5 @@ def _warn_closed(lines: Iterable[KeyLine]) -> None:
 
 def _print_findings(found: Iterable[Finding]) -> None:
     for each in found:
-        mark, color = ("ok  ", "green") if each.is_well else ("FAIL", "red")
-        click.echo(f"{click.style(mark, fg=color)}  {each.name}: {each.says}")
+        mark, color = ("ok  ", "green") if each.ok else ("FAIL", "red")
+        click.echo(f"{click.style(mark, fg=color)}  {each.name}: {each.description}")

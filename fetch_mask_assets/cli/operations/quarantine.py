@@ -22,11 +22,11 @@ from fetch_mask_assets.masking.addresses import addresses_in
 from fetch_mask_assets.operations.quarantine.postgres import (
     Choice,
     Quarantine,
-    QuarantineAccount,
+    QuarantineBalance,
     QuarantinedMessage,
     Replayed,
 )
-from fetch_mask_assets.pipeline.contract.body_profile import ShapeCount, printable
+from fetch_mask_assets.pipeline.contract.body_profile import ProfileCount, printable
 from fetch_mask_assets.pipeline.contract.rejection import Reason
 from fetch_mask_assets.pipeline.warehouse.readiness import require_ready
 
@@ -181,7 +181,7 @@ def _message_json(message: QuarantinedMessage, body: str) -> dict[str, str | Non
     }
 
 
-def _list_json(counts: Sequence[ShapeCount], account: QuarantineAccount) -> str:
+def _list_json(counts: Sequence[ProfileCount], account: QuarantineBalance) -> str:
     shapes = [
         asdict(each) | {"since": each.since.isoformat(), "last_seen": each.last_seen.isoformat()}
         for each in counts
@@ -190,7 +190,7 @@ def _list_json(counts: Sequence[ShapeCount], account: QuarantineAccount) -> str:
     return json.dumps({"messages": messages, "shapes": shapes, "account": asdict(account)})
 
 
-def _list_table(counts: Sequence[ShapeCount]) -> Table:
+def _list_table(counts: Sequence[ProfileCount]) -> Table:
     columns = ("field", "reason", "shape", "messages", "since", "last seen")
     table = Table(*columns, title="Quarantined messages", title_justify="left")
     table.columns[2].overflow = "fold"
@@ -201,7 +201,7 @@ def _list_table(counts: Sequence[ShapeCount]) -> Table:
     return table
 
 
-def _sentence(account: QuarantineAccount) -> str:
+def _sentence(account: QuarantineBalance) -> str:
     verdict = "" if account.holds else " This does NOT add up: see docs/quarantine.md."
     return (
         f"Account: {account.quarantined} quarantined = {account.replayed} replayed"

@@ -21,8 +21,8 @@ from fetch_mask_assets.operations.report.report import (
     ChecksPart,
     Period,
     Report,
+    Severity,
     Unreadable,
-    Weight,
     findings,
     period_of,
 )
@@ -104,8 +104,8 @@ def _checks(period: Period) -> ChecksPart | Unreadable:
 def _say(made: Report) -> int:
     """Says what does not hold; the exit code."""
     for each in findings(made):
-        if each.weight is not Weight.NOTICE:
-            click.secho(f"{each.part}: {each.weight}: {each.says}", fg="red", err=True)
+        if each.severity is not Severity.NOTICE:
+            click.secho(f"{each.part}: {each.severity}: {each.description}", fg="red", err=True)
     verdict = Verdict.of(made)
     if verdict.unreadable:
         return NOT_ALL_READ

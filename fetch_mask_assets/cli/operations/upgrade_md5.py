@@ -66,7 +66,7 @@ class _Report:
     tried: int
     seconds: float
 
-    def says(self, *, is_dry: bool) -> str:
+    def description(self, *, is_dry: bool) -> str:
         would = "would be recovered" if is_dry else "recovered"
         rows = "" if is_dry else f" {self.rows_changed:,} rows changed."
         return (
@@ -169,7 +169,7 @@ def upgrade_md5(  # noqa: PLR0913 (one for each option)
         click.echo(json.dumps({"dry_run": dry_run, "fields": [asdict(each) for each in reports]}))
         return
     for report in reports:
-        click.echo(report.says(is_dry=dry_run))
+        click.echo(report.description(is_dry=dry_run))
 
 
 def _attempts(
@@ -198,7 +198,7 @@ def _cidrs(text: str) -> list[str]:
 
 def _dry_run(attempts: dict[str, Attempt]) -> list[_Report]:
     database = connections.recovery_database()
-    unwell = [each.says for each in findings(database, connections.keysets()) if not each.is_well]
+    unwell = [each.description for each in findings(database, connections.keysets()) if not each.ok]
     if unwell:
         raise NotReadyError(" ".join(unwell))
     return [

@@ -14,7 +14,7 @@ from fetch_mask_assets.cli import connections
 from fetch_mask_assets.errors import FetchMaskError
 from fetch_mask_assets.pipeline.queue.backlog import QueueDepth
 from fetch_mask_assets.pipeline.queue.dead_letters import DeadLetters, described
-from fetch_mask_assets.pipeline.queue.dry_run import TRIAL_SECONDS, try_messages
+from fetch_mask_assets.pipeline.queue.dry_run import DRY_RUN_SECONDS, dry_run_messages
 from fetch_mask_assets.pipeline.queue.limits import DrainLimits
 from fetch_mask_assets.pipeline.queue.sqs import LoginQueue
 
@@ -48,7 +48,9 @@ def show(*, sample: int, as_json: bool) -> None:
         depth = queue.depth()
         try:
             raw = queue.receive(_looking(sample)).raw
-            left = try_messages(raw, range(raw.height), lambda: queue.hold_on(TRIAL_SECONDS)).left
+            left = dry_run_messages(
+                raw, range(raw.height), lambda: queue.extend_visibility(DRY_RUN_SECONDS)
+            ).left
             found = described(raw, left)
         finally:
             queue.release(lambda _: 0)

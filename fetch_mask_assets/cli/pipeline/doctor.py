@@ -33,18 +33,18 @@ def doctor(*, as_json: bool) -> None:
     Changes nothing. Exit code 1 if anything is not well.
     """
     found = [*_settings(), *_services(), _alerts(), _dagster()]
-    is_well = all(finding.is_well for finding in found)
+    ok = all(finding.ok for finding in found)
     if as_json:
-        click.echo(json.dumps({"is_well": is_well, "findings": [asdict(each) for each in found]}))
+        click.echo(json.dumps({"ok": ok, "findings": [asdict(each) for each in found]}))
     else:
         _print(found)
-    sys.exit(0 if is_well else 1)
+    sys.exit(0 if ok else 1)
 
 
 def _print(found: list[Finding]) -> None:
     for each in found:
-        mark, color = ("ok  ", "green") if each.is_well else ("FAIL", "red")
-        click.echo(f"{click.style(mark, fg=color)}  {each.name}: {each.says}")
+        mark, color = ("ok  ", "green") if each.ok else ("FAIL", "red")
+        click.echo(f"{click.style(mark, fg=color)}  {each.name}: {each.description}")
 
 
 def _settings() -> Iterator[Finding]:
@@ -52,13 +52,13 @@ def _settings() -> Iterator[Finding]:
         try:
             settings.required(os.environ, name)
         except SettingError as error:
-            yield Finding(name, is_well=False, says=str(error))
+            yield Finding(name, ok=False, description=str(error))
         else:
-            yield Finding(name, is_well=True, says="is set.")
+            yield Finding(name, ok=True, description="is set.")
     try:
         connections.tuning()
     except SettingError as error:
-        yield Finding("numbers", is_well=False, says=str(error))
+        yield Finding("numbers", ok=False, description=str(error))
 
 
 def _services() -> tuple[Finding, ...]:
@@ -67,7 +67,7 @@ def _services() -> tuple[Finding, ...]:
             known = findings(connections.database(), connections.keysets(), queue, commits=True)
             return (*known, _dead_letters(queue))
     except FetchMaskError as error:
-        return (Finding("services", is_well=False, says=f"not asked: {error}"),)
+        return (Finding("services", ok=False, description=f"not asked: {error}"),)
 
 
 def _dead_letters(queue: LoginQueue) -> Finding:
@@ -75,41 +75,49 @@ def _dead_letters(queue: LoginQueue) -> Finding:
     try:
         terms, url = queue.terms(), connections.dead_letter_queue_url(queue)
         if url is None:
-            return Finding(name, is_well=False, says=_NO_POLICY)
+            return Finding(name, ok=False, description=_NO_POLICY)
         with connections.queue(url) as dead_letter_queue:
             waiting = dead_letter_queue.depth().waiting
             weak = tuple(weaknesses(terms, dead_letter_queue.terms().retention_seconds))
     except FetchMaskError as error:
-        return Finding(name, is_well=False, says=str(error))
-    return Finding(name, is_well=not weak, says=" ".join((_waiting(terms, waiting), *weak)))
+        return Finding(name, ok=False, description=str(error))
+    return Finding(name, ok=not weak, description=" ".join((_waiting(terms, waiting), *weak)))
 
 
 def _waiting(terms: QueueTerms, waiting: int) -> str:
     receives = f"after {terms.redrive.max_receives} receives" if terms.redrive else "by no policy"
-    says = f"messages go to the dead-letter queue {receives}; {waiting} wait there"
-    return f"{says}: `fetch-mask dead-letters drain` takes them." if waiting else f"{says}."
+    description = f"messages go to the dead-letter queue {receives}; {waiting} wait there"
+    return (
+        f"{description}: `fetch-mask dead-letters drain` takes them."
+        if waiting
+        else f"{description}."
+    )
 
 
 def _alerts() -> Finding:
     try:
         names = connections.alert_destinations().names
     except SettingError as error:
-        return Finding("alerts", is_well=False, says=str(error))
+        return Finding("alerts", ok=False, description=str(error))
     where = ", ".join(f"the {name}" for name in names)
-    return Finding("alerts", is_well=True, says=f"they go to {where}; try with `alert test`.")
+    return Finding("alerts", ok=True, description=f"they go to {where}; try with `alert test`.")
 
 
 def _dagster() -> Finding:
     home = os.environ.get("DAGSTER_HOME")
     if not home:
-        says = "DAGSTER_HOME is not set: `ingest` works, but its runs are not kept for the UI."
-        return Finding("dagster", is_well=True, says=says)
+        description = (
+            "DAGSTER_HOME is not set: `ingest` works, but its runs are not kept for the UI."
+        )
+        return Finding("dagster", ok=True, description=description)
     try:
         with dagster_instance() as instance:
             count = instance.get_runs_count()
     except InstanceError as error:
-        return Finding("dagster", is_well=False, says=str(error))
+        return Finding("dagster", ok=False, description=str(error))
     except STORAGE_ERRORS as error:
-        says = f"Dagster's storage does not answer ({type(error).__name__}): check its database."
-        return Finding("dagster", is_well=False, says=says)
-    return Finding("dagster", is_well=True, says=f"its storage answers and holds {count} runs.")
+        description = (
+            f"Dagster's storage does not answer ({type(error).__name__}): check its database."
+        )
+        return Finding("dagster", ok=False, description=description)
+    return Finding("dagster", ok=True, description=f"its storage answers and holds {count} runs.")

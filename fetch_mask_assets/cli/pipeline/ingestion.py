@@ -36,7 +36,7 @@ from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets.pipeline.warehouse.readiness import findings
 
 _SLACK_SECONDS = 30
-_MOST_EMPTY_BATCHES = 3
+_MAX_EMPTY_BATCHES = 3
 
 _NONE_FOUND = (
     "By its counts the queue has messages waiting, and receives find none: other consumers may hold"
@@ -169,7 +169,7 @@ def _goes_on(work: Ingestion, drain: _Drain, *, wait: bool, empty: int) -> bool:
     if step is NextStep.WAIT and wait:
         return _wait_for_messages(work, staying)
     # Counts lag, and a queue at its in-flight limit hands nothing out: this would go on for hours.
-    if step is NextStep.RECEIVE and empty >= _MOST_EMPTY_BATCHES:
+    if step is NextStep.RECEIVE and empty >= _MAX_EMPTY_BATCHES:
         click.echo(_NONE_FOUND, err=True)
         return False
     return step is NextStep.RECEIVE
@@ -198,10 +198,11 @@ def _wait_for_messages(work: Ingestion, staying: int) -> bool:
 
 def _require_ready(database: LoginDatabase, queue: LoginQueue) -> None:
     found = findings(database, connections.keysets(), queue, commits=True)
-    unwell = [each for each in found if not each.is_well]
+    unwell = [each for each in found if not each.ok]
     if unwell:
         raise NotReadyError(
-            "Nothing was received: " + " ".join(f"[{each.name}] {each.says}" for each in unwell)
+            "Nothing was received: "
+            + " ".join(f"[{each.name}] {each.description}" for each in unwell)
         )
 
 

@@ -28,8 +28,8 @@ from pydantic import Field
 
 from fetch_mask_assets import settings
 from fetch_mask_assets.defs.assets import USER_LOGINS
-from fetch_mask_assets.defs.jobs import INGEST_LOGINS, LONGEST_RUN_SECONDS
-from fetch_mask_assets.defs.redaction import no_values
+from fetch_mask_assets.defs.jobs import INGEST_LOGINS, MAX_RUN_SECONDS
+from fetch_mask_assets.defs.redaction import redact_errors
 from fetch_mask_assets.defs.resources import LoginDatabaseResource, LoginQueueResource
 from fetch_mask_assets.defs.sensor import AD_HOC
 from fetch_mask_assets.errors import AlertError, DatabaseError, QueueError
@@ -37,16 +37,16 @@ from fetch_mask_assets.operations.alerts.alert import (
     NAMED_RUNS,
     FailedCheck,
     FailedRun,
-    Loads,
+    LoadFreshness,
     check_failed,
     run_failed,
     table_is_stale,
 )
 from fetch_mask_assets.operations.alerts.destinations import AlertDestinations
-from fetch_mask_assets.operations.alerts.state import Outbox, Sighting
+from fetch_mask_assets.operations.alerts.state import AlertState, Observation
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 
-OUTBOX = "fetch_mask/alert_outbox"
+ALERT_STATE = "fetch_mask/alert_outbox"
 _FRESHNESS = "freshness"
 _PAGE = 100
 _TAKE_MESSAGES = (INGEST_LOGINS, AD_HOC)
@@ -107,43 +107,47 @@ def alert_sensor(meanings: Mapping[AssetCheckKey, str], fresh_seconds: int) -> S
         login_database: LoginDatabaseResource,
         alert_destinations: AlertDestinationsResource,
     ) -> SkipReason:
-        with no_values("looking for what to alert of"):
+        with redact_errors("looking for what to alert of"):
             now = time.time()
-            outbox = _outbox(context.instance, now)
+            alert_state = _alert_state(context.instance, now)
             batches = _Batches(login_database.database)
-            sightings = [
-                *_failed_runs(context.instance, outbox, batches),
-                *_evaluations(context.instance, outbox, batches, meanings),
-                _freshness(context.instance, login_queue, outbox.started, (now, fresh_seconds)),
+            observations = [
+                *_failed_runs(context.instance, alert_state, batches),
+                *_evaluations(context.instance, alert_state, batches, meanings),
+                _freshness(
+                    context.instance, login_queue, alert_state.started, (now, fresh_seconds)
+                ),
             ]
             destinations = alert_destinations.destinations
-            outbox = outbox.with_sightings(sightings, destinations.names, now)
-            _keep(context.instance, outbox)
-            return SkipReason(_deliver(context.instance, outbox, destinations))
+            alert_state = alert_state.with_observations(observations, destinations.names, now)
+            _keep(context.instance, alert_state)
+            return SkipReason(_deliver(context.instance, alert_state, destinations))
 
     return alerts
 
 
 # In the instance and not in the sensor's cursor: that of a tick which fails is not kept.
-def _outbox(instance: DagsterInstance, now: float) -> Outbox:
-    kept = instance.daemon_cursor_storage.get_cursor_values({OUTBOX}).get(OUTBOX)
-    return Outbox.from_json(kept) if kept else Outbox(started=now, since=now)
+def _alert_state(instance: DagsterInstance, now: float) -> AlertState:
+    kept = instance.daemon_cursor_storage.get_cursor_values({ALERT_STATE}).get(ALERT_STATE)
+    return AlertState.from_json(kept) if kept else AlertState(started=now, since=now)
 
 
-def _keep(instance: DagsterInstance, outbox: Outbox) -> None:
-    instance.daemon_cursor_storage.set_cursor_values({OUTBOX: outbox.as_json()})
+def _keep(instance: DagsterInstance, alert_state: AlertState) -> None:
+    instance.daemon_cursor_storage.set_cursor_values({ALERT_STATE: alert_state.as_json()})
 
 
-def _deliver(instance: DagsterInstance, outbox: Outbox, destinations: AlertDestinations) -> str:
+def _deliver(
+    instance: DagsterInstance, alert_state: AlertState, destinations: AlertDestinations
+) -> str:
     """Sends what waits, as far as a tick's time goes; says what it sent.
 
     Raises:
         AlertError: a destination did not take one; the others were still served.
     """
     failures: dict[str, str] = {}
-    before = outbox
+    before = alert_state
     give_up = time.monotonic() + _DELIVERY_SECONDS
-    for name, alert in outbox.pending:
+    for name, alert in alert_state.pending:
         if name in failures or time.monotonic() > give_up:
             continue
         try:
@@ -151,14 +155,14 @@ def _deliver(instance: DagsterInstance, outbox: Outbox, destinations: AlertDesti
         except AlertError as error:
             failures[name] = str(error)
             continue
-        outbox = outbox.without((name, alert))
-        _keep(instance, outbox)
+        alert_state = alert_state.without((name, alert))
+        _keep(instance, alert_state)
     if failures:
         raise AlertError(
-            f"{outbox.alerts} of {before.alerts} alerts did not arrive everywhere and are kept for"
+            f"{alert_state.alerts} of {before.alerts} alerts did not arrive everywhere and are kept for"
             f" the next tick: {' '.join(failures.values())}"
         )
-    return _said(before.alerts, outbox.alerts, destinations)
+    return _said(before.alerts, alert_state.alerts, destinations)
 
 
 def _said(new: int, left: int, destinations: AlertDestinations) -> str:
@@ -188,19 +192,19 @@ class _Batches:
 
 
 def _failed_runs(
-    instance: DagsterInstance, outbox: Outbox, batches: _Batches
-) -> Iterator[Sighting]:
-    updated_after = datetime.fromtimestamp(outbox.horizon, UTC)
+    instance: DagsterInstance, alert_state: AlertState, batches: _Batches
+) -> Iterator[Observation]:
+    updated_after = datetime.fromtimestamp(alert_state.horizon, UTC)
     failed = RunsFilter(statuses=[DagsterRunStatus.FAILURE], updated_after=updated_after)
     for record in instance.get_run_records(failed):
         run = record.dagster_run
         key = f"run:{run.run_id}"
-        if key not in outbox.seen:
+        if key not in alert_state.seen:
             told = FailedRun(
                 run.run_id, run.job_name, run.job_name in _TAKE_MESSAGES, _ended(record)
             )
             alert = run_failed(told, is_committed=batches.is_committed(run.run_id))
-            yield Sighting(key, None, told.at, alert)
+            yield Observation(key, None, told.at, alert)
 
 
 def _ended(record: RunRecord) -> float:
@@ -209,23 +213,23 @@ def _ended(record: RunRecord) -> float:
 
 def _evaluations(
     instance: DagsterInstance,
-    outbox: Outbox,
+    alert_state: AlertState,
     batches: _Batches,
     meanings: Mapping[AssetCheckKey, str],
-) -> Iterator[Sighting]:
+) -> Iterator[Observation]:
     """For each check, its failures that were not told yet, as one."""
     for key, means in meanings.items():
         new = {
             id_: _failed_check(evaluation, record.run_id, means, at)
-            for record, evaluation, at in _failures(instance, key, outbox.horizon)
-            if (id_ := f"{key.to_user_string()}:{record.id}") not in outbox.seen
+            for record, evaluation, at in _failures(instance, key, alert_state.horizon)
+            if (id_ := f"{key.to_user_string()}:{record.id}") not in alert_state.seen
         }
         if new:
             newest, *others = sorted(new, key=lambda id_: new[id_].at, reverse=True)
             failures = [new[id_] for id_ in (newest, *others)]
             committed = {batches.is_committed(each.run_id) for each in failures[:NAMED_RUNS]}
             alert = check_failed(failures, committed)
-            yield Sighting(newest, None, alert.at, alert, tuple(others))
+            yield Observation(newest, None, alert.at, alert, tuple(others))
 
 
 def _failures(
@@ -242,7 +246,7 @@ def _failures(
             if event and event.dagster_event and event.timestamp >= since:
                 yield record, event.dagster_event.asset_check_evaluation_data, event.timestamp
         # A record is as old as the plan of its check, which is at most the longest run older.
-        if len(page) < _PAGE or page[-1].create_timestamp < since - LONGEST_RUN_SECONDS:
+        if len(page) < _PAGE or page[-1].create_timestamp < since - MAX_RUN_SECONDS:
             return
         cursor = page[-1].id
 
@@ -265,7 +269,7 @@ def _freshness(
     login_queue: LoginQueueResource,
     started: float,
     clock: tuple[float, int],
-) -> Sighting:
+) -> Observation:
     now, limit = clock
     last = instance.get_latest_materialization_event(USER_LOGINS)
     # Before the first load, the time counts from when somebody first looked.
@@ -274,6 +278,6 @@ def _freshness(
         waiting: int | None = login_queue.queue.depth().waiting
     except QueueError:
         waiting = None
-    loads = Loads(now - since, limit, waiting)
+    loads = LoadFreshness(now - since, limit, waiting)
     alert = table_is_stale(loads, since) if loads.is_stale else None
-    return Sighting(f"{_FRESHNESS}:{now}", _FRESHNESS, now, alert)
+    return Observation(f"{_FRESHNESS}:{now}", _FRESHNESS, now, alert)

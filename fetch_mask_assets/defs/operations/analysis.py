@@ -24,7 +24,7 @@ from dagster import (
 
 from fetch_mask_assets import settings
 from fetch_mask_assets.defs.assets import OWNERS, USER_LOGINS
-from fetch_mask_assets.defs.redaction import no_values
+from fetch_mask_assets.defs.redaction import redact_errors
 from fetch_mask_assets.defs.resources import LoginDatabaseResource
 from fetch_mask_assets.operations.analysis.postgres import view_and_table
 from fetch_mask_assets.operations.analysis.views import (
@@ -69,7 +69,7 @@ def _asset_of(view: AnalysisView) -> AssetsDefinition:
     @asset(
         key=key,
         deps=[USER_LOGINS],
-        description=f"{view.says} A view, so always up to date; materializing it records its"
+        description=f"{view.description} A view, so always up to date; materializing it records its"
         " figures and checks them.",
         group_name=ANALYSIS_GROUP,
         owners=OWNERS,
@@ -85,7 +85,7 @@ def _asset_of(view: AnalysisView) -> AssetsDefinition:
     def view_asset(
         analyst_database: LoginDatabaseResource,
     ) -> Iterator[MaterializeResult[None] | AssetCheckResult]:
-        with no_values("analysing logins"):
+        with redact_errors("analysing logins"):
             figures, counted = view_and_table(analyst_database.url, view.name)
         yield MaterializeResult(
             metadata={
@@ -117,8 +117,8 @@ def _result(view: AnalysisView, figures: Figures, counted: Figures) -> AssetChec
 def _columns(view: AnalysisView) -> TableSchema:
     return TableSchema(
         columns=[
-            TableColumn(name=name, type=kind, description=says)
-            for name, (kind, says) in view.columns.items()
+            TableColumn(name=name, type=kind, description=description)
+            for name, (kind, description) in view.columns.items()
         ]
     )
 

@@ -30,13 +30,13 @@ from fetch_mask_assets.operations.report.report import ChecksPart, Period, Unrea
 STORAGE_ERRORS = (DagsterError, DagsterPostgresException, SQLAlchemyError, OSError, ValueError)
 """What Dagster raises when its storage cannot be used."""
 
-MOST_EVENTS = 100_000
+MAX_EVENTS = 100_000
 """Events of one check that a report counts."""
 
 _AT_ONCE = 500
 
 # The history is in the order of planning; an evaluation comes later, by a run and its queue.
-_LONGEST_RUN = timedelta(days=1)
+_MAX_RUN_SECONDS = timedelta(days=1)
 
 _UNFINISHED = [
     DagsterRunStatus.QUEUED,
@@ -85,13 +85,13 @@ def _part(tallies: tuple[CheckTally, ...]) -> ChecksPart | Unreadable:
 def _tally(
     instance: DagsterInstance,
     key: AssetCheckKey,
-    says: str,
+    description: str,
     period: Period,
     unfinished: frozenset[str],
 ) -> CheckTally:
-    check = CheckIdentity(key.asset_key.to_user_string(), key.name, says)
+    check = CheckIdentity(key.asset_key.to_user_string(), key.name, description)
     events = _events(instance, key, period, unfinished)
-    return tally(check, events, _known_since(instance, key), at_most=MOST_EVENTS)
+    return tally(check, events, _known_since(instance, key), at_most=MAX_EVENTS)
 
 
 def _events(
@@ -100,7 +100,7 @@ def _events(
     for records in _pages(instance, key):
         events = [_event(record, unfinished) for record in records if record.event]
         yield from (event for event in events if period.since <= event.at < period.until)
-        if all(event.at < period.since - _LONGEST_RUN for event in events):
+        if all(event.at < period.since - _MAX_RUN_SECONDS for event in events):
             return
 
 

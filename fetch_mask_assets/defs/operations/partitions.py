@@ -11,11 +11,11 @@ from dagster import (
     op,
 )
 
-from fetch_mask_assets.defs.redaction import no_values
+from fetch_mask_assets.defs.redaction import redact_errors
 from fetch_mask_assets.defs.resources import LoginDatabaseResource
 from fetch_mask_assets.postgres import partitions as table_partitions
 
-MAKE_PARTITIONS = "make_partitions"
+CREATE_PARTITIONS = "create_partitions"
 
 
 # A reader who takes long makes it give up; three months ahead, any of a hundred nights will do.
@@ -23,10 +23,12 @@ MAKE_PARTITIONS = "make_partitions"
     description="Makes the partitions that are due, where user_logins is partitioned by month.",
     retry_policy=RetryPolicy(max_retries=3, delay=30, backoff=Backoff.EXPONENTIAL),
 )
-def make_due_partitions(context: OpExecutionContext, login_database: LoginDatabaseResource) -> None:
+def create_due_partitions(
+    context: OpExecutionContext, login_database: LoginDatabaseResource
+) -> None:
     """Makes none twice, and none at all where the table is not partitioned."""
-    with no_values("making partitions"):
-        made = table_partitions.make_partitions(login_database.url)
+    with redact_errors("making partitions"):
+        made = table_partitions.create_partitions(login_database.url)
     if made is None:
         context.log.info("user_logins is not partitioned by month: there is nothing to make")
     else:
@@ -34,18 +36,18 @@ def make_due_partitions(context: OpExecutionContext, login_database: LoginDataba
 
 
 @job(
-    name=MAKE_PARTITIONS,
+    name=CREATE_PARTITIONS,
     executor_def=in_process_executor,
     description="Makes the monthly partitions of user_logins, up to three months ahead.",
 )
-def make_partitions() -> None:
+def create_partitions() -> None:
     """Makes the partitions that are due."""
-    make_due_partitions()
+    create_due_partitions()
 
 
 partition_schedule = ScheduleDefinition(
     name="make_partitions_nightly",
-    job=make_partitions,
+    job=create_partitions,
     cron_schedule="37 2 * * *",
     default_status=DefaultScheduleStatus.RUNNING,
     description="Makes the monthly partitions of user_logins that are due.",

@@ -18,7 +18,7 @@ from dagster import (
 
 from fetch_mask_assets import settings
 from fetch_mask_assets.defs.assets import OWNERS, UPKEEP_GROUP, USER_LOGINS
-from fetch_mask_assets.defs.redaction import no_values
+from fetch_mask_assets.defs.redaction import redact_errors
 from fetch_mask_assets.defs.resources import LoginDatabaseResource, MaskingKeysResource
 from fetch_mask_assets.keys.keyset import FieldMasker
 from fetch_mask_assets.operations.rotation.postgres import (
@@ -56,7 +56,7 @@ def recovery_database(environ: Mapping[str, str]) -> LoginDatabaseResource:
         AssetCheckSpec(
             rule.name,
             asset=REMASKED_LOGINS,
-            description=f"{rule.says} If not: {rule.remedy}",
+            description=f"{rule.description} If not: {rule.remedy}",
         )
         for rule in REMASK_RULES
     ],
@@ -67,7 +67,7 @@ def remasked_logins(
     masking_keys: MaskingKeysResource,
 ) -> Iterator[MaterializeResult[None] | AssetCheckResult]:
     """Re-masks field by field, and compares the groups of equal values before and after."""
-    with no_values("re-masking"):
+    with redact_errors("re-masking"):
         keyring = masking_keys.keyring
         require_ready(recovery_database.database, keyring)
         table = TokenTable(recovery_database.url)
@@ -150,6 +150,6 @@ def _result(rule: RemaskRule, facts: tuple[RemaskFacts, ...]) -> AssetCheckResul
         asset_key=REMASKED_LOGINS,
         check_name=rule.name,
         severity=AssetCheckSeverity.ERROR,
-        description=rule.says if not any(broken.values()) else f"Broken: {rule.remedy}",
+        description=rule.description if not any(broken.values()) else f"Broken: {rule.remedy}",
         metadata={f"{name}_broken": count for name, count in broken.items()},
     )

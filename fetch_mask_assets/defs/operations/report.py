@@ -33,7 +33,7 @@ from pydantic import Field
 from fetch_mask_assets import settings
 from fetch_mask_assets.defs.assets import OWNERS, UPKEEP_GROUP, USER_LOGINS
 from fetch_mask_assets.defs.operations.check_history import read_checks
-from fetch_mask_assets.defs.redaction import no_values
+from fetch_mask_assets.defs.redaction import redact_errors
 from fetch_mask_assets.defs.resources import LoginDatabaseResource
 from fetch_mask_assets.errors import SettingError
 from fetch_mask_assets.gateways import migrations
@@ -44,11 +44,11 @@ from fetch_mask_assets.operations.report.postgres import ReportReader, Retention
 from fetch_mask_assets.operations.report.report import (
     ChecksPart,
     Finding,
-    Made,
     Period,
     Report,
+    ReportProvenance,
+    Severity,
     Unreadable,
-    Weight,
     findings,
 )
 from fetch_mask_assets.settings import Tuning
@@ -59,7 +59,7 @@ REPORT_HOLDS = "report_holds"
 
 _SAYS = "Every part of the report could be read, and everything in it holds."
 _REMEDY = "Read the page: its head says what does not hold and what to do."
-_MOST_SAID = 10
+_MAX_FINDINGS = 10
 
 REPORT_MEANINGS = {AssetCheckKey(PRIVACY_REPORT, REPORT_HOLDS): f"{_SAYS} If not: {_REMEDY}"}
 """What the report's own check means. No report is about it: one that does not hold would keep
@@ -85,7 +85,7 @@ def make_report(
     """
     facts = reader.facts(period, expected_hash)
     return Report(
-        made=Made(
+        made=ReportProvenance(
             at=at,
             person=facts.person,
             product=version("fetch_mask_assets"),
@@ -185,8 +185,8 @@ def _privacy_report(meanings: Mapping[AssetCheckKey, str]) -> AssetsDefinition:
         owners=OWNERS,
         kinds={"html", "json"},
         check_specs=[
-            AssetCheckSpec(key.name, asset=key.asset_key, description=says)
-            for key, says in REPORT_MEANINGS.items()
+            AssetCheckSpec(key.name, asset=key.asset_key, description=description)
+            for key, description in REPORT_MEANINGS.items()
         ],
     )
     def privacy_report(
@@ -195,7 +195,7 @@ def _privacy_report(meanings: Mapping[AssetCheckKey, str]) -> AssetsDefinition:
         report_settings: ReportSettingsResource,
     ) -> Iterator[MaterializeResult[None] | AssetCheckResult]:
         """Makes the report, files it, and says whether everything in it holds."""
-        with no_values("making the privacy report"):
+        with redact_errors("making the privacy report"):
             files = report_settings.files
             now = datetime.now(UTC)
             period = Period(now - timedelta(days=report_settings.days), now)
@@ -251,9 +251,9 @@ class Verdict:
     def of(cls, report: Report) -> "Verdict":
         """The verdict on a report."""
         found = findings(report)
-        grave = [each for each in found if each.weight is not Weight.NOTICE]
-        unreadable = sum(each.weight is Weight.UNREADABLE for each in grave)
-        said = " ".join(map(_sentence, grave[:_MOST_SAID]))
+        grave = [each for each in found if each.severity is not Severity.NOTICE]
+        unreadable = sum(each.severity is Severity.UNREADABLE for each in grave)
+        said = " ".join(map(_sentence, grave[:_MAX_FINDINGS]))
         return cls(len(grave) - unreadable, unreadable, len(found) - len(grave), said)
 
     @property
@@ -263,7 +263,7 @@ class Verdict:
 
 
 def _sentence(finding: Finding) -> str:
-    return f"[{finding.part}, {finding.weight}] {finding.says}"
+    return f"[{finding.part}, {finding.severity}] {finding.description}"
 
 
 def noted_hash(earlier: str | None) -> bytes | None:

@@ -11,7 +11,7 @@ from dagster import (
 )
 from pydantic import Field
 
-from fetch_mask_assets.defs.redaction import no_values
+from fetch_mask_assets.defs.redaction import redact_errors
 from fetch_mask_assets.defs.resources import LoginDatabaseResource
 from fetch_mask_assets.operations.quarantine.postgres import Quarantine
 
@@ -29,7 +29,7 @@ def delete_old_quarantined(
     context: OpExecutionContext, config: ExpireConfig, recovery_database: LoginDatabaseResource
 ) -> None:
     """The database counts and records each transaction; a run that is killed left nothing half."""
-    with no_values("deleting old quarantined messages"):
+    with redact_errors("deleting old quarantined messages"):
         gone = sum(Quarantine(recovery_database.database.url).expire(config.keep_days))
     context.log.info("deleted %d quarantined messages older than %d days", gone, config.keep_days)
 

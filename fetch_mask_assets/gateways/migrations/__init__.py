@@ -16,7 +16,7 @@ from psycopg import sql
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from fetch_mask_assets.errors import DatabaseError
-from fetch_mask_assets.postgres.connection import RefusedRowError, connect, plain_errors
+from fetch_mask_assets.postgres.connection import RefusedRowError, connect, translate_errors
 
 SCHEMA = "login_ingest"
 VERSION_TABLE = "schema_version"
@@ -76,7 +76,7 @@ def upgrade(database_url: str, *, partitioned: bool = False) -> None:
             there already and partitions were asked for that it does not have.
     """
     engine = _engine(database_url)
-    with plain_errors("migrate"), engine.begin() as connection:
+    with translate_errors("migrate"), engine.begin() as connection:
         _wait_for_others(connection)
         connection.execute(sqlalchemy.text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
         config = _config()
@@ -85,7 +85,7 @@ def upgrade(database_url: str, *, partitioned: bool = False) -> None:
         if partitioned:
             _require_partitions(connection)
         command.upgrade(config, "head")
-        connection.execute(sqlalchemy.text(f"SELECT {SCHEMA}.make_partitions()"))
+        connection.execute(sqlalchemy.text(f"SELECT {SCHEMA}.create_partitions()"))
     make_index(database_url)
 
 
@@ -98,7 +98,7 @@ def make_index(database_url: str) -> None:
     Raises:
         DatabaseError: the database refused.
     """
-    with plain_errors("make an index"), connect(database_url) as turn:
+    with translate_errors("make an index"), connect(database_url) as turn:
         _lock_version(turn)
         with connect(database_url) as connection:
             connection.autocommit = True

@@ -30,9 +30,9 @@ class Alert:
     id: str
     severity: Severity
     run_id: str
-    what_happened: str
-    what_is_safe: str
-    what_to_do: str
+    summary: str
+    impact: str
+    remedy: str
     at: float
     numbers: Mapping[str, int | float] = field(default_factory=dict)
 
@@ -70,7 +70,7 @@ class FailedRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Loads:
+class LoadFreshness:
     """How long ago the table was loaded, and what waits; None where the queue did not say."""
 
     seconds: float
@@ -97,9 +97,9 @@ def check_failed(failures: Sequence[FailedCheck], committed: AbstractSet[bool | 
         id=f"check:{newest.asset}:{newest.name}:{newest.run_id}",
         severity=Severity.WARNING if is_warning else Severity.ERROR,
         run_id=newest.run_id,
-        what_happened=f"The check {newest.name} of {newest.asset} failed in {_named(failures)}.",
-        what_is_safe=_batch_is_safe(*committed) if count == 1 else _batches_are_safe(committed),
-        what_to_do=newest.means,
+        summary=f"The check {newest.name} of {newest.asset} failed in {_named(failures)}.",
+        impact=_batch_is_safe(*committed) if count == 1 else _batches_are_safe(committed),
+        remedy=newest.means,
         at=newest.at,
         numbers={**newest.numbers, "failures": count} if count > 1 else newest.numbers,
     )
@@ -119,25 +119,25 @@ def run_failed(run: FailedRun, *, is_committed: bool | None) -> Alert:
         id=f"run:{run.run_id}",
         severity=Severity.ERROR,
         run_id=run.run_id,
-        what_happened=f"The run {run.run_id} of {run.job} failed.",
-        what_is_safe=_batch_is_safe(is_committed) if run.takes_messages else _NO_MESSAGES,
-        what_to_do="Open the run in Dagster: its first failed step names the rule or the service,"
+        summary=f"The run {run.run_id} of {run.job} failed.",
+        impact=_batch_is_safe(is_committed) if run.takes_messages else _NO_MESSAGES,
+        remedy="Open the run in Dagster: its first failed step names the rule or the service,"
         " and what to do. `fetch-mask doctor` says what is not well.",
         at=run.at,
     )
 
 
-def table_is_stale(loads: Loads, since: float) -> Alert:
+def table_is_stale(loads: LoadFreshness, since: float) -> Alert:
     """The alert for a table that is no longer loaded; `since` is when it last was."""
     waiting = "the queue does not answer" if loads.waiting is None else f"{loads.waiting} wait"
     return Alert(
         id=f"freshness:user_logins:{since:.0f}",
         severity=Severity.ERROR,
         run_id="",
-        what_happened=f"Nothing was loaded into user_logins for {loads.seconds / 60:.0f} minutes,"
+        summary=f"Nothing was loaded into user_logins for {loads.seconds / 60:.0f} minutes,"
         f" and messages: {waiting}.",
-        what_is_safe="Nothing is lost: the messages are on the queue, until its retention ends.",
-        what_to_do="Look at the ticks of the sensor login_queue_depth, which say why no run was"
+        impact="Nothing is lost: the messages are on the queue, until its retention ends.",
+        remedy="Look at the ticks of the sensor login_queue_depth, which say why no run was"
         " asked for; then at the last runs of ingest_logins. `fetch-mask doctor` says what is not"
         " well. The limit is LOGIN_FRESH_SECONDS.",
         at=since + loads.seconds,
@@ -146,15 +146,15 @@ def table_is_stale(loads: Loads, since: float) -> Alert:
     )
 
 
-def trial(at: float) -> Alert:
+def test_alert(at: float) -> Alert:
     """An alert that only shows that alerts arrive."""
     return Alert(
         id=f"test:{at:.3f}",
         severity=Severity.TEST,
         run_id="",
-        what_happened="Somebody tried whether alerts arrive.",
-        what_is_safe="Everything: this is a test.",
-        what_to_do="Nothing.",
+        summary="Somebody tried whether alerts arrive.",
+        impact="Everything: this is a test.",
+        remedy="Nothing.",
         at=at,
     )
 

@@ -15,12 +15,12 @@ from fetch_mask_assets.operations.alerts.alert import Alert
 OVERLAP_SECONDS = 600.0
 """How much later than it happened something may come into sight."""
 
-MOST_PENDING = 1_000
+MAX_PENDING = 1_000
 """More than this are not kept for a destination that is down; the oldest go first."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class Observation:
     """Something that passed (no alert) or failed.
 
     `subject` names what passes and fails in turn; None for what fails once, as a run does. `also`
@@ -35,7 +35,7 @@ class Sighting:
 
 
 @dataclass(frozen=True, slots=True)
-class Outbox:
+class AlertState:
     """Which failures were seen, what fails at present since when, and which alerts go where yet.
 
     `started` is the first look, `since` the last one.
@@ -57,12 +57,12 @@ class Outbox:
         """How many alerts have not yet arrived everywhere."""
         return len({alert.id for _, alert in self.pending})
 
-    def with_sightings(
-        self, sightings: Iterable[Sighting], destinations: Sequence[str], now: float
-    ) -> Outbox:
+    def with_observations(
+        self, observations: Iterable[Observation], destinations: Sequence[str], now: float
+    ) -> AlertState:
         """The outbox after a look; new alerts wait for each destination."""
         new = sorted(
-            (each for each in sightings if each.id not in self.seen and each.at >= self.horizon),
+            (each for each in observations if each.id not in self.seen and each.at >= self.horizon),
             key=lambda each: each.at,
         )
         failing, alerts = _told(self.failing, new)
@@ -70,15 +70,15 @@ class Outbox:
         wanted = [(name, alert) for name, alert in pending if name in destinations]
         told = {id_: each.at for each in new if each.alert for id_ in (each.id, *each.also)}
         seen = {**self.seen, **told}
-        return Outbox(
+        return AlertState(
             started=self.started,
             since=now,
             seen={key: at for key, at in seen.items() if at >= now - OVERLAP_SECONDS},
             failing=failing,
-            pending=tuple(wanted[-MOST_PENDING:]),
+            pending=tuple(wanted[-MAX_PENDING:]),
         )
 
-    def without(self, sent: tuple[str, Alert]) -> Outbox:
+    def without(self, sent: tuple[str, Alert]) -> AlertState:
         """The outbox after an alert has arrived."""
         return replace(self, pending=tuple(each for each in self.pending if each != sent))
 
@@ -95,7 +95,7 @@ class Outbox:
         )
 
     @classmethod
-    def from_json(cls, text: str) -> Outbox:
+    def from_json(cls, text: str) -> AlertState:
         """The outbox of `as_json`."""
         kept = json.loads(text)
         pending = tuple((name, Alert.from_dict(parts)) for name, parts in kept["pending"])
@@ -103,12 +103,12 @@ class Outbox:
 
 
 def _told(
-    failing: Mapping[str, float], sightings: Iterable[Sighting]
+    failing: Mapping[str, float], observations: Iterable[Observation]
 ) -> tuple[dict[str, float], list[Alert]]:
     """What fails after the sightings, in the order of time, and the alerts of what began to."""
     still = dict(failing)
     alerts = []
-    for each in sightings:
+    for each in observations:
         if each.subject is None:
             alerts += [each.alert] if each.alert else []
         elif each.alert is None:

@@ -30,7 +30,7 @@ class AnalysisView:
     """
 
     name: str
-    says: str
+    description: str
     counted: str
     columns: Mapping[str, tuple[str, str]]
 

@@ -15,13 +15,13 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 from fetch_mask_assets.errors import DatabaseError, TokenError
 from fetch_mask_assets.keys.keyset import Keyring, Sealer
 from fetch_mask_assets.keys.postgres import rows_by_key
-from fetch_mask_assets.operations.erasure.subjects import Kind, Subjects
+from fetch_mask_assets.operations.erasure.subjects import SubjectKind, Subjects
 from fetch_mask_assets.operations.quarantine.postgres import Quarantine
 from fetch_mask_assets.postgres.connection import (
     TransientDatabaseError,
     connect,
     one_row,
-    plain_errors,
+    translate_errors,
 )
 
 ROWS_AT_ONCE = 5_000
@@ -48,7 +48,7 @@ _repeated = retry(
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class ErasureOrder:
     """What is to be erased, and on whose behalf; `reason` and `ticket` are kept for good."""
 
     erasure_id: str
@@ -64,7 +64,7 @@ class Certificate:
     Counted by the database: `logins` are rows of user_logins, without their token or deleted;
     `matches` are notes of an upgrade from MD5; `requests` are requests to unmask that lost tokens;
     `quarantined` are messages that were deleted. `remaining` is what it found afterwards of all
-    that, `unreached` are rows under keys of which no token was named for each subject, and
+    that, `uncovered` are rows under keys of which no token was named for each subject, and
     `sealed` are the messages in the quarantine at the end.
 
     Said by the command, which alone opens sealed bodies and holds keysets: `held` of those
@@ -85,7 +85,7 @@ class Certificate:
     requests: int
     quarantined: int
     remaining: int | None
-    unreached: int | None
+    uncovered: int | None
     sealed: int | None
     held: int | None
     unopened: int
@@ -93,7 +93,7 @@ class Certificate:
     verified: bool
 
 
-BY_COMMAND = ("held", "unopened")
+SELF_REPORTED = ("held", "unopened")
 """The numbers of a certificate that the database cannot count itself."""
 
 
@@ -112,7 +112,9 @@ class Erasures:
 
     url: str = field(repr=False)
 
-    def erase(self, order: Order, keyring: Keyring, say: Callable[[str], None]) -> Certificate:
+    def erase(
+        self, order: ErasureOrder, keyring: Keyring, say: Callable[[str], None]
+    ) -> Certificate:
         """Erases, looks whether anything is left, and gives the certificate.
 
         Killed at any point, what is done stays done and counted; repeating it does the rest.
@@ -158,15 +160,15 @@ class Erasures:
 
     def _keys(self, subjects: Subjects, keyring: Keyring) -> list[str]:
         """What the rows are found by: user ids, or tokens and what they are linked to."""
-        if subjects.kind is Kind.USER:
+        if subjects.kind is SubjectKind.USER:
             return list(subjects.values)
         given = list(subjects.tokens(keyring))
         return list(self._call("read links", _TOKENS, subjects.kind.value, given))
 
-    def _erase_logins(self, order: Order, keys: list[str]) -> None:
+    def _erase_logins(self, order: ErasureOrder, keys: list[str]) -> None:
         kind = order.subjects.kind
         while True:
-            if kind is Kind.USER:
+            if kind is SubjectKind.USER:
                 values = (order.erasure_id, keys, ROWS_AT_ONCE)
                 gone = self._call("delete rows", _ERASE_USERS, *values)
             else:
@@ -175,14 +177,14 @@ class Erasures:
             if not gone:
                 return
 
-    def _erase_quarantined(self, order: Order, message_ids: list[str]) -> None:
+    def _erase_quarantined(self, order: ErasureOrder, message_ids: list[str]) -> None:
         for start in range(0, len(message_ids), _MESSAGES_AT_ONCE):
             part = message_ids[start : start + _MESSAGES_AT_ONCE]
             self._call("delete quarantined messages", _ERASE_MESSAGES, order.erasure_id, part)
 
-    def _erase_kept_tokens(self, order: Order, keys: list[str]) -> None:
+    def _erase_kept_tokens(self, order: ErasureOrder, keys: list[str]) -> None:
         # Links last: until the rows are done, only they lead to tokens of keys that are gone.
-        if order.subjects.kind is Kind.USER:
+        if order.subjects.kind is SubjectKind.USER:
             return
         self._call("take tokens out of requests", _ERASE_REQUESTS, order.erasure_id, keys)
         kind = order.subjects.kind.value
@@ -217,7 +219,7 @@ class Erasures:
             count for key_id, count in rows.items() if key_id not in known[subjects.kind.value]
         )
 
-    def _remains(self, order: Order, keys: list[str]) -> int:
+    def _remains(self, order: ErasureOrder, keys: list[str]) -> int:
         return int(self._call("look for what is left", _REMAINS, order.subjects.kind.value, keys))
 
     @_repeated
@@ -227,11 +229,11 @@ class Erasures:
 
     @contextmanager
     def _session(self, verb: str) -> Iterator[psycopg.Connection]:
-        with plain_errors(verb), connect(self.url, options=_SESSION) as connection:
+        with translate_errors(verb), connect(self.url, options=_SESSION) as connection:
             yield connection
 
 
-def _beginning(order: Order) -> tuple[object, ...]:
+def _beginning(order: ErasureOrder) -> tuple[object, ...]:
     subjects = order.subjects
     counts = (subjects.kind.value, len(subjects.values))
     return (order.erasure_id, *counts, order.reason, order.ticket)
@@ -239,7 +241,7 @@ def _beginning(order: Order) -> tuple[object, ...]:
 
 _BEGIN = "SELECT login_ingest.begin_erasure(%s, %s, %s, %s, %s)"
 
-_TOKENS = "SELECT login_ingest.erasable_tokens(%s, %s::text[])"
+_TOKENS = "SELECT login_ingest.linked_tokens(%s, %s::text[])"
 
 _ERASE_TOKENS = "SELECT login_ingest.erase_tokens(%s, %s, %s::text[], %s)"
 
@@ -259,6 +261,6 @@ _FINISH = "SELECT login_ingest.finish_erasure(%s, %s::text[], %s, %s, %s)"
 
 _READ = """
 SELECT erasure_id, at, person, kind, subjects, reason, ticket, logins, links, matches,
-       requests, quarantined, remaining, unreached, sealed, held, unopened, finished_at, verified
+       requests, quarantined, remaining, uncovered, sealed, held, unopened, finished_at, verified
 FROM login_ingest.erasure WHERE erasure_id = %s
 """

@@ -15,14 +15,14 @@ from fetch_mask_assets.errors import FetchMaskError
 from fetch_mask_assets.keys.keyset import FieldMasker, Keyring
 from fetch_mask_assets.masking.addresses import addresses_in, packed
 from fetch_mask_assets.masking.canonical import MAX_DEVICE_ID_BYTES, pack_ip, unpack_ip
-from fetch_mask_assets.pipeline.contract.login_event import MAX_LENGTH, SHORTEST_TELLING_PART
+from fetch_mask_assets.pipeline.contract.login_event import MAX_LENGTH, MIN_REVEALING_LENGTH
 
 
 class SubjectError(FetchMaskError):
     """What was given to be erased is not what it should be; names the line, never the value."""
 
 
-class Kind(StrEnum):
+class SubjectKind(StrEnum):
     """What kind of thing is erased."""
 
     IP = "ip"
@@ -34,7 +34,7 @@ class Kind(StrEnum):
 class Subjects:
     """The values of one kind that are to be erased."""
 
-    kind: Kind
+    kind: SubjectKind
     values: tuple[str, ...] = dataclass_field(repr=False)
 
     def tokens(self, keyring: Keyring) -> tuple[str, ...]:
@@ -53,7 +53,7 @@ class Subjects:
         return lambda body: _holds(finder, body)
 
 
-def parse_subjects(kind: Kind, lines: Iterable[str]) -> Subjects:
+def parse_subjects(kind: SubjectKind, lines: Iterable[str]) -> Subjects:
     """The values to erase, one a line; empty lines are left out.
 
     Raises:
@@ -69,7 +69,7 @@ def parse_subjects(kind: Kind, lines: Iterable[str]) -> Subjects:
     return Subjects(kind, tuple(values))
 
 
-def _checked(kind: Kind, value: str, number: int) -> str:
+def _checked(kind: SubjectKind, value: str, number: int) -> str:
     try:
         return _CHECKS[kind](value)
     except ValueError:
@@ -96,12 +96,16 @@ def _checked_user(value: str) -> str:
     return value
 
 
-_CHECKS: dict[Kind, Callable[[str], str]] = {
-    Kind.IP: _checked_ip,
-    Kind.DEVICE_ID: _checked_device_id,
-    Kind.USER: _checked_user,
+_CHECKS: dict[SubjectKind, Callable[[str], str]] = {
+    SubjectKind.IP: _checked_ip,
+    SubjectKind.DEVICE_ID: _checked_device_id,
+    SubjectKind.USER: _checked_user,
 }
-_NAMES = {Kind.IP: "an IP address", Kind.DEVICE_ID: "a device id", Kind.USER: "a user id"}
+_NAMES = {
+    SubjectKind.IP: "an IP address",
+    SubjectKind.DEVICE_ID: "a device id",
+    SubjectKind.USER: "a user id",
+}
 
 
 def _tokens(masker: FieldMasker, values: Iterable[str]) -> set[str]:
@@ -190,7 +194,7 @@ def _ip_finder(values: tuple[str, ...]) -> _Finder:
 
 def _device_finder(values: tuple[str, ...]) -> _Finder:
     wanted = set(values)
-    alone = _alone(value for value in values if len(value) >= SHORTEST_TELLING_PART)
+    alone = _alone(value for value in values if len(value) >= MIN_REVEALING_LENGTH)
 
     def in_leaf(leaf: _Leaf) -> bool:
         return not wanted.isdisjoint((leaf.text, leaf.text.strip())) or alone(leaf.text)
@@ -214,8 +218,8 @@ def _user_finder(values: tuple[str, ...]) -> _Finder:
 
 
 def _anywhere(values: tuple[str, ...]) -> Callable[[str], bool]:
-    telling = [value for value in values if len(value) >= SHORTEST_TELLING_PART]
-    alone = _alone(value for value in values if len(value) < SHORTEST_TELLING_PART)
+    telling = [value for value in values if len(value) >= MIN_REVEALING_LENGTH]
+    alone = _alone(value for value in values if len(value) < MIN_REVEALING_LENGTH)
     return lambda text: any(value in text for value in telling) or alone(text)
 
 
@@ -226,8 +230,8 @@ def _alone(values: Iterable[str]) -> Callable[[str], bool]:
     return (lambda text: pattern.search(text) is not None) if patterns else (lambda _text: False)
 
 
-_FINDERS: dict[Kind, Callable[[tuple[str, ...]], _Finder]] = {
-    Kind.IP: _ip_finder,
-    Kind.DEVICE_ID: _device_finder,
-    Kind.USER: _user_finder,
+_FINDERS: dict[SubjectKind, Callable[[tuple[str, ...]], _Finder]] = {
+    SubjectKind.IP: _ip_finder,
+    SubjectKind.DEVICE_ID: _device_finder,
+    SubjectKind.USER: _user_finder,
 }

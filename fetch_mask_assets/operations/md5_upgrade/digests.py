@@ -26,22 +26,22 @@ from fetch_mask_assets.errors import FetchMaskError
 from fetch_mask_assets.masking.fields import IP
 
 DIGEST_BYTES = 16
-LONGEST_TEXT = 55
+MAX_TEXT_LENGTH = 55
 """Bytes that fit one block of MD5 with its padding."""
 
-LARGEST_SPACE = 10**12
-SMALLEST_SPACE = 1_000
+MAX_SPACE = 10**12
+MIN_SPACE = 1_000
 """A pattern for fewer values would name them, on a command line that others can read."""
 
-NARROWEST_NETWORK = 24
+MAX_PREFIX_LENGTH = 24
 """Bits of a prefix; a longer one would name addresses on the command line."""
 
 # Arrays of so many lanes stay in a core's cache; tables of tails are built once for each offset.
 _LANES = 32_768
-_MOST_TAILS = 2**17
+_MAX_TAILS = 2**17
 
-_LEAST_PIECE = 2**20
-_MOST_PIECE = 2**26
+_MIN_PIECE = 2**20
+_MAX_PIECE = 2**26
 _PIECES = 1_024
 
 _Lanes: TypeAlias = NDArray[np.uint32]
@@ -101,11 +101,13 @@ def pattern_space(pattern: str) -> Space:
         SpaceError: the pattern stands for too few, too many or too long texts.
     """
     space = Space(pattern, tuple(_parts(pattern)))
-    if not pattern.isascii() or len(space.parts) > LONGEST_TEXT:
-        raise SpaceError(f"a pattern is ASCII and stands for texts of up to {LONGEST_TEXT} bytes.")
-    if not SMALLEST_SPACE <= space.size <= LARGEST_SPACE:
+    if not pattern.isascii() or len(space.parts) > MAX_TEXT_LENGTH:
         raise SpaceError(
-            f"a pattern stands for {SMALLEST_SPACE:,} to {LARGEST_SPACE:,} values: fewer belong"
+            f"a pattern is ASCII and stands for texts of up to {MAX_TEXT_LENGTH} bytes."
+        )
+    if not MIN_SPACE <= space.size <= MAX_SPACE:
+        raise SpaceError(
+            f"a pattern stands for {MIN_SPACE:,} to {MAX_SPACE:,} values: fewer belong"
             " into a file for --values, and more take too long to try."
         )
     return space
@@ -136,7 +138,7 @@ def pieces(spans: Iterable[Span], size: int) -> list[Span]:
         spans: what to cut.
         size: how many texts the whole space has, which decides the length of a piece.
     """
-    step = min(max(size // _PIECES, _LEAST_PIECE), _MOST_PIECE)
+    step = min(max(size // _PIECES, _MIN_PIECE), _MAX_PIECE)
     return [
         Span(start, min(start + step, span.stop))
         for span in spans
@@ -155,7 +157,7 @@ def worth_recording(done: Iterable[Span]) -> list[Span]:
             merged[-1] = Span(merged[-1].start, span.stop)
         else:
             merged.append(span)
-    return [span for span in merged if len(span) >= _LEAST_PIECE]
+    return [span for span in merged if len(span) >= _MIN_PIECE]
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,16 +201,16 @@ def wanted(digests: bytes) -> Wanted:
     return Wanted(table[order], keys[order], is_likely)
 
 
-def search(space: Space, span: Span, looked_for: Wanted) -> list[int]:
+def search(space: Space, span: Span, targets: Wanted) -> list[int]:
     """The numbers of those texts in a span whose digest is looked for."""
-    if not len(looked_for):
+    if not len(targets):
         return []
     found = [
         number
         for start, words, lanes in _blocks(space, span)
-        for number in _hits(start, words, lanes, looked_for)
+        for number in _hits(start, words, lanes, targets)
     ]
-    return [number for number in found if looked_for.place(md5(space.text(number))) is not None]
+    return [number for number in found if targets.place(md5(space.text(number))) is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,9 +317,9 @@ _ROTATION = tuple(np.array(_TURNS, np.uint32))
 _LEFT_OVER = tuple(np.uint32(32) - turn for turn in _ROTATION)
 
 
-def _hits(start: int, words: Mapping[int, _Lanes], lanes: int, looked_for: Wanted) -> list[int]:
+def _hits(start: int, words: Mapping[int, _Lanes], lanes: int, targets: Wanted) -> list[int]:
     low, high, _, _ = md5_of_lanes(words, lanes)
-    return [start + int(lane) for lane in looked_for.lanes(low, high)]
+    return [start + int(lane) for lane in targets.lanes(low, high)]
 
 
 def _blocks(space: Space, span: Span) -> Iterator[tuple[int, dict[int, _Lanes], int]]:
@@ -338,7 +340,7 @@ _Parts: TypeAlias = tuple[tuple[bytes, ...], ...]
 def _split(parts: _Parts) -> tuple[_Parts, _Parts]:
     """The parts whose texts are few enough to hold as a table, and those before them."""
     at = len(parts)
-    while at and math.prod(len(part) for part in parts[at - 1 :]) <= _MOST_TAILS:
+    while at and math.prod(len(part) for part in parts[at - 1 :]) <= _MAX_TAILS:
         at -= 1
     return parts[:at], parts[at:]
 
@@ -388,9 +390,9 @@ def _network(text: str) -> IPv4Network:
             "a network is not IPv4 in CIDR notation such as 10.0.0.0/8, with no bit set past its"
             " prefix."
         ) from None
-    if network.prefixlen > NARROWEST_NETWORK:
+    if network.prefixlen > MAX_PREFIX_LENGTH:
         raise SpaceError(
-            f"a network is narrower than /{NARROWEST_NETWORK}: it names addresses, which belong"
+            f"a network is narrower than /{MAX_PREFIX_LENGTH}: it names addresses, which belong"
             " into a file for --values."
         )
     return network

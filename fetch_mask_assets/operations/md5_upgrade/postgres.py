@@ -40,8 +40,8 @@ from fetch_mask_assets.operations.md5_upgrade.digests import (
     worth_recording,
 )
 from fetch_mask_assets.operations.md5_upgrade.search import search_spans
-from fetch_mask_assets.postgres.connection import connect, one_row, plain_errors
-from fetch_mask_assets.postgres.locks import MD5_UPGRADE, take_lease
+from fetch_mask_assets.postgres.connection import connect, one_row, translate_errors
+from fetch_mask_assets.postgres.locks import MD5_UPGRADE, acquire_lease
 
 DIGESTS_AT_ONCE = 20_000
 """Distinct digests that one transaction replaces."""
@@ -187,7 +187,7 @@ class DigestTable:
 
     @contextmanager
     def _session(self, verb: str) -> Iterator[psycopg.Connection]:
-        with plain_errors(verb), connect(self.url, options=_SESSION) as connection:
+        with translate_errors(verb), connect(self.url, options=_SESSION) as connection:
             yield connection
 
 
@@ -208,11 +208,11 @@ def only_upgrade(url: str) -> Iterator[None]:
         Md5UpgradeError: another one is under way.
         DatabaseError: the database cannot be reached.
     """
-    with plain_errors("begin the upgrade"):
+    with translate_errors("begin the upgrade"):
         connection = connect(url, options=_SESSION)
         connection.autocommit = True
     with connection:
-        if not take_lease(connection, MD5_UPGRADE):
+        if not acquire_lease(connection, MD5_UPGRADE):
             raise Md5UpgradeError("another upgrade from MD5 is under way: wait until it has ended.")
         yield
 
@@ -223,7 +223,7 @@ def drop_links(url: str) -> int:
     Raises:
         DatabaseError: nothing was removed.
     """
-    with plain_errors("drop the links from MD5"), connect(url, options=_SESSION) as connection:
+    with translate_errors("drop the links from MD5"), connect(url, options=_SESSION) as connection:
         [(dropped,)] = connection.execute("SELECT login_ingest.drop_md5_links()").fetchall()
         return int(dropped)
 
@@ -234,7 +234,7 @@ def record(url: str, action: str, detail: str) -> None:
     Raises:
         DatabaseError: nothing was recorded.
     """
-    with plain_errors("record in the audit"), connect(url, options=_SESSION) as connection:
+    with translate_errors("record in the audit"), connect(url, options=_SESSION) as connection:
         connection.execute("SELECT login_ingest.record_audit(%s, %s)", [action, detail])
 
 
@@ -290,11 +290,11 @@ def find_tokens(
     return notes.count
 
 
-def count_findable(looked_for: bytes, attempt: Attempt, tell: Callable[[int], None]) -> int:
+def count_findable(targets: bytes, attempt: Attempt, tell: Callable[[int], None]) -> int:
     """How many of the digests `find_tokens` would find; writes nothing.
 
     Args:
-        looked_for: the digests, 16 bytes each.
+        targets: the digests, 16 bytes each.
         attempt: what to try.
         tell: called with how many more values of the spaces are tried.
 
@@ -302,7 +302,7 @@ def count_findable(looked_for: bytes, attempt: Attempt, tell: Callable[[int], No
         Md5UpgradeError: the file of values cannot be read.
         SearchError: a worker died.
     """
-    finder = _Finder(wanted(looked_for))
+    finder = _Finder(wanted(targets))
     for search in attempt.searches:
         for span, _ in finder.in_space(search, attempt.cores):
             tell(len(span))
@@ -338,9 +338,9 @@ def replace_all(
 class _Finder:
     """Finds the values of digests, each digest once, and stops when none is left to find."""
 
-    def __init__(self, looked_for: Wanted) -> None:
-        self._looked_for = looked_for
-        self._is_found: NDArray[np.bool_] = np.zeros(len(looked_for), np.bool_)
+    def __init__(self, targets: Wanted) -> None:
+        self._looked_for = targets
+        self._is_found: NDArray[np.bool_] = np.zeros(len(targets), np.bool_)
         self.count = 0
 
     def in_space(self, search: Search, cores: int) -> Iterator[tuple[Span, list[str]]]:
@@ -473,7 +473,7 @@ _TRIED = """
 SELECT range_start, range_end FROM login_ingest.md5_upgrade WHERE (field, space) = (%s, %s)
 """
 
-_NOTE = "SELECT login_ingest.note_digests(%s, %s::text[], %s::text[])"
+_NOTE = "SELECT login_ingest.record_md5_matches(%s, %s::text[], %s::text[])"
 
 _NOTE_SPAN = """
 INSERT INTO login_ingest.md5_upgrade (field, space, range_start, range_end, found)
@@ -482,13 +482,13 @@ VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
 
 _ANY_NOTED = "SELECT EXISTS (SELECT FROM login_ingest.md5_match WHERE field = %s)"
 
-_BEGIN = "SELECT change FROM login_ingest.begin_change('replace-digests', %s, '{}')"
+_BEGIN = "SELECT change FROM login_ingest.begin_remask_job('replace-digests', %s, '{}')"
 
 _REPLACE = """
 SELECT taken, replaced, changed FROM login_ingest.replace_digests(%s, %s, %s)
 """
 
-_END = "SELECT login_ingest.end_change(%s, 'replace-digests')"
+_END = "SELECT login_ingest.finish_remask_job(%s, 'replace-digests')"
 
 _FORGET = """
 DELETE FROM login_ingest.md5_upgrade

@@ -25,7 +25,7 @@ def usable_cores() -> int:
 
 
 def search_spans(
-    space: Space, spans: Sequence[Span], looked_for: Wanted, cores: int
+    space: Space, spans: Sequence[Span], targets: Wanted, cores: int
 ) -> Generator[tuple[Span, list[int]]]:
     """For each span, in order, the numbers of the texts whose digest is looked for.
 
@@ -35,9 +35,7 @@ def search_spans(
         SearchError: a worker died.
     """
     # Spawned, not forked: the libraries of this process have threads.
-    pool = ProcessPoolExecutor(
-        cores, get_context("spawn"), initializer=_begin, initargs=(looked_for,)
-    )
+    pool = ProcessPoolExecutor(cores, get_context("spawn"), initializer=_begin, initargs=(targets,))
     try:
         yield from zip(spans, pool.map(_search, repeat(space), spans), strict=False)
     except BrokenProcessPool:
@@ -53,11 +51,11 @@ def search_spans(
 _looked_for: list[Wanted] = []
 
 
-def _begin(looked_for: Wanted) -> None:
+def _begin(targets: Wanted) -> None:
     # Ctrl-C is for the parent to answer; and a parent that was killed can end nobody.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_parent, daemon=True).start()
-    _looked_for[:] = [looked_for]
+    _looked_for[:] = [targets]
 
 
 def _end_with_parent() -> None:

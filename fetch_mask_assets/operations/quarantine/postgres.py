@@ -17,21 +17,25 @@ from fetch_mask_assets.audit.postgres import RECORDING_SESSION, record
 from fetch_mask_assets.errors import FetchMaskError, RulesBrokenError, TokenError
 from fetch_mask_assets.keys.keyset import Keyring, Sealer
 from fetch_mask_assets.keys.links import batch_links
-from fetch_mask_assets.keys.postgres import hold_keys, write_links
+from fetch_mask_assets.keys.postgres import lock_keys, write_links
 from fetch_mask_assets.pipeline.batch.frames import LOGIN_COLUMNS, RAW_SCHEMA, mask_batch
-from fetch_mask_assets.pipeline.batch.masking_rules import MaskedBatch, broken_rules, set_aside
+from fetch_mask_assets.pipeline.batch.masking_rules import (
+    MaskedBatch,
+    broken_rules,
+    quarantine_violations,
+)
 from fetch_mask_assets.pipeline.contract.body_profile import (
-    UNOPENED,
-    QuarantinedShape,
-    ShapeCount,
-    count_shapes,
-    shape_of,
+    UNREADABLE,
+    ProfileCount,
+    QuarantinedProfile,
+    body_profile,
+    count_profiles,
 )
 from fetch_mask_assets.postgres.connection import (
     TransientDatabaseError,
     connect,
     one_row,
-    plain_errors,
+    translate_errors,
 )
 
 MESSAGES_AT_ONCE = 200
@@ -80,7 +84,7 @@ class QuarantinedMessage:
 
 
 @dataclass(frozen=True, slots=True)
-class QuarantineAccount:
+class QuarantineBalance:
     """What became of all messages that were ever quarantined, in messages."""
 
     quarantined: int
@@ -112,13 +116,13 @@ class Quarantine:
 
     url: str = dataclass_field(repr=False)
 
-    def shapes(self, sealer: Sealer, count: Callable[[int], None]) -> tuple[ShapeCount, ...]:
+    def shapes(self, sealer: Sealer, count: Callable[[int], None]) -> tuple[ProfileCount, ...]:
         """The messages counted by reason, field and shape; recorded and committed.
 
         Raises:
             DatabaseError: they cannot be read, or the audit cannot be written.
         """
-        counted = count_shapes(_shape(line, sealer) for line in _each(self.messages(), count))
+        counted = count_profiles(_shape(line, sealer) for line in _each(self.messages(), count))
         detail = {"messages": sum(each.messages for each in counted), "kinds": len(counted)}
         self._record("quarantine.list", detail)
         return counted
@@ -160,14 +164,14 @@ class Quarantine:
         with self._session("count quarantined messages") as connection:
             return int(one_row(connection, _COUNT, *choice.values)[0])
 
-    def account(self) -> QuarantineAccount:
+    def account(self) -> QuarantineBalance:
         """What became of all that was ever quarantined.
 
         Raises:
             DatabaseError: it cannot be read.
         """
         with self._session("read the quarantine's account") as connection:
-            return QuarantineAccount(*one_row(connection, _READ_ACCOUNT))
+            return QuarantineBalance(*one_row(connection, _READ_ACCOUNT))
 
     def replay(self, replay_id: str, choice: Choice, keyring: Keyring) -> Iterator[Replayed]:
         """Takes messages through today's contract and masking, in transactions of bounded size.
@@ -255,7 +259,7 @@ class Quarantine:
 
     @contextmanager
     def _session(self, verb: str) -> Iterator[psycopg.Connection]:
-        with plain_errors(verb), connect(self.url, options=RECORDING_SESSION) as connection:
+        with translate_errors(verb), connect(self.url, options=RECORDING_SESSION) as connection:
             yield connection
 
 
@@ -267,24 +271,24 @@ def _each(
         count(1)
 
 
-def _shape(message: QuarantinedMessage, sealer: Sealer) -> QuarantinedShape:
+def _shape(message: QuarantinedMessage, sealer: Sealer) -> QuarantinedProfile:
     try:
-        shape = shape_of(sealer.open(message.sealed_body, message.message_id))
+        shape = body_profile(sealer.open(message.sealed_body, message.message_id))
     except TokenError:
-        shape = UNOPENED
-    return QuarantinedShape(message.reason, message.field, shape, message.quarantined_at)
+        shape = UNREADABLE
+    return QuarantinedProfile(message.reason, message.field, shape, message.quarantined_at)
 
 
 def _replay(
     connection: psycopg.Connection, replay_id: str, taken: Sequence[Any], keyring: Keyring
 ) -> Replayed:
     raw = _opened(taken, keyring.sealer)
-    masked = set_aside(MaskedBatch(raw, mask_batch(raw, keyring), keyring))
+    masked = quarantine_violations(MaskedBatch(raw, mask_batch(raw, keyring), keyring))
     _refuse_broken(MaskedBatch(raw, masked, keyring))
     logins = masked.filter(pl.col("reason").is_null())
     rejected = masked.filter(pl.col("reason").is_not_null())
     # Keys before links, and links before the audit: the order in which all take them.
-    hold_keys(connection, logins)
+    lock_keys(connection, logins)
     write_links(connection, batch_links(logins, keyring))
     unopened = len(taken) - raw.height
     values = [
@@ -337,7 +341,7 @@ WHERE (message_ids IS NULL OR message_id = ANY (message_ids))
 
 _READ_ACCOUNT = """
 SELECT quarantined, replayed, discarded, expired, erased, waiting, holds
-FROM login_ingest.quarantine_account
+FROM login_ingest.quarantine_balance
 """
 
 _TAKE = """

@@ -49,7 +49,7 @@ _REVEAL = "unmask.reveal"
 # The verdicts on expiring the quarantine are words of its own.
 _EXPIRE = "quarantine.expire"
 _EXPIRE_CONSENT = "expired"
-_EXPIRE_REFUSAL = "too_few_days"
+_EXPIRE_REFUSAL = "retention_too_short"
 _VERDICTS = frozenset({*Verdict, _EXPIRE_REFUSAL})
 
 
@@ -79,7 +79,7 @@ class AuditSummary:
     chain: Chain
     was_expected: bool
     rows: int
-    rows_of_period: int
+    rows_in_period: int
     first_at: datetime | None
     actions: tuple[ActionCount, ...]
     reveals: dict[int, int]
@@ -106,7 +106,7 @@ def summarize_audit(
         chain=chain,
         was_expected=expected is not None,
         rows=counting.rows,
-        rows_of_period=counting.actions.total(),
+        rows_in_period=counting.actions.total(),
         first_at=counting.first_at,
         actions=tuple(sorted(actions)),
         reveals=dict(counting.reveals),

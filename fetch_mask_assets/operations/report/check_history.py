@@ -58,7 +58,7 @@ class CheckTally:
 
     asset: str
     name: str
-    says: str
+    description: str
     counts: OutcomeCounts
     by_day: tuple[tuple[date, OutcomeCounts], ...]
     newest: CheckEvent | None
@@ -72,7 +72,7 @@ class CheckIdentity:
 
     asset: str
     name: str
-    says: str
+    description: str
 
 
 def tally(
@@ -101,7 +101,9 @@ def tally(
         by_day.setdefault(event.at.astimezone(UTC).date(), Counter())[event.outcome] += 1
     days = tuple((day, _counts(by_day[day])) for day in sorted(by_day))
     total = added(counts for _, counts in days)
-    return CheckTally(check.asset, check.name, check.says, total, days, newest, known_since, is_cut)
+    return CheckTally(
+        check.asset, check.name, check.description, total, days, newest, known_since, is_cut
+    )
 
 
 def added(counts: Iterable[OutcomeCounts]) -> OutcomeCounts:

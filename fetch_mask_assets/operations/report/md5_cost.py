@@ -29,19 +29,17 @@ _PIECE = 2**18
 
 def measure_md5(seconds: float = MEASURED_SECONDS) -> StrengthPart:
     """Searches both spaces with the engine of `upgrade-md5` for random digests, for a while."""
-    looked_for = wanted(os.urandom(16 * _LOOKED_FOR))
+    targets = wanted(os.urandom(16 * _LOOKED_FOR))
     spaces = (IPV4, pattern_space(DEVICE_ID_PATTERN))
-    timed = (
-        TimedSpace(space.name, space.size, _rate(space, looked_for, seconds)) for space in spaces
-    )
+    timed = (TimedSpace(space.name, space.size, _rate(space, targets, seconds)) for space in spaces)
     return StrengthPart(seconds, usable_cores(), tuple(timed))
 
 
-def _rate(space: Space, looked_for: Wanted, seconds: float) -> float:
-    search(space, Span(0, _PIECE), looked_for)  # builds the tables of the space
+def _rate(space: Space, targets: Wanted, seconds: float) -> float:
+    search(space, Span(0, _PIECE), targets)  # builds the tables of the space
     tried, began = 0, time.perf_counter()
     while (took := time.perf_counter() - began) < seconds or not tried:
         start = (_PIECE + tried) % (space.size - _PIECE)
-        search(space, Span(start, start + _PIECE), looked_for)
+        search(space, Span(start, start + _PIECE), targets)
         tried += _PIECE
     return tried / took

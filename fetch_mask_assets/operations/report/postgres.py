@@ -22,9 +22,9 @@ from fetch_mask_assets.keys.postgres import registered_keys, rows_by_key
 from fetch_mask_assets.operations.report.audit_summary import AuditSummary, summarize_audit
 from fetch_mask_assets.operations.report.report import (
     BalancePart,
-    BatchLine,
+    BatchRow,
     BatchSum,
-    ErasureLine,
+    ErasureRow,
     ErasuresPart,
     KeysPart,
     LinkCount,
@@ -32,7 +32,7 @@ from fetch_mask_assets.operations.report.report import (
     QuarantinePart,
     ReasonCount,
     ReportedKey,
-    RequestLine,
+    RequestRow,
     RequestsPart,
     RetentionPart,
     TableSum,
@@ -41,13 +41,13 @@ from fetch_mask_assets.operations.report.report import (
     shown_ticket,
     summed,
 )
-from fetch_mask_assets.postgres.connection import connect, one_row, plain_errors
+from fetch_mask_assets.postgres.connection import connect, one_row, translate_errors
 
-MOST_BATCHES = 100
+MAX_BATCHES = 100
 """A period of more batches is shown by day."""
 
-MOST_UNBALANCED = 200
-MOST_LINES = 200
+MAX_UNBALANCED = 200
+MAX_ROWS = 200
 """Certificates and requests that are shown, the newest."""
 
 # Counting a whole table takes as long as it takes; only the waiting is bounded.
@@ -94,7 +94,7 @@ class ReportReader:
         """Every part, or why it could not be read; never raises for a part."""
         audit = _try("read the audit", lambda: self._audit(period, expected_hash))
         try:
-            with plain_errors("report"), self._snapshot() as connection:
+            with translate_errors("report"), self._snapshot() as connection:
                 return _facts(connection, period, self.retention, audit)
         except DatabaseError as error:
             return _nothing(Unreadable(str(error)), audit)
@@ -143,7 +143,7 @@ def _nothing(why: Unreadable, audit: AuditSummary | Unreadable) -> WarehouseFact
 
 def _try(verb: str, reader: Callable[[], _Part]) -> _Part | Unreadable:
     try:
-        with plain_errors(verb):
+        with translate_errors(verb):
             return reader()
     except DatabaseError as error:
         return Unreadable(str(error))
@@ -160,18 +160,18 @@ def _balance(connection: psycopg.Connection, period: Period) -> BalancePart:
         for day, is_of_period, *counts in connection.execute(_DAYS, span)
     ]
     days = tuple((day, each) for day, is_of_period, each in lines if is_of_period)
-    of_period = summed(each for _, each in days)
-    with connection.cursor(row_factory=class_row(BatchLine)) as cursor:
-        unbalanced = tuple(cursor.execute(_UNBALANCED, [MOST_UNBALANCED]))
-        few = of_period.batches <= MOST_BATCHES
+    in_period = summed(each for _, each in days)
+    with connection.cursor(row_factory=class_row(BatchRow)) as cursor:
+        unbalanced = tuple(cursor.execute(_UNBALANCED, [MAX_UNBALANCED]))
+        few = in_period.batches <= MAX_BATCHES
         batches = tuple(cursor.execute(_BATCHES, span)) if few else ()
     return BalancePart(
         whole=summed(each for _, _, each in lines),
-        of_period=of_period,
+        in_period=in_period,
         days=days,
         batches=batches,
         unbalanced=unbalanced,
-        ledger_lines=int(one_row(connection, "SELECT count(*) FROM login_ingest.ledger")[0]),
+        ledger_rows=int(one_row(connection, "SELECT count(*) FROM login_ingest.ledger")[0]),
         table=TableSum(*one_row(connection, _TABLE)),
     )
 
@@ -208,8 +208,8 @@ def _quarantine(connection: psycopg.Connection, period: Period) -> QuarantinePar
 
 def _erasures(connection: psycopg.Connection, period: Period) -> ErasuresPart:
     ever, unverified = one_row(connection, _COUNT_ERASURES)
-    with connection.cursor(row_factory=class_row(ErasureLine)) as cursor:
-        found = cursor.execute(_ERASURES, [period.since, period.until, MOST_LINES]).fetchall()
+    with connection.cursor(row_factory=class_row(ErasureRow)) as cursor:
+        found = cursor.execute(_ERASURES, [period.since, period.until, MAX_ROWS]).fetchall()
     shown = (replace(each, ticket=shown_ticket(each.ticket)) for each in found)
     return ErasuresPart(ever, unverified, tuple(shown))
 
@@ -221,11 +221,11 @@ def _retention(connection: psycopg.Connection, days: RetentionDays) -> Retention
 
 def _requests(connection: psycopg.Connection, period: Period) -> RequestsPart:
     span = [period.since, period.until]
-    ever, of_period = one_row(connection, _COUNT_REQUESTS, *span)
-    with connection.cursor(row_factory=class_row(RequestLine)) as cursor:
-        found = cursor.execute(_REQUESTS, [*span, MOST_LINES]).fetchall()
+    ever, in_period = one_row(connection, _COUNT_REQUESTS, *span)
+    with connection.cursor(row_factory=class_row(RequestRow)) as cursor:
+        found = cursor.execute(_REQUESTS, [*span, MAX_ROWS]).fetchall()
     shown = (replace(each, ticket=shown_ticket(each.ticket)) for each in found)
-    return RequestsPart(ever, of_period, tuple(shown))
+    return RequestsPart(ever, in_period, tuple(shown))
 
 
 def _with_reveals(
@@ -263,7 +263,7 @@ SELECT login_rows,
        (SELECT coalesce(sum(loaded), 0)::bigint FROM login_ingest.batch),
        (SELECT coalesce(sum(replayed), 0)::bigint FROM login_ingest.replay),
        (SELECT coalesce(sum(logins), 0)::bigint FROM login_ingest.erasure WHERE kind = 'user'),
-       without_ip, without_device_id, login_ingest.untokened_rows()
+       without_ip, without_device_id, login_ingest.rows_without_tokens()
 FROM login_ingest.login_counts()
 """
 
@@ -277,7 +277,7 @@ FROM login_ingest.quarantine GROUP BY 1, 2 ORDER BY 3 DESC, 2, 1
 
 _ACCOUNT = """
 SELECT quarantined, replayed, discarded, expired, erased, waiting, holds
-FROM login_ingest.quarantine_account
+FROM login_ingest.quarantine_balance
 """
 
 _COUNT_ERASURES = "SELECT count(*), count(*) FILTER (WHERE NOT verified) FROM login_ingest.erasure"

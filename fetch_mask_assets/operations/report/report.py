@@ -60,7 +60,7 @@ class Unreadable:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class ReportProvenance:
     """Who made a report, when and with what; `person` is the database's session_user."""
 
     at: datetime
@@ -74,7 +74,7 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True)
-class BatchLine:
+class BatchRow:
     """A batch with its account and what the ledger holds of it, in messages."""
 
     batch_id: int
@@ -148,16 +148,16 @@ class BalancePart:
     """The balance: of all batches ever, of the period, by day, and of single batches.
 
     `batches` is each batch of the period where they are few, and empty where they are many;
-    `unbalanced` is each that does not hold, of all ever, up to a limit. `ledger_lines` counts the
+    `unbalanced` is each that does not hold, of all ever, up to a limit. `ledger_rows` counts the
     whole ledger, lines without a batch record too.
     """
 
     whole: BatchSum
-    of_period: BatchSum
+    in_period: BatchSum
     days: tuple[tuple[date, BatchSum], ...]
-    batches: tuple[BatchLine, ...]
-    unbalanced: tuple[BatchLine, ...]
-    ledger_lines: int
+    batches: tuple[BatchRow, ...]
+    unbalanced: tuple[BatchRow, ...]
+    ledger_rows: int
     table: TableSum
 
 
@@ -203,7 +203,7 @@ class ReasonCount:
     field: str
     reason: str
     messages: int
-    of_period: int
+    in_period: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +221,7 @@ class QuarantinePart:
 
 
 @dataclass(frozen=True, slots=True)
-class ErasureLine:
+class ErasureRow:
     """A certificate of erasure, in numbers."""
 
     erasure_id: str
@@ -246,7 +246,7 @@ class ErasuresPart:
 
     ever: int
     unverified: int
-    shown: tuple[ErasureLine, ...]
+    shown: tuple[ErasureRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +262,7 @@ class RetentionPart:
 
 
 @dataclass(frozen=True, slots=True)
-class RequestLine:
+class RequestRow:
     """A request to unmask; `reveals` is None where the audit could not be read."""
 
     request_id: int
@@ -281,8 +281,8 @@ class RequestsPart:
     """Requests to unmask: how many ever, and those of the period up to a limit, newest first."""
 
     ever: int
-    of_period: int
-    shown: tuple[RequestLine, ...]
+    in_period: int
+    shown: tuple[RequestRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +320,7 @@ class ChecksPart:
 class Report:
     """Everything that a report says."""
 
-    made: Made
+    made: ReportProvenance
     period: Period
     checks: ChecksPart | Unreadable
     balance: BalancePart | Unreadable
@@ -333,7 +333,7 @@ class Report:
     strength: StrengthPart | Unreadable
 
 
-class Weight(StrEnum):
+class Severity(StrEnum):
     """How much a finding weighs."""
 
     BROKEN = "does not hold"
@@ -346,8 +346,8 @@ class Finding:
     """Something that a reader must know before the rest, and the part that it is of."""
 
     part: str
-    weight: Weight
-    says: str
+    severity: Severity
+    description: str
 
 
 PARTS = (
@@ -371,7 +371,7 @@ def findings(report: Report) -> tuple[Finding, ...]:
 
 def holds(report: Report) -> bool:
     """Whether every part was read and nothing in it is broken."""
-    return all(each.weight is Weight.NOTICE for each in findings(report))
+    return all(each.severity is Severity.NOTICE for each in findings(report))
 
 
 def as_json(report: Report, not_protected: str) -> dict[str, Any]:
@@ -416,22 +416,22 @@ def _findings(report: Report) -> Iterator[Finding]:
     for name in PARTS:
         part = getattr(report, name)
         if isinstance(part, Unreadable):
-            yield Finding(name, Weight.UNREADABLE, part.unreadable)
+            yield Finding(name, Severity.UNREADABLE, part.unreadable)
         elif name in _OF_PART:
-            for weight, says in _OF_PART[name](part):
-                yield Finding(name, weight, says)
+            for severity, description in _OF_PART[name](part):
+                yield Finding(name, severity, description)
 
 
-_Found = Iterator[tuple[Weight, str]]
+_Found = Iterator[tuple[Severity, str]]
 
 
-def _of_versions(made: Made) -> Iterator[Finding]:
+def _of_versions(made: ReportProvenance) -> Iterator[Finding]:
     if isinstance(made.schema, Unreadable):
-        yield Finding("made", Weight.UNREADABLE, made.schema.unreadable)
+        yield Finding("made", Severity.UNREADABLE, made.schema.unreadable)
     elif made.schema != made.schema_needed:
         yield Finding(
             "made",
-            Weight.BROKEN,
+            Severity.BROKEN,
             f"the database's schema is {made.schema or 'none'}, this release needs"
             f" {made.schema_needed}: run `fetch-mask migrate`.",
         )
@@ -441,22 +441,25 @@ def _of_checks(part: ChecksPart) -> _Found:
     for check in part.checks:
         name, counts = f"{check.asset}: {check.name}", check.counts
         if counts.failed:
-            yield Weight.BROKEN, f"{name} failed {counts.failed} times."
+            yield Severity.BROKEN, f"{name} failed {counts.failed} times."
         if counts.warned:
-            yield Weight.NOTICE, f"{name} warned {counts.warned} times."
+            yield Severity.NOTICE, f"{name} warned {counts.warned} times."
         if counts.not_evaluated:
-            weight = Weight.NOTICE if _was_evaluated_since(check) else Weight.BROKEN
+            severity = Severity.NOTICE if _was_evaluated_since(check) else Severity.BROKEN
             yield (
-                weight,
+                severity,
                 (
                     f"{name} was planned and not evaluated {counts.not_evaluated} times: the runs"
                     " failed or were stopped before it."
                 ),
             )
         if check.is_cut:
-            yield Weight.UNREADABLE, f"{name}: the period holds more than was counted; shorten it."
+            yield (
+                Severity.UNREADABLE,
+                f"{name}: the period holds more than was counted; shorten it.",
+            )
         if not counts.total:
-            yield Weight.NOTICE, f"{name} was never planned in the period."
+            yield Severity.NOTICE, f"{name} was never planned in the period."
 
 
 def _was_evaluated_since(check: CheckTally) -> bool:
@@ -466,16 +469,16 @@ def _was_evaluated_since(check: CheckTally) -> bool:
 def _of_balance(part: BalancePart) -> _Found:
     whole, table = part.whole, part.table
     if whole.unbalanced:
-        yield Weight.BROKEN, f"{whole.unbalanced} batches do not balance."
+        yield Severity.BROKEN, f"{whole.unbalanced} batches do not balance."
     recorded = whole.loaded + whole.quarantined
-    if part.ledger_lines != recorded:
+    if part.ledger_rows != recorded:
         yield (
-            Weight.BROKEN,
-            (f"the ledger holds {part.ledger_lines} message ids, the batches record {recorded}."),
+            Severity.BROKEN,
+            (f"the ledger holds {part.ledger_rows} message ids, the batches record {recorded}."),
         )
     if table.missing:
         yield (
-            Weight.BROKEN,
+            Severity.BROKEN,
             (
                 f"user_logins lacks {table.missing} rows that the records say are there: somebody"
                 " deleted them outside this product."
@@ -483,7 +486,7 @@ def _of_balance(part: BalancePart) -> _Found:
         )
     if table.foreign:
         yield (
-            Weight.NOTICE,
+            Severity.NOTICE,
             (
                 f"{table.foreign} rows of user_logins are not of this product: they were there"
                 " before, or somebody else wrote them."
@@ -491,7 +494,7 @@ def _of_balance(part: BalancePart) -> _Found:
         )
     if table.untokened:
         yield (
-            Weight.BROKEN,
+            Severity.BROKEN,
             (
                 f"{table.untokened} rows of user_logins hold something else than tokens in a masked"
                 " column: whoever reads them may read them back."
@@ -503,13 +506,13 @@ def _of_keys(part: KeysPart) -> _Found:
     for key in part.keys:
         name = f"key {key.key_id} of {key.keyset}"
         if key.status == "not registered":
-            yield Weight.BROKEN, f"{key.rows} rows are under {name}, which is not registered."
+            yield Severity.BROKEN, f"{key.rows} rows are under {name}, which is not registered."
         elif key.retired_at and key.rows:
-            yield Weight.NOTICE, f"{key.rows} rows are under {name}, which is retired."
+            yield Severity.NOTICE, f"{key.rows} rows are under {name}, which is retired."
     digests = sum(each.digests for each in part.links)
     if digests:
         yield (
-            Weight.NOTICE,
+            Severity.NOTICE,
             (
                 f"{digests} links from MD5 digests are kept: whoever reads them can reverse them."
                 " `fetch-mask upgrade-md5` says how to drop them."
@@ -519,13 +522,13 @@ def _of_keys(part: KeysPart) -> _Found:
 
 def _of_quarantine(part: QuarantinePart) -> _Found:
     if not part.holds:
-        yield Weight.BROKEN, "the account of the quarantine does not add up."
+        yield Severity.BROKEN, "the account of the quarantine does not add up."
 
 
 def _of_erasures(part: ErasuresPart) -> _Found:
     if part.unverified:
         yield (
-            Weight.BROKEN,
+            Severity.BROKEN,
             (
                 f"{part.unverified} erasures are unfinished, or found something that could not be"
                 " erased: repeat them."
@@ -536,7 +539,7 @@ def _of_erasures(part: ErasuresPart) -> _Found:
 def _of_retention(part: RetentionPart) -> _Found:
     if part.overdue:
         yield (
-            Weight.BROKEN,
+            Severity.BROKEN,
             (
                 f"{part.overdue} quarantined messages are more than a day older than the"
                 f" {part.quarantine_days} days for which they may be kept: is the schedule on?"
@@ -547,12 +550,12 @@ def _of_retention(part: RetentionPart) -> _Found:
 def _of_audit(part: AuditSummary) -> _Found:
     if part.chain.broken:
         yield (
-            Weight.BROKEN,
+            Severity.BROKEN,
             (f"the audit is broken at row {part.chain.broken.audit_id}: {part.chain.broken.why}."),
         )
     if not part.chain.has_expected:
         yield (
-            Weight.BROKEN,
+            Severity.BROKEN,
             (
                 "the hash that was noted earlier is not in the audit: rows were cut off at its end,"
                 " or the chain was computed anew."
@@ -560,7 +563,7 @@ def _of_audit(part: AuditSummary) -> _Found:
         )
     refused = sum(each.times for each in part.actions if each.is_refusal)
     if refused:
-        yield Weight.NOTICE, f"{refused} steps of unmasking were refused in the period."
+        yield Severity.NOTICE, f"{refused} steps of unmasking were refused in the period."
 
 
 _OF_PART: dict[str, Callable[[Any], _Found]] = {

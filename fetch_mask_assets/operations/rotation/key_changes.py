@@ -21,8 +21,8 @@ from fetch_mask_assets.keys.postgres import key_usage, registered_keys
 from fetch_mask_assets.keys.registry import RegisteredKey
 from fetch_mask_assets.keys.storage import Keysets
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
-from fetch_mask_assets.postgres.connection import connect, one_row, plain_errors
-from fetch_mask_assets.postgres.locks import REGISTRY, take_turn
+from fetch_mask_assets.postgres.connection import connect, one_row, translate_errors
+from fetch_mask_assets.postgres.locks import REGISTRY, acquire_lock
 
 _SESSION = "-c lock_timeout=30s"
 
@@ -110,11 +110,11 @@ def restore(database: LoginDatabase, keysets: Keysets, name: str, key_id: int) -
 @contextmanager
 def _changing(database: LoginDatabase, verb: str) -> Iterator[psycopg.Connection]:
     with (
-        plain_errors(verb),
+        translate_errors(verb),
         connect(database.url, options=_SESSION) as connection,
         connection.transaction(),
     ):
-        take_turn(connection, REGISTRY)
+        acquire_lock(connection, REGISTRY)
         yield connection
 
 

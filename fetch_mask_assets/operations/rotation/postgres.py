@@ -14,7 +14,7 @@ from psycopg import sql
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from fetch_mask_assets.keys.keyset import FieldMasker
-from fetch_mask_assets.keys.postgres import write_links_in
+from fetch_mask_assets.keys.postgres import write_job_links
 from fetch_mask_assets.masking.fields import MaskedField
 from fetch_mask_assets.operations.rotation.remasking import (
     EVERYTHING,
@@ -30,14 +30,14 @@ from fetch_mask_assets.postgres.connection import (
     TransientDatabaseError,
     connect,
     one_row,
-    plain_errors,
+    translate_errors,
 )
-from fetch_mask_assets.postgres.locks import LINKS, take_turn
+from fetch_mask_assets.postgres.locks import LINKS, acquire_lock
 
 TOKENS_AT_ONCE = 500
 ROWS_AT_ONCE = 5_000
 """Rows of one transaction, at most: whoever needs them waits for no more than these."""
-MOST_PASSES = 20
+MAX_PASSES = 20
 """Only someone who goes on masking with an old key makes for more."""
 
 _TOKENS_TO_OPEN = 20_000
@@ -63,7 +63,7 @@ class Remasked:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class RemaskJob:
     """A re-masking of a field that is on record as begun, by its number."""
 
     number: int
@@ -93,7 +93,7 @@ class TokenTable:
 
         return self._repeated("read tokens", read)
 
-    def begin(self, masker: FieldMasker) -> Change:
+    def begin(self, masker: FieldMasker) -> RemaskJob:
         """Records that a field's tokens are being brought under the primary key.
 
         Raises:
@@ -103,9 +103,9 @@ class TokenTable:
         number, unfinished = self._repeated(
             "begin re-masking", lambda connection: one_row(connection, _BEGIN, *values)
         )
-        return Change(int(number), masker.field, int(unfinished))
+        return RemaskJob(int(number), masker.field, int(unfinished))
 
-    def end(self, change: Change) -> None:
+    def end(self, change: RemaskJob) -> None:
         """Records that a re-masking has ended, with what the database has counted of it.
 
         Raises:
@@ -115,7 +115,7 @@ class TokenTable:
             "end re-masking", lambda connection: connection.execute(_END, [change.number])
         )
 
-    def link(self, change: Change, remasking: Remasking) -> None:
+    def link(self, change: RemaskJob, remasking: Remasking) -> None:
         """Links old tokens to new ones, of values that the table still has.
 
         A value that was erased since its token was read must not come back as a link.
@@ -126,15 +126,15 @@ class TokenTable:
         statement = _on(_PRESENT, change.field)
 
         def write(connection: psycopg.Connection) -> None:
-            take_turn(connection, LINKS)
+            acquire_lock(connection, LINKS)
             rows = connection.execute(statement, [list(remasking.replacements)])
             newest = {remasking.replacements[token] for (token,) in rows}
             links = [each for each in remasking.links if each.new_token in newest]
-            write_links_in(connection, change.number, links)
+            write_job_links(connection, change.number, links)
 
         self._repeated("link tokens", write)
 
-    def replace(self, change: Change, replacements: Mapping[str, str]) -> int:
+    def replace(self, change: RemaskJob, replacements: Mapping[str, str]) -> int:
         """Replaces tokens in all rows that have them; returns how many rows that were.
 
         Only where both are at the end of the same link: readers of the view see no change.
@@ -194,7 +194,7 @@ class TokenTable:
 
         return self._repeated("read the groups", read)
 
-    def _replace_some(self, change: Change, replacements: Mapping[str, str]) -> int:
+    def _replace_some(self, change: RemaskJob, replacements: Mapping[str, str]) -> int:
         values = [change.number, list(replacements), list(replacements.values()), ROWS_AT_ONCE]
         (rows,) = self._repeated(
             "replace tokens", lambda connection: one_row(connection, _REPLACE, *values)
@@ -203,7 +203,7 @@ class TokenTable:
 
     def _repeated(self, verb: str, work: Callable[[psycopg.Connection], _T]) -> _T:
         def once() -> _T:
-            with plain_errors(verb), connect(self.url, options=_SESSION) as connection:
+            with translate_errors(verb), connect(self.url, options=_SESSION) as connection:
                 return work(connection)
 
         attempts = Retrying(
@@ -234,7 +234,7 @@ def remask_field(
     """
     change = table.begin(masker)
     done = Remasked(unfinished=change.unfinished)
-    while done.passes < MOST_PASSES:
+    while done.passes < MAX_PASSES:
         before = done
         for tokens in _old_tokens(table, masker):
             done = _remask_page(table, masker, change, tokens, done)
@@ -259,7 +259,7 @@ def unopened_tokens(table: TokenTable, masker: FieldMasker) -> dict[str, int]:
 
 
 def _remask_page(
-    table: TokenTable, masker: FieldMasker, change: Change, tokens: Sequence[str], done: Remasked
+    table: TokenTable, masker: FieldMasker, change: RemaskJob, tokens: Sequence[str], done: Remasked
 ) -> Remasked:
     wanted = remask(masker, tokens)
     table.link(change, wanted)
@@ -313,9 +313,9 @@ _PRESENT = "SELECT DISTINCT {token} FROM user_logins WHERE {token} = ANY(%s::tex
 
 _COUNT = "SELECT count(*) FROM user_logins WHERE {range}"
 
-_BEGIN = "SELECT change, unfinished FROM login_ingest.begin_change('remask', %s, %s::bigint[])"
+_BEGIN = "SELECT change, unfinished FROM login_ingest.begin_remask_job('remask', %s, %s::bigint[])"
 
-_END = "SELECT login_ingest.end_change(%s, 'remask')"
+_END = "SELECT login_ingest.finish_remask_job(%s, 'remask')"
 
 _REPLACE = "SELECT login_ingest.replace_tokens(%s, %s::text[], %s::text[], %s)"
 

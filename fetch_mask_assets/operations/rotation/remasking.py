@@ -30,7 +30,7 @@ _LAST_BITS = (0x00, 0x40, 0x80, 0xC0)
 _KEY_CHARACTERS = 7
 
 # Postgres holds no NUL in a text, so nothing is between a text and the same with this behind it.
-_LEAST_CHARACTER = "\x01"
+_MIN_CHARACTER = "\x01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class TextRange:
 
     def after(self, text: str) -> TextRange:
         """What is left of the range behind one of its texts."""
-        return TextRange(text + _LEAST_CHARACTER, self.high)
+        return TextRange(text + _MIN_CHARACTER, self.high)
 
 
 EVERYTHING = TextRange("", None)
@@ -155,7 +155,7 @@ class RemaskRule:
     """A rule: its name, what it says, what to do when it is broken, and by how much it is."""
 
     name: str
-    says: str
+    description: str
     remedy: str
     count_broken: Callable[[RemaskFacts], int]
 

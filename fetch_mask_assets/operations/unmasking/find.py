@@ -11,12 +11,12 @@ from fetch_mask_assets.masking.canonical import MAX_DEVICE_ID_BYTES
 from fetch_mask_assets.masking.fields import DEVICE_ID
 
 
-class LookupRefusedError(FetchMaskError):
+class FindRefusedError(FetchMaskError):
     """A value cannot be looked for; names its line and never the value."""
 
 
 @dataclass(frozen=True, slots=True)
-class LookedFor:
+class FindQuery:
     """A value by the number of its line, and its tokens."""
 
     line: int
@@ -27,21 +27,21 @@ class LookedFor:
         return sum(counts[token] for token in self.tokens)
 
 
-def looked_for(masker: FieldMasker, values: Iterable[str], limit: int) -> tuple[LookedFor, ...]:
+def find_queries(masker: FieldMasker, values: Iterable[str], limit: int) -> tuple[FindQuery, ...]:
     """The tokens of each value under every enabled key; empty lines are left out.
 
     Raises:
-        LookupRefusedError: a line is no value of the field, there is none, or too many.
+        FindRefusedError: a line is no value of the field, there is none, or too many.
     """
     found = tuple(
-        LookedFor(number, _tokens(masker, number, value))
+        FindQuery(number, _tokens(masker, number, value))
         for number, value in enumerate(values, start=1)
         if value
     )
     if not found:
-        raise LookupRefusedError("no value was given: one a line, on standard input.")
+        raise FindRefusedError("no value was given: one a line, on standard input.")
     if len(found) > limit:
-        raise LookupRefusedError(
+        raise FindRefusedError(
             f"more than {limit} values were given: give fewer, or raise LOGIN_UNMASK_LIMIT."
         )
     return found
@@ -52,13 +52,13 @@ def _tokens(masker: FieldMasker, line: int, value: str) -> tuple[str, ...]:
     try:
         return tuple(masker.mask_under(key_id, value) for key_id in masker.check_values)
     except ValueError:
-        raise LookupRefusedError(f"line {line} is no {masker.field.name}.") from None
+        raise FindRefusedError(f"line {line} is no {masker.field.name}.") from None
 
 
 def _refuse_impossible(masker: FieldMasker, line: int, value: str) -> None:
     if masker.field is DEVICE_ID and (
         not value.strip() or len(value.encode()) > MAX_DEVICE_ID_BYTES
     ):
-        raise LookupRefusedError(
+        raise FindRefusedError(
             f"line {line} is blank or longer than {MAX_DEVICE_ID_BYTES} bytes: no device id is."
         )

@@ -14,7 +14,7 @@ from fetch_mask_assets.audit.postgres import RECORDING_SESSION
 from fetch_mask_assets.errors import DatabaseError
 from fetch_mask_assets.masking.fields import MaskedField
 from fetch_mask_assets.operations.unmasking.requests import UnmaskRequest, Verdict, refusal
-from fetch_mask_assets.postgres.connection import connect, one_row, plain_errors
+from fetch_mask_assets.postgres.connection import connect, one_row, translate_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ class Unmasking:
 
     @contextmanager
     def _session(self, verb: str) -> Iterator[psycopg.Connection]:
-        with plain_errors(verb), connect(self.url, options=RECORDING_SESSION) as connection:
+        with translate_errors(verb), connect(self.url, options=RECORDING_SESSION) as connection:
             yield connection
 
 

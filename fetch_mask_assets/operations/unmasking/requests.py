@@ -14,7 +14,7 @@ from fetch_mask_assets.masking.addresses import addresses_in
 from fetch_mask_assets.masking.fields import MASKED_FIELDS
 from fetch_mask_assets.masking.token import parse_token
 
-LONGEST_WORDS = 500
+MAX_REASON_LENGTH = 500
 """The most characters of a reason and of a ticket."""
 
 
@@ -31,37 +31,37 @@ class Verdict(StrEnum):
     FOUND = "found"
     WITHDRAWN = "withdrawn"
     ALREADY_WITHDRAWN = "already_withdrawn"
-    NOT_TOKENS = "not_tokens"
-    NO_REASON = "no_reason"
-    OVER_LIMIT = "over_limit"
-    OVER_FIND_LIMIT = "over_find_limit"
-    OVER_DAY = "over_day"
+    INVALID_TOKENS = "invalid_tokens"
+    REASON_REQUIRED = "reason_required"
+    LIMIT_EXCEEDED = "limit_exceeded"
+    FIND_LIMIT_EXCEEDED = "find_limit_exceeded"
+    DAILY_LIMIT_EXCEEDED = "daily_limit_exceeded"
     UNKNOWN_REQUEST = "unknown_request"
     OWN_REQUEST = "own_request"
-    NO_SECOND_PERSON = "no_second_person"
+    SECOND_PERSON_REQUIRED = "second_person_required"
     ALREADY_APPROVED = "already_approved"
     TOO_LONG = "too_long"
     NOT_THE_REQUESTER = "not_the_requester"
     NOT_APPROVED = "not_approved"
     EXPIRED = "expired"
-    WAS_WITHDRAWN = "was_withdrawn"
+    REQUEST_WITHDRAWN = "request_withdrawn"
     ERASED = "erased"
 
 
 _REFUSALS = {
-    Verdict.NOT_TOKENS: "it names no token, or something that is none.",
-    Verdict.NO_REASON: "it needs a reason and a ticket, each one line of at most"
-    f" {LONGEST_WORDS} characters.",
-    Verdict.OVER_LIMIT: "it names more tokens than LOGIN_UNMASK_LIMIT or the database's"
+    Verdict.INVALID_TOKENS: "it names no token, or something that is none.",
+    Verdict.REASON_REQUIRED: "it needs a reason and a ticket, each one line of at most"
+    f" {MAX_REASON_LENGTH} characters.",
+    Verdict.LIMIT_EXCEEDED: "it names more tokens than LOGIN_UNMASK_LIMIT or the database's"
     " unmask_policy allow: ask for fewer.",
-    Verdict.OVER_FIND_LIMIT: "it looks for more tokens than the database's unmask_policy allows in"
+    Verdict.FIND_LIMIT_EXCEEDED: "it looks for more tokens than the database's unmask_policy allows in"
     " one find, where a value has one under each enabled key: give fewer values.",
-    Verdict.OVER_DAY: "with it you would look for more tokens today, by UTC, than the database's"
+    Verdict.DAILY_LIMIT_EXCEEDED: "with it you would look for more tokens today, by UTC, than the database's"
     " unmask_policy allows one person.",
     Verdict.UNKNOWN_REQUEST: "there is no request of this number: see `fetch-mask unmask list`.",
     Verdict.OWN_REQUEST: "nobody approves a request of their own: ask somebody else of"
     " login_ingest_recovery.",
-    Verdict.NO_SECOND_PERSON: "it takes two different people who are both members of"
+    Verdict.SECOND_PERSON_REQUIRED: "it takes two different people who are both members of"
     " login_ingest_recovery at this moment.",
     Verdict.ALREADY_APPROVED: "it is approved already, and the time has not run out.",
     Verdict.TOO_LONG: "an approval lasts at least a minute and no longer than the database's"
@@ -69,7 +69,7 @@ _REFUSALS = {
     Verdict.NOT_THE_REQUESTER: "only the person who asked gets the originals.",
     Verdict.NOT_APPROVED: "nobody has approved it: somebody else runs `fetch-mask unmask approve`.",
     Verdict.EXPIRED: "the approval has run out: ask for another `fetch-mask unmask approve`.",
-    Verdict.WAS_WITHDRAWN: "it was withdrawn, and is closed for good: make another request.",
+    Verdict.REQUEST_WITHDRAWN: "it was withdrawn, and is closed for good: make another request.",
     Verdict.ERASED: "all of its tokens were erased since.",
 }
 
@@ -155,9 +155,9 @@ def said(name: str, words: str) -> str:
             the audit would keep for ever.
     """
     text = words.strip()
-    if not text or len(text) > LONGEST_WORDS or not text.isprintable():
+    if not text or len(text) > MAX_REASON_LENGTH or not text.isprintable():
         raise UnmaskRefusedError(
-            f"the {name} must be one line of 1 to {LONGEST_WORDS} characters: nothing was asked."
+            f"the {name} must be one line of 1 to {MAX_REASON_LENGTH} characters: nothing was asked."
         )
     if addresses_in(text):
         raise UnmaskRefusedError(

@@ -38,5 +38,5 @@ class BatchCounts:
     """What the database counts of a batch: its record, its ledger lines, its quarantine."""
 
     balance: Balance
-    ledger_lines: int
-    quarantine_lines: int
+    ledger_rows: int
+    quarantine_rows: int

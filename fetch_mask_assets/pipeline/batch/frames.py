@@ -77,7 +77,7 @@ def mask_batch(raw: pl.DataFrame, keyring: Keyring) -> pl.DataFrame:
     return pl.DataFrame(columns, schema_overrides=MASKED_SCHEMA).select(MASKED_SCHEMA.names())
 
 
-def rejected_line_count(masked: pl.DataFrame) -> int:
+def rejected_count(masked: pl.DataFrame) -> int:
     """How many lines of a masked batch are rejections."""
     return masked["reason"].count()
 

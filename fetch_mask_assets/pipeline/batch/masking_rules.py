@@ -24,7 +24,7 @@ from fetch_mask_assets.keys.keyset import FieldMasker, Keyring, Sealer
 from fetch_mask_assets.masking.fields import MASKED_FIELDS, MaskedField
 from fetch_mask_assets.masking.token import parse_token
 from fetch_mask_assets.pipeline.batch.frames import LOGIN_COLUMNS, MASKED_SCHEMA
-from fetch_mask_assets.pipeline.contract.login_event import SHORTEST_TELLING_PART, repeats
+from fetch_mask_assets.pipeline.contract.login_event import MIN_REVEALING_LENGTH, repeats
 from fetch_mask_assets.pipeline.contract.rejection import Reason
 
 DIGEST_SAMPLE = 256
@@ -32,12 +32,12 @@ DIGEST_SAMPLE = 256
 values', so a few tell of all."""
 
 
-SHORTEST_IN_TOKEN = 12
+MIN_LENGTH_IN_TOKEN = 12
 """Shorter forms occur in a token by chance, and a token is for ever: its message would be refused
 each time, and its batch with it."""
 
 
-MOST_SET_ASIDE = 10
+MAX_QUARANTINED_VIOLATIONS = 10
 """More lines than this in one batch that break a rule are a fault of the masking, not of lines."""
 
 _LINE = "__line__"
@@ -143,7 +143,7 @@ class MaskingRule:
     """
 
     name: str
-    says: str
+    description: str
     remedy: str
     count_broken: Callable[[MaskedBatch], int]
     lines: Callable[[MaskedBatch], Iterable[int]] | None = None
@@ -155,22 +155,22 @@ def broken_rules(batch: MaskedBatch) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
-def set_aside(batch: MaskedBatch) -> pl.DataFrame:
+def quarantine_violations(batch: MaskedBatch) -> pl.DataFrame:
     """The masked frame with the few lines that break a rule turned into rejections.
 
     Their sealed bodies go to the quarantine, under the rule's name. The frame stays as it is, so
-    that the rules refuse it, where it cannot be the lines' own fault: more than `MOST_SET_ASIDE`
+    that the rules refuse it, where it cannot be the lines' own fault: more than `MAX_QUARANTINED_VIOLATIONS`
     of them or more than half of the logins, or frames that do not fit each other.
     """
     if batch.masked.is_empty() or _unaccounted(batch) or _foreign_columns(batch):
         return batch.masked
     broken = {line: rule.name for rule in MASKING_RULES if rule.lines for line in rule.lines(batch)}
-    if not broken or len(broken) > min(MOST_SET_ASIDE, batch.logins.height // 2):
+    if not broken or len(broken) > min(MAX_QUARANTINED_VIOLATIONS, batch.logins.height // 2):
         return batch.masked
     return _as_rejections(batch, broken)
 
 
-def set_aside_count(masked: pl.DataFrame, rule: MaskingRule) -> int:
+def quarantined_violation_count(masked: pl.DataFrame, rule: MaskingRule) -> int:
     """How many lines of a masked frame were set aside for a rule."""
     lines = complete(masked)
     return lines.filter(reason=Reason.BREAKS_MASKING_RULE.value, field=rule.name).height
@@ -262,7 +262,7 @@ def _respelled(lines: pl.DataFrame, text: str) -> list[int]:
 
 
 def _repeats(clear: pl.Expr, masked: pl.Expr) -> pl.Expr:
-    telling = masked.str.len_chars() >= SHORTEST_TELLING_PART
+    telling = masked.str.len_chars() >= MIN_REVEALING_LENGTH
     return (clear == masked) | (telling & clear.str.contains(masked, literal=True))
 
 
@@ -324,7 +324,7 @@ def _unmasks(masker: FieldMasker, pair: Pair) -> bool:
         return False
 
 
-def _telling_tokens(batch: MaskedBatch) -> int:
+def _revealing_tokens(batch: MaskedBatch) -> int:
     return sum(
         _tells(masker, pair, is_genuine=pair in batch.genuine[masker.field.name])
         for masker in batch.keyring.maskers
@@ -336,7 +336,7 @@ def _tells(masker: FieldMasker, pair: Pair, *, is_genuine: bool) -> bool:
     text = pair.token.removeprefix(masker.field.token_prefix)
     haystacks = [text.encode(), text.lower().encode(), *_opened(pair.token, masker)]
     # In a genuine token a short form is chance; elsewhere it is a finding.
-    shortest = SHORTEST_IN_TOKEN if is_genuine else SHORTEST_TELLING_PART
+    shortest = MIN_LENGTH_IN_TOKEN if is_genuine else MIN_REVEALING_LENGTH
     return any(
         len(form) >= shortest and form in haystack
         for value in (pair.original.encode(), pair.canonical)
@@ -425,10 +425,10 @@ MASKING_RULES = (
         _unopened_lines,
     ),
     MaskingRule(
-        "tokens_tell_nothing",
+        "tokens_opaque",
         "No token holds an unkeyed digest or an encoding of its value.",
         "Nothing was written. The masking is reversible without the key: revert the change.",
-        _telling_tokens,
+        _revealing_tokens,
     ),
     MaskingRule(
         "sealed_bodies_open",

@@ -17,7 +17,7 @@ class TableFacts:
 
     received: int
     counts: BatchCounts | None
-    untokened_rows: int
+    rows_without_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class TableRule:
     """A rule: its name, what it says, what to do when it is broken, and by how much it is."""
 
     name: str
-    says: str
+    description: str
     remedy: str
     is_blocking: bool
     count_broken: Callable[[TableFacts], int]
@@ -39,8 +39,8 @@ def _imbalance(facts: TableFacts) -> int:
     return (
         abs(facts.received - balance.received)
         + abs(balance.received - accounted)
-        + abs(facts.counts.ledger_lines - balance.loaded - balance.quarantined)
-        + abs(facts.counts.quarantine_lines - balance.quarantined)
+        + abs(facts.counts.ledger_rows - balance.loaded - balance.quarantined)
+        + abs(facts.counts.quarantine_rows - balance.quarantined)
     )
 
 
@@ -51,7 +51,7 @@ TABLE_RULES = (
         " the same.",
         "Stop the sensor. Compare login_ingest.batch with login_ingest.ledger for this run before"
         " anything is deleted by hand. A quarantined message that was replayed, discarded or erased"
-        " in the same second is missed here, and accounted for in login_ingest.quarantine_account.",
+        " in the same second is missed here, and accounted for in login_ingest.quarantine_balance.",
         is_blocking=True,
         count_broken=_imbalance,
     ),
@@ -61,6 +61,6 @@ TABLE_RULES = (
         "Rows that were there before this product, or that someone else wrote, can be reversed by"
         " whoever reads them: mask or remove them.",
         is_blocking=False,
-        count_broken=lambda facts: facts.untokened_rows,
+        count_broken=lambda facts: facts.rows_without_tokens,
     ),
 )

@@ -14,20 +14,20 @@ class Limits:
     """The highest normal numbers."""
 
     rejected_percent: float
-    unnumbered_percent: float
+    unparsed_version_percent: float
     redelivered_percent: float
     age_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class Measure:
+class Threshold:
     """A number of a batch: what it says, what to do over its limit, and the limit's setting.
 
     `value` takes the raw or the masked frame, and the present time.
     """
 
     name: str
-    says: str
+    description: str
     remedy: str
     unit: str
     setting: str
@@ -45,8 +45,8 @@ def _percent(frame: pl.DataFrame, condition: pl.Expr) -> float:
     return 100.0 * frame.filter(condition).height / frame.height if frame.height else 0.0
 
 
-RAW_MEASURES = (
-    Measure(
+RAW_THRESHOLDS = (
+    Threshold(
         "redelivered_messages",
         "Messages that were received before: runs fail, or take longer than the visibility.",
         "Look for failed runs; if there are none, raise LOGIN_VISIBILITY_SECONDS.",
@@ -55,7 +55,7 @@ RAW_MEASURES = (
         lambda limits: limits.redelivered_percent,
         lambda raw, _now: _percent(raw, pl.col("receive_count") > 1),
     ),
-    Measure(
+    Threshold(
         "oldest_message_age",
         "How long the oldest message waited: more than usual means that runs do not keep up.",
         "See that the sensor runs; then raise LOGIN_MAX_RUNS or LOGIN_BATCH_MESSAGES.",
@@ -66,8 +66,8 @@ RAW_MEASURES = (
     ),
 )
 
-MASKED_MEASURES = (
-    Measure(
+MASKED_THRESHOLDS = (
+    Threshold(
         "rejected_messages",
         "Messages that broke the contract and are quarantined: an app may have changed its events.",
         "fetch-mask quarantine list says which reasons and shapes; ask whoever sends those.",
@@ -76,13 +76,13 @@ MASKED_MEASURES = (
         lambda limits: limits.rejected_percent,
         lambda masked, _now: _percent(masked, pl.col("reason").is_not_null()),
     ),
-    Measure(
-        "versions_without_number",
+    Threshold(
+        "unparsed_versions",
         "Logins that load with a null version, because its text has no number.",
         "The texts are in login_ingest.ledger; ask whoever sends them whether they are meant so.",
         "%",
-        "LOGIN_WARN_UNNUMBERED_PERCENT",
-        lambda limits: limits.unnumbered_percent,
+        "LOGIN_WARN_UNPARSED_VERSION_PERCENT",
+        lambda limits: limits.unparsed_version_percent,
         lambda masked, _now: _percent(
             masked.filter(pl.col("reason").is_null()), pl.col("app_version").is_null()
         ),

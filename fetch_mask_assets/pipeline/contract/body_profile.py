@@ -12,14 +12,14 @@ from fetch_mask_assets.pipeline.contract.login_event import FIELDS
 
 NOT_JSON = "not JSON"
 NOT_AN_OBJECT = "not an object"
-UNOPENED = "cannot be opened"
+UNREADABLE = "cannot be opened"
 
 # Sender's text decides how many there are, and a list must stay short.
-_MOST_COUNTED = 9
+_MAX_COUNTED = 9
 
 
 @dataclass(frozen=True, slots=True)
-class QuarantinedShape:
+class QuarantinedProfile:
     """Of one quarantined message: why it is there, the shape of its body, since when."""
 
     reason: str
@@ -29,7 +29,7 @@ class QuarantinedShape:
 
 
 @dataclass(frozen=True, slots=True)
-class ShapeCount:
+class ProfileCount:
     """How many messages have a reason, a field and a shape in common, and since when."""
 
     reason: str
@@ -40,7 +40,7 @@ class ShapeCount:
     last_seen: datetime
 
 
-def shape_of(body: str) -> str:
+def body_profile(body: str) -> str:
     """The set of a body's keys: the contract's by name, the sender's own only as a number.
 
     A key that is not the contract's is text of the sender, and may itself be an IP.
@@ -52,12 +52,12 @@ def shape_of(body: str) -> str:
     return _shape(value.names) if isinstance(value, _Object) else NOT_AN_OBJECT
 
 
-def count_shapes(lines: Iterable[QuarantinedShape]) -> tuple[ShapeCount, ...]:
+def count_profiles(lines: Iterable[QuarantinedProfile]) -> tuple[ProfileCount, ...]:
     """Messages counted by reason, field and shape, most first; in memory for the kinds only."""
-    counts: dict[tuple[str, str | None, str], ShapeCount] = {}
+    counts: dict[tuple[str, str | None, str], ProfileCount] = {}
     for line in lines:
         kind, at = (line.reason, line.field, line.shape), line.quarantined_at
-        known = counts.get(kind, ShapeCount(*kind, messages=0, since=at, last_seen=at))
+        known = counts.get(kind, ProfileCount(*kind, messages=0, since=at, last_seen=at))
         counts[kind] = replace(
             known,
             messages=known.messages + 1,
@@ -96,12 +96,10 @@ def _shape(names: tuple[str, ...]) -> str:
 def _some(count: int, what: str) -> str:
     if count == 0:
         return ""
-    return (
-        f" +{count} {what}" if count <= _MOST_COUNTED else f" +{_MOST_COUNTED + 1} or more {what}"
-    )
+    return f" +{count} {what}" if count <= _MAX_COUNTED else f" +{_MAX_COUNTED + 1} or more {what}"
 
 
-def _most_first(count: ShapeCount) -> tuple[int, str, str, str]:
+def _most_first(count: ProfileCount) -> tuple[int, str, str, str]:
     return (-count.messages, count.reason, count.field or "", count.shape)
 
 

@@ -25,7 +25,7 @@ FIELDS = tuple(MAX_LENGTH)
 CLEAR_FIELDS = tuple(name for name in FIELDS if name not in {"ip", "device_id"})
 
 # Shorter values occur inside others by chance.
-SHORTEST_TELLING_PART = 6
+MIN_REVEALING_LENGTH = 6
 
 _DOTS_OF_IPV4 = 3
 
@@ -134,7 +134,7 @@ def repeats(clear: str | None, masked: str) -> bool:
 
 
 def _holds(clear: str, masked: str) -> bool:
-    return clear == masked or (len(masked) >= SHORTEST_TELLING_PART and masked in clear)
+    return clear == masked or (len(masked) >= MIN_REVEALING_LENGTH and masked in clear)
 
 
 def _plain(text: str) -> str:

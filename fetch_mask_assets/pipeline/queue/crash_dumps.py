@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 
 
-def forbid_crash_dumps() -> None:
+def disable_core_dumps() -> None:
     """Lets neither this process nor its children write a core file, and not change that again.
 
     Source: getrlimit(2), RLIMIT_CORE.

@@ -13,11 +13,11 @@ from datetime import datetime
 
 import polars as pl
 
-from fetch_mask_assets.pipeline.contract.body_profile import shape_of
+from fetch_mask_assets.pipeline.contract.body_profile import body_profile
 
 KILLS = "kills the process that masks it"
 
-FEWEST_RECEIVES = 3
+MIN_RECEIVES = 3
 """With fewer, an outage or two of a second send good messages to the dead-letter queue."""
 
 
@@ -66,9 +66,9 @@ def redrive_policy(text: str | None) -> RedrivePolicy | None:
 
 def weaknesses(login: QueueTerms, dead_retention_seconds: int) -> Iterator[str]:
     """What in the terms of the two queues would lose messages, or give up good ones."""
-    if login.redrive and login.redrive.max_receives < FEWEST_RECEIVES:
+    if login.redrive and login.redrive.max_receives < MIN_RECEIVES:
         yield (
-            f"maxReceiveCount is {login.redrive.max_receives}: set it to {FEWEST_RECEIVES} or more,"
+            f"maxReceiveCount is {login.redrive.max_receives}: set it to {MIN_RECEIVES} or more,"
             " 5 is usual; otherwise a short outage sends good messages to the dead-letter queue."
         )
     if dead_retention_seconds <= login.retention_seconds:
@@ -88,7 +88,7 @@ def described(raw: pl.DataFrame, unfit: Collection[int] = ()) -> DeadLetters:
     """
     oldest, newest = raw["sent_at"].min(), raw["sent_at"].max()
     lines = raw.select(pl.int_range(pl.len()), "message_id", "body").iter_rows()
-    shapes = {id_: KILLS if line in unfit else shape_of(body) for line, id_, body in lines}
+    shapes = {id_: KILLS if line in unfit else body_profile(body) for line, id_, body in lines}
     return DeadLetters(
         looked_at=len(shapes),
         oldest=oldest if isinstance(oldest, datetime) else None,

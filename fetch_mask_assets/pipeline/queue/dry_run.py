@@ -32,7 +32,7 @@ import fetch_mask_assets
 from fetch_mask_assets.errors import FetchMaskError
 from fetch_mask_assets.pipeline.queue.poison import Unit, Verdict, isolate, units
 
-TRIAL_SECONDS = 120
+DRY_RUN_SECONDS = 120
 """How long to look for what killed the process, from its first death on."""
 
 # Importing takes about a second; a machine that is busy may need many.
@@ -44,11 +44,11 @@ _Requests = Callable[[], Iterable[bytes]]
 _PASSED_ON = ("PATH", "HOME", "TMPDIR", "LANG", "LD_LIBRARY_PATH")
 
 
-class NoTrialError(FetchMaskError):
+class DryRunError(FetchMaskError):
     """The process does not start; nothing is known of any message."""
 
 
-def try_messages(
+def dry_run_messages(
     raw: pl.DataFrame, lines: Sequence[int], on_death: Callable[[], object]
 ) -> Verdict:
     """Masks some lines of a raw batch in another process, and finds those that kill it.
@@ -59,14 +59,14 @@ def try_messages(
         on_death: called once, when the process dies for the first time.
 
     Raises:
-        NoTrialError: the process does not start.
+        DryRunError: the process does not start.
     """
     sizes = raw["body"].str.len_bytes().to_list()
-    trial = _Trial(raw["body"], on_death)
-    return isolate(units(lines, [sizes[line] for line in lines]), trial)
+    dry_run = _DryRun(raw["body"], on_death)
+    return isolate(units(lines, [sizes[line] for line in lines]), dry_run)
 
 
-class _Trial:
+class _DryRun:
     """Runs one process after another, until their time is over."""
 
     def __init__(self, bodies: pl.Series, on_death: Callable[[], object]) -> None:
@@ -80,7 +80,7 @@ class _Trial:
         passed = _passed(lambda: map(self._request, pending))
         if passed < len(pending) and self._deadline is None:
             self._on_death()
-            self._deadline = time.monotonic() + TRIAL_SECONDS
+            self._deadline = time.monotonic() + DRY_RUN_SECONDS
         return passed
 
     def _request(self, unit: Unit) -> bytes:
@@ -93,9 +93,9 @@ def _passed(requests: _Requests) -> int:
     try:
         answer = _answer_to(requests)
     except OSError as error:
-        raise NoTrialError(_NOT_STARTED.format(type(error).__name__)) from None
+        raise DryRunError(_NOT_STARTED.format(type(error).__name__)) from None
     if not answer:
-        raise NoTrialError(_NOT_STARTED.format("no answer"))
+        raise DryRunError(_NOT_STARTED.format("no answer"))
     return len(answer) - 1
 
 
@@ -130,7 +130,7 @@ def _answer(source: IO[bytes]) -> bytes:
             stdin=source,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            timeout=_START_SECONDS + TRIAL_SECONDS,
+            timeout=_START_SECONDS + DRY_RUN_SECONDS,
             env=_environment(),
             # A Ctrl-C that is meant for us must not look like the death of a message.
             start_new_session=True,

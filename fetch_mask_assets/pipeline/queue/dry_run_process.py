@@ -20,8 +20,12 @@ import polars as pl
 from fetch_mask_assets.keys.keyset import KEYSET_NAMES, Keyring, new_keyset, open_keyring
 from fetch_mask_assets.keys.links import batch_links
 from fetch_mask_assets.pipeline.batch.frames import RAW_SCHEMA, mask_batch
-from fetch_mask_assets.pipeline.batch.masking_rules import MaskedBatch, broken_rules, set_aside
-from fetch_mask_assets.pipeline.queue.crash_dumps import forbid_crash_dumps
+from fetch_mask_assets.pipeline.batch.masking_rules import (
+    MaskedBatch,
+    broken_rules,
+    quarantine_violations,
+)
+from fetch_mask_assets.pipeline.queue.crash_dumps import disable_core_dumps
 
 UNIT_SECONDS = 10
 """A line that takes longer hangs."""
@@ -32,7 +36,7 @@ MEMORY_BYTES = 512 * 2**20
 
 def main() -> None:
     """Masks line after line."""
-    forbid_crash_dumps()
+    disable_core_dumps()
     _be_killed_first()
     keyring = open_keyring({name: new_keyset(name) for name in KEYSET_NAMES})
     _mask(["{}"], keyring)
@@ -56,7 +60,7 @@ def _mask(bodies: Sequence[str], keyring: Keyring) -> None:
     now = datetime.now(UTC)
     lines = [(str(number), "", now, 1, body) for number, body in enumerate(bodies)]
     raw = pl.DataFrame(lines, schema=RAW_SCHEMA, orient="row")
-    masked = set_aside(MaskedBatch(raw, mask_batch(raw, keyring), keyring))
+    masked = quarantine_violations(MaskedBatch(raw, mask_batch(raw, keyring), keyring))
     broken_rules(MaskedBatch(raw, masked, keyring))
     batch_links(masked, keyring)
 

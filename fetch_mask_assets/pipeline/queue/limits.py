@@ -8,7 +8,7 @@ from enum import StrEnum
 MAX_RECEIVE = 10
 
 _FIRST_DELAY_SECONDS = 5
-_LONGEST_DELAY_SECONDS = 900
+_MAX_DELAY_SECONDS = 900
 
 
 class DrainEnd(StrEnum):
@@ -62,4 +62,4 @@ def next_claim(limits: DrainLimits, progress: DrainProgress) -> int:
 def release_delay(receive_count: int) -> int:
     """Seconds until a message that was handed back is seen again; doubles with each receive."""
     doublings = min(max(receive_count, 1) - 1, 16)
-    return int(min(_FIRST_DELAY_SECONDS * 2**doublings, _LONGEST_DELAY_SECONDS))
+    return int(min(_FIRST_DELAY_SECONDS * 2**doublings, _MAX_DELAY_SECONDS))

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import polars as pl
 
-WATCHED_RECEIVES = 2
+MIN_SUSPECT_RECEIVES = 2
 """A message that comes so often may have killed the process that took it before."""
 
-ENDANGERED_RECEIVES = 3
+MIN_ENDANGERED_RECEIVES = 3
 """With a message that comes so often, a first delivery must not kill the process either: its batch
 is near the dead-letter queue."""
 
-MOST_LEFT_ALONE = 10
+MAX_POISON_MESSAGES = 10
 """More messages than this, and no other that is fit, are a fault of the code, not of messages."""
 
 _UNIT_MESSAGES = 200
@@ -37,7 +37,7 @@ class Verdict:
         return self.poison | self.untried
 
 
-def suspects(raw: pl.DataFrame, watched: int = WATCHED_RECEIVES) -> list[int]:
+def suspects(raw: pl.DataFrame, watched: int = MIN_SUSPECT_RECEIVES) -> list[int]:
     """The lines of a raw batch to try first, most received first; none of a batch of first ones.
 
     A message that came twice in the batch is tried in both its lines.
@@ -45,7 +45,7 @@ def suspects(raw: pl.DataFrame, watched: int = WATCHED_RECEIVES) -> list[int]:
     most = raw.select(pl.col("receive_count").max().fill_null(0)).item()
     if most < watched:
         return []
-    least = 1 if most >= ENDANGERED_RECEIVES else watched
+    least = 1 if most >= MIN_ENDANGERED_RECEIVES else watched
     received = pl.col("receive_count").max().over("message_id")
     lines = raw.with_row_index("line").filter(received >= least)
     ordered: list[int] = lines.sort(received, descending=True)["line"].to_list()
@@ -65,17 +65,17 @@ def units(lines: Sequence[int], sizes: Sequence[int]) -> list[Unit]:
     return [tuple(group) for group in groups]
 
 
-def isolate(pending: Sequence[Unit], trial: Callable[[Sequence[Unit]], int | None]) -> Verdict:
+def isolate(pending: Sequence[Unit], dry_run: Callable[[Sequence[Unit]], int | None]) -> Verdict:
     """Finds the lines that kill a process which tries them.
 
     Args:
         pending: what to try.
-        trial: says how many units passed, in order, before the process died; None if there is no
+        dry_run: returns how many units passed, in order, before the process died; None if there is no
             time for another process.
     """
     poison: set[int] = set()
     while pending:
-        passed = trial(pending)
+        passed = dry_run(pending)
         if passed is None:
             return Verdict(frozenset(poison), frozenset(line for each in pending for line in each))
         if passed >= len(pending):
@@ -96,6 +96,6 @@ def without(raw: pl.DataFrame, left: Collection[int]) -> pl.DataFrame:
     return raw.filter(~pl.col("message_id").is_in(raw["message_id"][sorted(left)].to_list()))
 
 
-def is_fault_of_the_code(tried: int, left: int) -> bool:
+def is_code_fault(tried: int, left: int) -> bool:
     """Whether so many of what was tried are left that no message can be to blame."""
-    return tried == left > MOST_LEFT_ALONE
+    return tried == left > MAX_POISON_MESSAGES

@@ -59,7 +59,7 @@ class Drain:
     def _loop(self) -> None:
         try:
             while claim := self._claim():
-                self._settle(claim, self._receive(claim))
+                self._send_batches(claim, self._receive(claim))
         except BaseException:
             self._stopped = True
             raise
@@ -74,7 +74,7 @@ class Drain:
             self.requests += 1
             return claim
 
-    def _settle(self, claim: int, messages: list[MessageTypeDef]) -> None:
+    def _send_batches(self, claim: int, messages: list[MessageTypeDef]) -> None:
         with self._lock:
             self.messages.extend(messages)
             before = self._progress

@@ -23,8 +23,8 @@ from tenacity import Retrying, retry_if_result, stop_after_attempt, wait_random_
 from fetch_mask_assets.aws import (
     CONNECT_SECONDS,
     READ_SECONDS,
-    plain_aws_errors,
     silence_boto,
+    translate_aws_errors,
 )
 from fetch_mask_assets.errors import QueueError
 from fetch_mask_assets.pipeline.batch.frames import RAW_SCHEMA
@@ -68,7 +68,7 @@ class QueueSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Drained:
+class ReceiveResult:
     """What one drain received, and why it ended."""
 
     raw: pl.DataFrame
@@ -78,7 +78,7 @@ class Drained:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class BatchResult:
     """How many entries of a batch request took effect, and how many did not."""
 
     done: int
@@ -104,7 +104,7 @@ class LoginQueue:
         Raises:
             QueueError: the queue cannot be read.
         """
-        with _plain_errors("GetQueueAttributes"):
+        with _translate_errors("GetQueueAttributes"):
             answer = self._client.get_queue_attributes(
                 QueueUrl=self._settings.url,
                 AttributeNames=[
@@ -126,7 +126,7 @@ class LoginQueue:
         Raises:
             QueueError: the queue cannot be read.
         """
-        with _plain_errors("GetQueueAttributes"):
+        with _translate_errors("GetQueueAttributes"):
             answer = self._client.get_queue_attributes(
                 QueueUrl=self._settings.url,
                 AttributeNames=["MessageRetentionPeriod", "RedrivePolicy"],
@@ -137,19 +137,19 @@ class LoginQueue:
                 redrive=redrive_policy(attributes.get("RedrivePolicy")),
             )
 
-    def url_of(self, policy: RedrivePolicy) -> str:
+    def dead_letter_url(self, policy: RedrivePolicy) -> str:
         """The URL of the dead-letter queue that a redrive policy names.
 
         Raises:
             QueueError: there is no such queue, or it may not be looked up.
         """
-        with _plain_errors("GetQueueUrl", _NO_DEAD_LETTERS):
+        with _translate_errors("GetQueueUrl", _NO_DEAD_LETTERS):
             answer = self._client.get_queue_url(
                 QueueName=policy.queue_name, QueueOwnerAWSAccountId=policy.account
             )
         return answer["QueueUrl"]
 
-    def receive(self, limits: DrainLimits) -> Drained:
+    def receive(self, limits: DrainLimits) -> ReceiveResult:
         """Receives with several long polls at once until a limit is reached.
 
         Returns:
@@ -161,11 +161,11 @@ class LoginQueue:
         drain = Drain(self._receive, limits)
         drain.run(self._settings.receivers)
         raw = pl.DataFrame(
-            [_raw_line(message) for message in drain.messages], schema=RAW_SCHEMA, orient="row"
+            [_raw_row(message) for message in drain.messages], schema=RAW_SCHEMA, orient="row"
         )
-        return Drained(raw, drain.end, drain.requests, drain.seconds)
+        return ReceiveResult(raw, drain.end, drain.requests, drain.seconds)
 
-    def delete(self, handles: Mapping[str, str]) -> Settled:
+    def delete(self, handles: Mapping[str, str]) -> BatchResult:
         """Deletes messages, given as receipt handles by message id.
 
         What the service fails, or does not name in its answer, is tried again; what is left comes
@@ -177,46 +177,46 @@ class LoginQueue:
         entries = [{"Id": id_, "ReceiptHandle": handle} for id_, handle in handles.items()]
         for message_id in handles:
             self._held.pop(message_id, None)
-        return self._settle("delete_message_batch", _numbered(entries))
+        return self._send_batches("delete_message_batch", _numbered(entries))
 
-    def release(self, delay: Callable[[int], int] = release_delay) -> Settled:
+    def release(self, delay: Callable[[int], int] = release_delay) -> BatchResult:
         """Hands back what is held, each message after a delay that grows with its receives."""
         entries = [
             {"ReceiptHandle": handle, "VisibilityTimeout": delay(receive_count)}
             for handle, receive_count in self._held.values()
         ]
         self._held.clear()
-        return self._settle("change_message_visibility_batch", _numbered(entries))
+        return self._send_batches("change_message_visibility_batch", _numbered(entries))
 
-    def put_back(self, message_ids: Iterable[str], seconds: int) -> Settled:
+    def release_messages(self, message_ids: Iterable[str], seconds: int) -> BatchResult:
         """Hands some of the held messages back before the end; they are seen after a while."""
-        return self._show_after([self._held.pop(each) for each in set(message_ids)], seconds)
+        return self._change_visibility([self._held.pop(each) for each in set(message_ids)], seconds)
 
-    def hold_on(self, seconds: int) -> Settled:
+    def extend_visibility(self, seconds: int) -> BatchResult:
         """Keeps what is held hidden for so many seconds from now."""
-        return self._show_after(self._held.values(), seconds)
+        return self._change_visibility(self._held.values(), seconds)
 
-    def send(self, bodies: Iterable[str]) -> Iterator[Settled]:
+    def send(self, bodies: Iterable[str]) -> Iterator[BatchResult]:
         """Sends each body as a message; yields what became of each ten.
 
         Raises:
             QueueError: a request was refused as a whole.
         """
         for chunk in _chunks(_numbered({"MessageBody": body} for body in bodies)):
-            yield self._settle_chunk("send_message_batch", chunk)
+            yield self._send_chunk("send_message_batch", chunk)
 
     def close(self) -> None:
         """Hands back what is held and closes the connections."""
         try:
-            self._release_quietly()
+            self._release_or_warn()
         finally:
             self._client.close()
 
-    def _show_after(self, held: Iterable[tuple[str, int]], seconds: int) -> Settled:
+    def _change_visibility(self, held: Iterable[tuple[str, int]], seconds: int) -> BatchResult:
         entries = [{"ReceiptHandle": handle, "VisibilityTimeout": seconds} for handle, _ in held]
-        return self._settle("change_message_visibility_batch", _numbered(entries))
+        return self._send_batches("change_message_visibility_batch", _numbered(entries))
 
-    def _release_quietly(self) -> None:
+    def _release_or_warn(self) -> None:
         # A run that is already failing must say its own reason, not this one.
         if not self._held:
             return
@@ -228,7 +228,7 @@ class LoginQueue:
         _LOG.warning("handed %d messages back to the queue", settled.done)
 
     def _receive(self, at_most: int) -> list[MessageTypeDef]:
-        with _plain_errors("ReceiveMessage"):
+        with _translate_errors("ReceiveMessage"):
             answer = self._client.receive_message(
                 QueueUrl=self._settings.url,
                 MaxNumberOfMessages=min(at_most, MAX_RECEIVE),
@@ -247,15 +247,15 @@ class LoginQueue:
                 id_, held = message["MessageId"], _held_as(message)
                 self._held[id_] = max(held, self._held.get(id_, held), key=itemgetter(1))
 
-    def _settle(self, operation: Operation, entries: Iterable[Entry]) -> Settled:
+    def _send_batches(self, operation: Operation, entries: Iterable[Entry]) -> BatchResult:
         with ThreadPoolExecutor(self._settings.receivers) as pool:
             futures = [
-                pool.submit(self._settle_chunk, operation, chunk) for chunk in _chunks(entries)
+                pool.submit(self._send_chunk, operation, chunk) for chunk in _chunks(entries)
             ]
         settled = [future.result() for future in futures]
-        return Settled(sum(each.done for each in settled), sum(each.left for each in settled))
+        return BatchResult(sum(each.done for each in settled), sum(each.left for each in settled))
 
-    def _settle_chunk(self, operation: Operation, entries: Sequence[Entry]) -> Settled:
+    def _send_chunk(self, operation: Operation, entries: Sequence[Entry]) -> BatchResult:
         """Sends one batch request, and again what the service failed of it."""
         pending = list(entries)
         refused = 0
@@ -274,11 +274,11 @@ class LoginQueue:
             retry_error_callback=lambda _: None,
         )(attempt)
         left = len(pending) + refused
-        return Settled(len(entries) - left, left)
+        return BatchResult(len(entries) - left, left)
 
     def _failed(self, operation: Operation, entries: Sequence[Entry]) -> dict[str, bool]:
         """The entries that failed, by id: whether it was the sender's fault."""
-        with _plain_errors(operation):
+        with _translate_errors(operation):
             call = getattr(self._client, operation)
             answer = call(QueueUrl=self._settings.url, Entries=list(entries))
         faults = {
@@ -304,7 +304,7 @@ def connect_queue(settings: QueueSettings) -> Iterator[LoginQueue]:
         connect_timeout=CONNECT_SECONDS,
         read_timeout=settings.wait_seconds + READ_SECONDS,
     )
-    with _plain_errors("connecting"):
+    with _translate_errors("connecting"):
         client = boto3.session.Session().client("sqs", config=config, **settings.client_options)
     with closing(LoginQueue(client, settings)) as queue:
         yield queue
@@ -316,10 +316,10 @@ _NO_TARGET = "The redrive policy of the login queue names a dead-letter queue th
 _NO_DEAD_LETTERS = {"NonExistentQueue": _NO_TARGET, "QueueDoesNotExist": _NO_TARGET}
 
 
-def _plain_errors(
+def _translate_errors(
     operation: str, remedies: Mapping[str, str] = _REMEDIES
 ) -> AbstractContextManager[None]:
-    return plain_aws_errors(f"SQS {operation}", remedies, kind=QueueError)
+    return translate_aws_errors(f"SQS {operation}", remedies, kind=QueueError)
 
 
 def _number(attributes: Mapping[QueueAttributeNameType, str], name: QueueAttributeNameType) -> int:
@@ -336,7 +336,7 @@ def _held_as(message: MessageTypeDef) -> tuple[str, int]:
     return message["ReceiptHandle"], int(message["Attributes"]["ApproximateReceiveCount"])
 
 
-def _raw_line(message: MessageTypeDef) -> tuple[str, str, datetime, int, str]:
+def _raw_row(message: MessageTypeDef) -> tuple[str, str, datetime, int, str]:
     attributes = message["Attributes"]
     return (
         message["MessageId"],

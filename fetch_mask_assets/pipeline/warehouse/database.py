@@ -17,7 +17,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from fetch_mask_assets.errors import DatabaseError
 from fetch_mask_assets.gateways import migrations
 from fetch_mask_assets.keys.links import TokenLink
-from fetch_mask_assets.keys.postgres import hold_keys, write_links
+from fetch_mask_assets.keys.postgres import lock_keys, write_links
 from fetch_mask_assets.keys.registry import CheckValues, RetiredCheckValue, key_conflicts
 from fetch_mask_assets.pipeline.batch.balance import Balance, BatchCounts
 from fetch_mask_assets.pipeline.batch.frames import LOGIN_COLUMNS
@@ -27,12 +27,12 @@ from fetch_mask_assets.postgres.connection import (
     TransientDatabaseError,
     connect,
     one_row,
-    plain_errors,
+    translate_errors,
 )
-from fetch_mask_assets.postgres.locks import REGISTRY, take_turn
+from fetch_mask_assets.postgres.locks import REGISTRY, acquire_lock
 
 COMMIT_ATTEMPTS = 4
-MOST_REFUSED_ROWS = 100
+MAX_REFUSED_ROWS = 100
 """More refusals than this in one batch are a fault of the table, not of the rows."""
 
 # A session that hangs must not hold the ledger's locks until somebody notices.
@@ -41,7 +41,7 @@ _SESSION = (
 )
 
 
-_SAYS_NOTHING = (
+_INCONCLUSIVE_ERRORS = (
     psycopg.DataError,
     psycopg.IntegrityError,
     errors.RaiseException,
@@ -101,7 +101,7 @@ class LoginDatabase:
         """
         with self._session("register keys") as connection, connection.transaction():
             # Of two workers with different new keysets, only the first may find the registry empty.
-            take_turn(connection, REGISTRY)
+            acquire_lock(connection, REGISTRY)
             conflicts = key_conflicts(_registered(connection), present)
             if not conflicts:
                 _register(connection, present)
@@ -135,7 +135,7 @@ class LoginDatabase:
         """
         with (
             self._session("try a row") as connection,
-            suppress(*_SAYS_NOTHING),
+            suppress(*_INCONCLUSIVE_ERRORS),
             connection.transaction(force_rollback=True),
         ):
             connection.execute("SET LOCAL lock_timeout = '1s'")
@@ -151,7 +151,7 @@ class LoginDatabase:
             row = connection.execute(_COUNT_BATCH, [run_id]).fetchone()
         return None if row is None else BatchCounts(Balance(*row[:4]), row[4], row[5])
 
-    def untokened_rows(self) -> int:
+    def rows_without_tokens(self) -> int:
         """How many rows of `user_logins` hold anything but tokens in the masked columns.
 
         Raises:
@@ -171,7 +171,7 @@ class LoginDatabase:
 
     @contextmanager
     def _session(self, verb: str) -> Iterator[psycopg.Connection]:
-        with plain_errors(verb), connect(self.url, options=_SESSION) as connection:
+        with translate_errors(verb), connect(self.url, options=_SESSION) as connection:
             yield connection
 
     def _commit_once(self, batch: BatchToCommit) -> Balance:
@@ -191,7 +191,7 @@ def _commit(connection: psycopg.Connection, batch: BatchToCommit) -> None:
     rejected = pl.concat(
         [fresh.filter(pl.col("reason").is_not_null()), _sealed(logins, refused, batch.seal)]
     )
-    hold_keys(connection, logins, rejected["sealed_body"])
+    lock_keys(connection, logins, rejected["sealed_body"])
     quarantined = _insert_quarantine(connection, batch_id, rejected)
     # Late, because whoever else links waits from here until the end of the transaction.
     write_links(connection, _links_of(batch.links, logins))
@@ -239,9 +239,9 @@ def _copy_logins(connection: psycopg.Connection, logins: pl.DataFrame) -> list[s
             pending += [part.head(part.height // 2), part.tail(-(part.height // 2))]
             continue
         refused += part["message_id"].to_list()
-        if len(refused) > MOST_REFUSED_ROWS:
+        if len(refused) > MAX_REFUSED_ROWS:
             raise DatabaseError(
-                f"user_logins refuses more than {MOST_REFUSED_ROWS} rows of one batch: compare"
+                f"user_logins refuses more than {MAX_REFUSED_ROWS} rows of one batch: compare"
                 " its columns and constraints with the documentation. Nothing was written."
             )
     return refused
@@ -250,7 +250,7 @@ def _copy_logins(connection: psycopg.Connection, logins: pl.DataFrame) -> list[s
 def _copy_part(connection: psycopg.Connection, part: pl.DataFrame) -> bool:
     """Whether the table took these rows; if not, it is as it was before."""
     try:
-        with plain_errors("copy rows"), connection.transaction():
+        with translate_errors("copy rows"), connection.transaction():
             cursor = connection.cursor()
             with cursor.copy(_COPY) as copy:
                 copy.write(part.select(LOGIN_COLUMNS).write_csv(include_header=False))
@@ -368,7 +368,7 @@ SELECT received, loaded, quarantined, already_known,
 FROM login_ingest.batch WHERE run_id = %s
 """
 
-_COUNT_UNTOKENED = "SELECT login_ingest.untokened_rows()"
+_COUNT_UNTOKENED = "SELECT login_ingest.rows_without_tokens()"
 
 _READ_KEYS = """
 SELECT keyset, key_id, check_value, retired_at IS NOT NULL FROM login_ingest.masking_key

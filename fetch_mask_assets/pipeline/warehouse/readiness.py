@@ -22,7 +22,7 @@ from fetch_mask_assets.pipeline.queue.sqs import LoginQueue
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 
 # Of a network that is for documentation. Source: RFC 5737
-_NOBODYS_IP = "192.0.2.0"
+_PROBE_IP = "192.0.2.0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,8 @@ class Finding:
     """One thing that a run needs: whether it is well, and what to know or to do."""
 
     name: str
-    is_well: bool
-    says: str
+    ok: bool
+    description: str
 
 
 def require_ready(database: LoginDatabase, keyring: Keyring) -> None:
@@ -55,7 +55,7 @@ def require_writable(database: LoginDatabase, keyring: Keyring) -> None:
     login = {
         "user_id": "fetch_mask_assets",
         "device_type": "none",
-        "masked_ip": keyring.ip.mask(_NOBODYS_IP),
+        "masked_ip": keyring.ip.mask(_PROBE_IP),
         "masked_device_id": keyring.device_id.mask("none"),
         "locale": None,
         "app_version": None,
@@ -85,16 +85,16 @@ def findings(
     if queue is not None:
         questions.append(("queue", lambda: _ask_queue(queue)))
     found = tuple(_finding(name, ask) for name, ask in questions)
-    if not commits or not all(each.is_well for each in found):
+    if not commits or not all(each.ok for each in found):
         return found
     return (*found, _finding("table", lambda: _ask_table(database, keyring())))
 
 
 def _finding(name: str, ask: Callable[[], str]) -> Finding:
     try:
-        return Finding(name, is_well=True, says=ask())
+        return Finding(name, ok=True, description=ask())
     except FetchMaskError as error:
-        return Finding(name, is_well=False, says=str(error))
+        return Finding(name, ok=False, description=str(error))
 
 
 def _ask_keys(keyring: Keyring) -> str:

@@ -41,7 +41,7 @@ def test_the_doctor_says_where_alerts_go_and_not_at_which_address() -> None:
     done = _run("doctor", "--json", LOGIN_ALERT_WEBHOOK=f"https://host/{SECRET}")
 
     [finding] = [each for each in json.loads(done.stdout)["findings"] if each["name"] == "alerts"]
-    assert "they go to the log, the webhook" in finding["says"]
+    assert "they go to the log, the webhook" in finding["description"]
     assert SECRET not in done.output
 
 
@@ -49,6 +49,6 @@ def test_the_doctor_refuses_a_webhook_that_is_no_url_without_showing_it() -> Non
     done = _run("doctor", "--json", LOGIN_ALERT_WEBHOOK=SECRET)
 
     [finding] = [each for each in json.loads(done.stdout)["findings"] if each["name"] == "alerts"]
-    assert not finding["is_well"]
-    assert finding["says"].startswith("LOGIN_ALERT_WEBHOOK must start with http")
+    assert not finding["ok"]
+    assert finding["description"].startswith("LOGIN_ALERT_WEBHOOK must start with http")
     assert SECRET not in done.output

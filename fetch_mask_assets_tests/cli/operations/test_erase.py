@@ -70,7 +70,7 @@ def test_a_device_id_is_erased_as_it_came(database_url: str, keyring: Keyring) -
 
 
 @pytest.mark.parametrize(
-    ("arguments", "stdin", "says"),
+    ("arguments", "stdin", "description"),
     [
         (("--ip", *WHY), IP, "add --yes"),
         (("--ip", *WHY, "--yes"), "canary", "line 1 is not an IP"),
@@ -85,14 +85,18 @@ def test_a_device_id_is_erased_as_it_came(database_url: str, keyring: Keyring) -
     ],
 )
 def test_nothing_is_erased_where_something_is_missing(
-    arguments: tuple[str, ...], stdin: str | bytes, says: str, database_url: str, keyring: Keyring
+    arguments: tuple[str, ...],
+    stdin: str | bytes,
+    description: str,
+    database_url: str,
+    keyring: Keyring,
 ) -> None:
     load(database_url, keyring, [body(1, ip=IP)])
 
     result = _run(*arguments, stdin=stdin)
 
     assert result.exit_code
-    assert says in str(result.exception)
+    assert description in str(result.exception)
     assert _nulls(database_url) == 0
 
 
@@ -121,7 +125,7 @@ def test_what_cannot_be_looked_into_is_an_error_after_the_certificate(
 
     assert result.exit_code == 1
     assert json.loads(result.stdout)["verified"] is False
-    assert json.loads(result.stdout)["said_by_the_command"] == ["held", "unopened"]
+    assert json.loads(result.stdout)["self_reported"] == ["held", "unopened"]
     assert "1 quarantined messages or rows do not open" in str(result.exception)
 
 

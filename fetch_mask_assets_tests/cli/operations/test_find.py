@@ -142,7 +142,7 @@ def test_no_more_rows_are_shown_than_asked_for_and_all_are_counted(find: Find) -
 
 
 @pytest.mark.parametrize(
-    ("field", "text", "says"),
+    ("field", "text", "description"),
     [
         ("--ip", f"{ADDRESS}\n{ADDRESS}:80\n", "line 2 is no ip"),
         ("--ip", f" {ADDRESS}", "line 1 is no ip"),
@@ -155,12 +155,12 @@ def test_no_more_rows_are_shown_than_asked_for_and_all_are_counted(find: Find) -
     ],
 )
 def test_what_is_no_value_is_refused_by_its_line(
-    find: Find, database_url: str, field: str, text: str, says: str
+    find: Find, database_url: str, field: str, text: str, description: str
 ) -> None:
     done = find(field, text=text)
     assert done.exit_code == 1
     assert isinstance(done.exception, FetchMaskError)
-    assert says in str(done.exception)
+    assert description in str(done.exception)
     assert_silent(done, database_url)
 
 

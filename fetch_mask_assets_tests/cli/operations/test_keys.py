@@ -289,7 +289,7 @@ def test_check_says_what_is_not_well_and_exits_with_1(commands: Keys) -> None:
     assert result.exit_code == 1
     assert "FAIL  masking keys" in result.stdout
     found = json.loads(commands.run("check", "--json").stdout)
-    assert [each["name"] for each in found if not each["is_well"]] == [
+    assert [each["name"] for each in found if not each["ok"]] == [
         "masking keys",
         "key registry",
     ]

@@ -208,7 +208,7 @@ def test_over_the_limit_of_the_environment_is_refused_on_record(run: Run) -> Non
         run.ann, "unmask", "request", "--file", "-", *WHY, text=tokens, LOGIN_UNMASK_LIMIT="4"
     )
     assert "more tokens" in refusal(done)
-    assert verdicts(run.url) == ["over_limit"]
+    assert verdicts(run.url) == ["limit_exceeded"]
     again = (f"{tokens}\n" * 3).splitlines(keepends=True)
     done = run(run.ann, "unmask", "request", "--file", "-", *WHY, text="".join(again),
                LOGIN_UNMASK_LIMIT="5")  # fmt: skip

@@ -191,20 +191,20 @@ def test_a_queue_of_the_setting_needs_no_redrive_policy(place: Place) -> None:
 def test_doctor_speaks_of_the_dead_letter_queue(place: Place) -> None:
     send(place.sqs, place.dead_letter_queue, bodies(2))
     well = _dead_letters(place.run("doctor", "--json"))
-    assert well["is_well"]
-    assert "after 5 receives; 2 wait there" in str(well["says"])
+    assert well["ok"]
+    assert "after 5 receives; 2 wait there" in str(well["description"])
     place.set_receives(2)
     place.sqs.set_queue_attributes(
         QueueUrl=place.dead_letter_queue, Attributes={"MessageRetentionPeriod": "60"}
     )
     unwell = _dead_letters(place.run("doctor", "--json"))
-    assert not unwell["is_well"]
-    assert "maxReceiveCount is 2" in str(unwell["says"])
-    assert "MessageRetentionPeriod" in str(unwell["says"])
+    assert not unwell["ok"]
+    assert "maxReceiveCount is 2" in str(unwell["description"])
+    assert "MessageRetentionPeriod" in str(unwell["description"])
     bare = place.sqs.create_queue(QueueName="bare-doctor")["QueueUrl"]
     without = _dead_letters(place.run("doctor", "--json", LOGIN_QUEUE_URL=bare))
-    assert not without["is_well"]
-    assert "no redrive policy" in str(without["says"])
+    assert not without["ok"]
+    assert "no redrive policy" in str(without["description"])
     place.sqs.delete_queue(QueueUrl=bare)
 
 

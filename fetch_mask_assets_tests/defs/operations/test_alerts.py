@@ -46,8 +46,8 @@ def test_a_failed_check_alerts_though_the_run_is_green(
     [alert] = receiver.alerts
     assert alert["id"] == f"check:user_logins:only_tokens:{result.run_id}"
     assert alert["severity"] == "error"
-    assert "committed, whole" in alert["what_is_safe"]
-    assert "mask or remove them" in alert["what_to_do"]
+    assert "committed, whole" in alert["impact"]
+    assert "mask or remove them" in alert["remedy"]
     assert alert["numbers"]["broken"] == 1
 
 
@@ -65,7 +65,7 @@ def test_each_failure_of_a_check_is_named_once_and_those_of_one_look_in_one_aler
     _tick(pipeline)
 
     several, one = receiver.alerts
-    assert f"failed in 3 runs: {runs[2]}, {runs[1]}, {runs[0]}." in several["what_happened"]
+    assert f"failed in 3 runs: {runs[2]}, {runs[1]}, {runs[0]}." in several["summary"]
     assert several["numbers"]["failures"] == 3
     assert one["id"] == f"check:user_logins:only_tokens:{runs[3]}"
 
@@ -87,7 +87,7 @@ def test_a_failed_run_alerts_once_and_says_that_nothing_was_committed(
 
     runs = [each for each in receiver.alerts if each["id"].startswith("run:")]
     assert [each["run_id"] for each in runs] == [result.run_id]
-    assert "No batch of this run is committed" in runs[0]["what_is_safe"]
+    assert "No batch of this run is committed" in runs[0]["impact"]
     for canary in (CANARY_IP, CANARY_DEVICE, SECRET):
         assert canary not in f"{receiver.alerts}{caplog.text}"
     assert result.run_id in caplog.text
@@ -104,7 +104,7 @@ def test_a_failed_run_of_a_job_that_takes_no_messages_says_so(
     _tick(pipeline)
 
     [alert] = [each for each in receiver.alerts if each["id"] == f"run:{result.run_id}"]
-    assert "No message is lost by it" in alert["what_is_safe"]
+    assert "No message is lost by it" in alert["impact"]
 
 
 def test_a_webhook_that_is_down_fails_the_tick_and_the_alert_arrives_later_once(
@@ -145,7 +145,7 @@ def test_a_table_that_is_stale_alerts_once_until_something_is_loaded(
     [alert] = receiver.alerts
     assert alert["id"].startswith("freshness:user_logins:")
     assert alert["numbers"]["waiting"] == 3
-    assert "Nothing is lost" in alert["what_is_safe"]
+    assert "Nothing is lost" in alert["impact"]
 
 
 def test_a_table_that_was_never_loaded_becomes_stale_as_well(
@@ -173,7 +173,7 @@ def test_a_database_that_is_down_does_not_keep_an_alert_back(
     _tick(pipeline)
 
     [alert] = receiver.alerts
-    assert "did not say" in alert["what_is_safe"]
+    assert "did not say" in alert["impact"]
 
 
 def _run(pipeline: Pipeline):  # type: ignore[no-untyped-def]  # noqa: ANN202 (Dagster's own result)

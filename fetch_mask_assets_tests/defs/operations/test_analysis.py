@@ -128,12 +128,12 @@ def test_a_nightly_run_makes_the_partitions_that_are_due(pipeline: Pipeline) -> 
     )
     with psycopg.connect(pipeline.database.url) as connection:
         connection.execute(f"DROP TABLE {due}".encode())
-    assert pipeline.run(job="make_partitions").success
+    assert pipeline.run(job="create_partitions").success
     assert pipeline.database.query("SELECT to_regclass(%s) IS NOT NULL", due) == [(True,)]
 
 
 def test_where_the_table_is_not_partitioned_the_nightly_run_has_nothing_to_do(
     pipeline: Pipeline,
 ) -> None:
-    assert pipeline.run(job="make_partitions").success
+    assert pipeline.run(job="create_partitions").success
     assert pipeline.database.query("SELECT count(*) FROM pg_partitioned_table") == [(0,)]

@@ -120,7 +120,7 @@ def test_no_more_is_counted_than_is_bounded_and_that_is_said(
     for number in range(2):
         pipeline.send([body(number)])
         pipeline.run(messages=1)
-    monkeypatch.setattr(check_history, "MOST_EVENTS", 1)
+    monkeypatch.setattr(check_history, "MAX_EVENTS", 1)
 
     assert tallies(pipeline)["balance_holds"].is_cut
 

@@ -12,18 +12,18 @@ from fetch_mask_assets.operations.alerts.alert import (
     Alert,
     FailedCheck,
     FailedRun,
-    Loads,
+    LoadFreshness,
     Severity,
     check_failed,
     run_failed,
     table_is_stale,
-    trial,
+    test_alert,
 )
 from fetch_mask_assets.operations.alerts.state import (
-    MOST_PENDING,
+    MAX_PENDING,
     OVERLAP_SECONDS,
-    Outbox,
-    Sighting,
+    AlertState,
+    Observation,
 )
 
 CHECK = FailedCheck(
@@ -42,9 +42,9 @@ def test_an_alert_of_a_check_names_the_batch_what_is_safe_and_what_to_do() -> No
     alert = check_failed([CHECK], {True})
 
     assert alert.run_id == "run-1"
-    assert "only_tokens of user_logins failed in run run-1" in alert.what_happened
-    assert "is committed, whole" in alert.what_is_safe
-    assert alert.what_to_do == "Mask or remove them."
+    assert "only_tokens of user_logins failed in run run-1" in alert.summary
+    assert "is committed, whole" in alert.impact
+    assert alert.remedy == "Mask or remove them."
     assert alert.numbers == {"broken": 3}
 
 
@@ -54,7 +54,7 @@ def _failures(count: int) -> list[FailedCheck]:
 
 
 @pytest.mark.parametrize(
-    ("count", "says"),
+    ("count", "description"),
     [
         (1, "failed in run run-1."),
         (2, "failed in 2 runs: run-2, run-1."),
@@ -63,16 +63,18 @@ def _failures(count: int) -> list[FailedCheck]:
         (900, "failed in 900 runs: run-900, run-899, run-898, run-897, run-896 and 895 more."),
     ],
 )
-def test_an_alert_of_many_failures_names_five_runs_and_how_many_more(count: int, says: str) -> None:
+def test_an_alert_of_many_failures_names_five_runs_and_how_many_more(
+    count: int, description: str
+) -> None:
     alert = check_failed(_failures(count), {True})
 
-    assert alert.what_happened.endswith(says)
+    assert alert.summary.endswith(description)
     assert alert.id == f"check:user_logins:only_tokens:run-{count}"
     assert alert.numbers.get("failures", 1) == count
 
 
 @pytest.mark.parametrize(
-    ("committed", "says"),
+    ("committed", "description"),
     [
         ({True}, "named here are committed, whole"),
         ({False}, "committed whole or not at all"),
@@ -81,9 +83,9 @@ def test_an_alert_of_many_failures_names_five_runs_and_how_many_more(count: int,
     ],
 )
 def test_an_alert_of_many_failures_says_no_more_than_is_known(
-    committed: set[bool | None], says: str
+    committed: set[bool | None], description: str
 ) -> None:
-    assert says in check_failed(_failures(3), committed).what_is_safe
+    assert description in check_failed(_failures(3), committed).impact
 
 
 def test_an_alert_of_warnings_and_an_error_is_an_error() -> None:
@@ -94,7 +96,7 @@ def test_an_alert_of_warnings_and_an_error_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("takes_messages", "is_committed", "says"),
+    ("takes_messages", "is_committed", "description"),
     [
         (True, False, "No batch of this run is committed"),
         (True, True, "is committed, whole"),
@@ -105,13 +107,13 @@ def test_an_alert_of_warnings_and_an_error_is_an_error() -> None:
 def test_an_alert_of_a_run_says_what_became_of_its_batch(
     takes_messages: bool,  # noqa: FBT001 (a case)
     is_committed: bool | None,  # noqa: FBT001 (a case)
-    says: str,
+    description: str,
 ) -> None:
     run = FailedRun("run-2", "a_job", takes_messages, 5.0)
     alert = run_failed(run, is_committed=is_committed)
 
     assert alert.id == "run:run-2"
-    assert says.replace("takes none", "take none") in alert.what_is_safe
+    assert description.replace("takes none", "take none") in alert.impact
 
 
 @pytest.mark.parametrize(
@@ -123,41 +125,43 @@ def test_a_table_is_stale_when_nothing_loads_though_messages_wait(
     waiting: int | None,
     expected: bool,  # noqa: FBT001 (a case)
 ) -> None:
-    assert Loads(seconds, 60, waiting).is_stale is expected
+    assert LoadFreshness(seconds, 60, waiting).is_stale is expected
 
 
 def test_an_alert_of_a_stale_table_keeps_its_id_until_something_is_loaded() -> None:
-    first = table_is_stale(Loads(70, 60, 9), since=100.0)
-    second = table_is_stale(Loads(170, 60, None), since=100.0)
+    first = table_is_stale(LoadFreshness(70, 60, 9), since=100.0)
+    second = table_is_stale(LoadFreshness(170, 60, None), since=100.0)
 
     assert first.id == second.id
-    assert "9 wait" in first.what_happened
-    assert "the queue does not answer" in second.what_happened
+    assert "9 wait" in first.summary
+    assert "the queue does not answer" in second.summary
 
 
 @pytest.mark.parametrize(
-    "alert", [check_failed([CHECK], {None}), trial(7.0)], ids=["check", "trial"]
+    "alert", [check_failed([CHECK], {None}), test_alert(7.0)], ids=["check", "trial"]
 )
 def test_an_alert_and_an_outbox_survive_being_written_down(alert: Alert) -> None:
-    outbox = Outbox(1.0, 2.0, {"a": 1.0}, {"b": 2.0}, (("log", alert),))
+    alert_state = AlertState(1.0, 2.0, {"a": 1.0}, {"b": 2.0}, (("log", alert),))
 
-    assert Outbox.from_json(outbox.as_json()) == outbox
+    assert AlertState.from_json(alert_state.as_json()) == alert_state
 
 
-def _failed(number: int, at: float = NOW, subject: str | None = "check") -> Sighting:
+def _failed(number: int, at: float = NOW, subject: str | None = "check") -> Observation:
     alert = run_failed(
         FailedRun(f"run-{number}", "a_job", takes_messages=True, at=at), is_committed=None
     )
-    return Sighting(f"{subject}:{number}", subject, at, alert)
+    return Observation(f"{subject}:{number}", subject, at, alert)
 
 
-def _passed(number: int, at: float) -> Sighting:
-    return Sighting(f"check:{number}", "check", at, None)
+def _passed(number: int, at: float) -> Observation:
+    return Observation(f"check:{number}", "check", at, None)
 
 
-def _look(outbox: Outbox, *sightings: Sighting, now: float = NOW) -> tuple[Outbox, list[str]]:
+def _look(
+    alert_state: AlertState, *observations: Observation, now: float = NOW
+) -> tuple[AlertState, list[str]]:
     """The outbox after a look from which everything was sent, and the runs it told of."""
-    after = outbox.with_sightings(sightings, ["log"], now)
+    after = alert_state.with_observations(observations, ["log"], now)
     told = [alert.run_id for _, alert in after.pending]
     for each in after.pending:
         after = after.without(each)
@@ -165,31 +169,33 @@ def _look(outbox: Outbox, *sightings: Sighting, now: float = NOW) -> tuple[Outbo
 
 
 def test_a_failure_that_is_seen_again_is_told_once() -> None:
-    outbox, first = _look(Outbox(NOW, NOW), _failed(1, subject=None))
-    _, again = _look(outbox, _failed(1, subject=None), now=NOW + 30)
+    alert_state, first = _look(AlertState(NOW, NOW), _failed(1, subject=None))
+    _, again = _look(alert_state, _failed(1, subject=None), now=NOW + 30)
 
     assert (first, again) == (["run-1"], [])
 
 
 def test_what_an_alert_tells_of_besides_is_not_told_again() -> None:
     both = replace(_failed(2, NOW + 1, None), also=("None:1",))
-    outbox, first = _look(Outbox(NOW, NOW), both)
-    _, again = _look(outbox, _failed(1, NOW, None), _failed(3, NOW + 2, None), now=NOW + 30)
+    alert_state, first = _look(AlertState(NOW, NOW), both)
+    _, again = _look(alert_state, _failed(1, NOW, None), _failed(3, NOW + 2, None), now=NOW + 30)
 
     assert (first, again) == (["run-2"], ["run-3"])
 
 
 def test_a_state_that_lasts_is_told_once_and_again_after_it_has_passed() -> None:
-    outbox, first = _look(Outbox(NOW, NOW), _failed(1, NOW), _failed(2, NOW + 1))
-    outbox, still = _look(outbox, _failed(3, NOW + 20), now=NOW + 30)
-    outbox, after = _look(outbox, _passed(4, NOW + 40), _failed(5, NOW + 50), now=NOW + 60)
-    _, late = _look(outbox, _passed(4, NOW + 40), _failed(6, NOW + 70), now=NOW + 90)
+    alert_state, first = _look(AlertState(NOW, NOW), _failed(1, NOW), _failed(2, NOW + 1))
+    alert_state, still = _look(alert_state, _failed(3, NOW + 20), now=NOW + 30)
+    alert_state, after = _look(
+        alert_state, _passed(4, NOW + 40), _failed(5, NOW + 50), now=NOW + 60
+    )
+    _, late = _look(alert_state, _passed(4, NOW + 40), _failed(6, NOW + 70), now=NOW + 90)
 
     assert (first, still, after, late) == (["run-1"], [], ["run-5"], [])
 
 
 def test_each_failed_run_is_told() -> None:
-    _, told = _look(Outbox(NOW, NOW), _failed(1, subject=None), _failed(2, subject=None))
+    _, told = _look(AlertState(NOW, NOW), _failed(1, subject=None), _failed(2, subject=None))
 
     assert told == ["run-1", "run-2"]
 
@@ -197,48 +203,48 @@ def test_each_failed_run_is_told() -> None:
 def test_what_comes_into_sight_late_is_told_and_what_is_long_past_is_not() -> None:
     late = _failed(1, NOW - OVERLAP_SECONDS + 1, subject=None)
     past = _failed(2, NOW - OVERLAP_SECONDS - 1, subject=None)
-    _, told = _look(Outbox(NOW, NOW), late, past)
+    _, told = _look(AlertState(NOW, NOW), late, past)
 
     assert told == ["run-1"]
 
 
 def test_what_happened_while_nobody_looked_is_told_at_the_next_look() -> None:
-    _, told = _look(Outbox(NOW, NOW), _failed(1, NOW + 500, subject=None), now=NOW + 90_000)
+    _, told = _look(AlertState(NOW, NOW), _failed(1, NOW + 500, subject=None), now=NOW + 90_000)
 
     assert told == ["run-1"]
 
 
 def test_an_alert_waits_for_each_destination_by_itself() -> None:
-    outbox = Outbox(NOW, NOW).with_sightings([_failed(1)], ["log", "webhook"], NOW)
-    left = outbox.without(outbox.pending[0])
-    without_webhook = left.with_sightings([], ["log"], NOW)
+    alert_state = AlertState(NOW, NOW).with_observations([_failed(1)], ["log", "webhook"], NOW)
+    left = alert_state.without(alert_state.pending[0])
+    without_webhook = left.with_observations([], ["log"], NOW)
 
-    assert [name for name, _ in outbox.pending] == ["log", "webhook"]
+    assert [name for name, _ in alert_state.pending] == ["log", "webhook"]
     assert [name for name, _ in left.pending] == ["webhook"]
     assert without_webhook.pending == ()
 
 
 def test_a_destination_that_is_down_for_long_does_not_fill_the_storage() -> None:
-    failures = [_failed(number, NOW + number, None) for number in range(MOST_PENDING + 5)]
-    outbox = Outbox(NOW, NOW).with_sightings(failures, ["webhook"], NOW)
+    failures = [_failed(number, NOW + number, None) for number in range(MAX_PENDING + 5)]
+    alert_state = AlertState(NOW, NOW).with_observations(failures, ["webhook"], NOW)
 
-    assert len(outbox.pending) == MOST_PENDING
-    assert outbox.pending[-1][1].run_id == f"run-{MOST_PENDING + 4}"
+    assert len(alert_state.pending) == MAX_PENDING
+    assert alert_state.pending[-1][1].run_id == f"run-{MAX_PENDING + 4}"
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.booleans()), max_size=30))
 def test_looks_that_overlap_tell_the_same_as_one_look(events: list[tuple[int, bool]]) -> None:
-    sightings = [
+    observations = [
         _failed(number, NOW + number) if fails else _passed(100 + number, NOW + number)
         for number, fails in dict(events).items()
     ]
-    ordered = sorted(sightings, key=lambda each: each.at)
-    outbox, told = Outbox(NOW, NOW), list[str]()
+    ordered = sorted(observations, key=lambda each: each.at)
+    alert_state, told = AlertState(NOW, NOW), list[str]()
     for count in range(len(ordered) + 1):
-        outbox, new = _look(outbox, *ordered[:count], now=NOW + 20)
+        alert_state, new = _look(alert_state, *ordered[:count], now=NOW + 20)
         told += new
 
-    assert told == _look(Outbox(NOW, NOW), *ordered, now=NOW + 20)[1]
+    assert told == _look(AlertState(NOW, NOW), *ordered, now=NOW + 20)[1]
 
 
 def test_severities_are_plain_words() -> None:

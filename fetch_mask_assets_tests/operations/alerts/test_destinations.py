@@ -11,12 +11,12 @@ import pytest
 
 from fetch_mask_assets.errors import AlertError
 from fetch_mask_assets.local_stack.state import free_port
-from fetch_mask_assets.operations.alerts.alert import trial
+from fetch_mask_assets.operations.alerts.alert import test_alert
 from fetch_mask_assets.operations.alerts.destinations import AlertDestinations
 from fetch_mask_assets_tests.support.factories import shown
 from fetch_mask_assets_tests.support.receiver import SECRET, receiving
 
-ALERT = trial(7.0)
+ALERT = test_alert(7.0)
 
 
 @pytest.fixture(autouse=True)
@@ -75,14 +75,16 @@ def test_a_command_gets_the_alert_on_its_standard_input(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "says"),
+    ("command", "description"),
     [
         (f"/nowhere/{SECRET}", "could not be started"),
         (f"false {SECRET}", "ended with exit code 1"),
     ],
 )
-def test_a_command_that_fails_is_an_error_without_the_command(command: str, says: str) -> None:
-    with pytest.raises(AlertError, match=says) as caught:
+def test_a_command_that_fails_is_an_error_without_the_command(
+    command: str, description: str
+) -> None:
+    with pytest.raises(AlertError, match=description) as caught:
         AlertDestinations(command=command).send("command", ALERT)
 
     assert SECRET not in shown(caught.value)

@@ -263,7 +263,7 @@ def test_the_table_and_every_view_and_column_explains_itself(database: LoginData
     silent = database.query(
         "SELECT relname, attname FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid"
         " WHERE (relkind = 'v' AND relnamespace = 'login_ingest'::regnamespace"
-        "        AND relname NOT IN ('user_logins_linked', 'quarantine_account',"
+        "        AND relname NOT IN ('user_logins_linked', 'quarantine_balance',"
         "                            'batch_balance')"
         "        OR pg_class.oid = 'user_logins'::regclass)"
         " AND attnum > 0 AND (col_description(pg_class.oid, attnum) IS NULL"
@@ -283,10 +283,10 @@ def test_dagster_and_the_database_say_the_same_of_a_view(
         f"login_ingest.{view.name}",
     )
     assert columns == [(name, *about) for name, about in view.columns.items()]
-    [(says,)] = database.query(
+    [(description,)] = database.query(
         "SELECT obj_description(%s::regclass, 'pg_class')", f"login_ingest.{view.name}"
     )
-    assert says == view.says
+    assert description == view.description
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from fetch_mask_assets.keys.keyset_change import disabled
 from fetch_mask_assets.keys.links import TokenLink
 from fetch_mask_assets.keys.postgres import write_links
 from fetch_mask_assets.operations.erasure import postgres as module
-from fetch_mask_assets.operations.erasure.postgres import Certificate, Erasures, Order
-from fetch_mask_assets.operations.erasure.subjects import Kind, parse_subjects
+from fetch_mask_assets.operations.erasure.postgres import Certificate, ErasureOrder, Erasures
+from fetch_mask_assets.operations.erasure.subjects import SubjectKind, parse_subjects
 from fetch_mask_assets.operations.quarantine.postgres import Choice, Quarantine
 from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
 from fetch_mask_assets_tests.support.factories import rotated
@@ -64,12 +64,12 @@ def steward(database_url: str) -> Iterator[Person]:
 @pytest.mark.parametrize(
     ("kind", "value", "column", "other"),
     [
-        (Kind.IP, IP, "masked_ip", "masked_device_id"),
-        (Kind.DEVICE_ID, DEVICE_ID, "masked_device_id", "masked_ip"),
+        (SubjectKind.IP, IP, "masked_ip", "masked_device_id"),
+        (SubjectKind.DEVICE_ID, DEVICE_ID, "masked_device_id", "masked_ip"),
     ],
 )
 def test_a_value_loses_its_tokens_under_every_key_and_the_rows_stay(  # noqa: PLR0913, PLR0917 (a case and its fixtures)
-    kind: Kind,
+    kind: SubjectKind,
     value: str,
     column: str,
     other: str,
@@ -88,7 +88,7 @@ def test_a_value_loses_its_tokens_under_every_key_and_the_rows_stay(  # noqa: PL
     assert _count(database_url, "user_logins") == 4
     assert _count(database_url, f"user_logins WHERE {column} IS NULL") == 2
     assert _count(database_url, f"user_logins WHERE {other} IS NULL") == 0
-    assert LoginDatabase(database_url).untokened_rows() == 0
+    assert LoginDatabase(database_url).rows_without_tokens() == 0
 
 
 def test_a_value_under_a_retired_key_goes_too(
@@ -99,7 +99,7 @@ def test_a_value_under_a_retired_key_goes_too(
     newer = rotated(keysets["ip"], "ip")
     retired = disabled("ip", newer, keyring.ip.primary_key_id)
 
-    certificate = _erase(steward, open_keyring(keysets | {"ip": retired}), Kind.IP, IP)
+    certificate = _erase(steward, open_keyring(keysets | {"ip": retired}), SubjectKind.IP, IP)
 
     assert (certificate.logins, certificate.verified) == (1, True)
     assert _count(database_url, "user_logins WHERE masked_ip IS NULL") == 1
@@ -111,11 +111,11 @@ def test_rows_under_a_strangers_key_forbid_the_certificate(
     stranger = open_keyring({name: new_keyset(name) for name in KEYSET_NAMES})
     load(database_url, stranger, [body(1, ip=IP)])
 
-    certificate = _erase(steward, keyring, Kind.IP, IP)
+    certificate = _erase(steward, keyring, SubjectKind.IP, IP)
 
     assert (certificate.logins, certificate.unopened, certificate.verified) == (0, 1, False)
     # The database sees them too, without a keyset.
-    assert certificate.unreached == 1
+    assert certificate.uncovered == 1
 
 
 def test_a_value_that_is_still_an_md5_goes_with_what_an_upgrade_found_of_it(
@@ -129,7 +129,7 @@ def test_a_value_that_is_still_an_md5_goes_with_what_an_upgrade_found_of_it(
         f" VALUES ('ip', '{keyring.ip.mask(IP)}', '{digest}')",
     )
 
-    certificate = _erase(steward, keyring, Kind.IP, IP)
+    certificate = _erase(steward, keyring, SubjectKind.IP, IP)
 
     assert (certificate.logins, certificate.verified) == (1, True)
     assert _rows(database_url, "SELECT user_id FROM user_logins WHERE masked_ip IS NULL") == [
@@ -157,7 +157,7 @@ def test_rows_under_a_key_that_is_gone_are_found_by_their_links(
         for link in links:
             write_links(connection, [link])
 
-    certificate = _erase(steward, keyring, Kind.IP, IP)
+    certificate = _erase(steward, keyring, SubjectKind.IP, IP)
 
     # The other row under the lost key may be anybody's, so nothing is certified.
     assert (certificate.logins, certificate.links, certificate.unopened) == (2, 2, 1)
@@ -176,7 +176,7 @@ def test_quarantined_messages_that_hold_the_value_go_and_are_counted(
         [f'{{"ip": "::ffff:{IP}"}}', f'{{"ip": "{IP}', json.dumps({IP: 1})],
     )
 
-    certificate = _erase(steward, keyring, Kind.IP, IP)
+    certificate = _erase(steward, keyring, SubjectKind.IP, IP)
 
     assert (certificate.quarantined, certificate.verified) == (3, True)
     assert _waiting(database_url) == kept
@@ -193,7 +193,7 @@ def test_a_user_loses_rows_and_quarantined_messages_and_does_not_load_again(
     broken = json.dumps({"user_id": USER})
     quarantine_bodies(database_url, keyring, [broken])
 
-    certificate = _erase(steward, keyring, Kind.USER, USER)
+    certificate = _erase(steward, keyring, SubjectKind.USER, USER)
 
     assert (certificate.logins, certificate.quarantined, certificate.verified) == (2, 1, True)
     assert _rows(database_url, "SELECT user_id FROM user_logins") == [("user-2",)]
@@ -213,7 +213,7 @@ def test_requests_to_unmask_keep_all_but_the_tokens_of_the_value(
             "SELECT login_ingest.request_unmask(%s, 'why', 'T-1', 10)", [[mine, other]]
         )
 
-    certificate = _erase(steward, keyring, Kind.IP, IP)
+    certificate = _erase(steward, keyring, SubjectKind.IP, IP)
 
     assert (certificate.requests, certificate.verified) == (1, True)
     assert _rows(database_url, "SELECT tokens FROM login_ingest.unmask_request") == [([other],)]
@@ -224,7 +224,7 @@ def test_several_values_make_one_certificate(
 ) -> None:
     load(database_url, keyring, [body(number) for number in range(5)])
 
-    certificate = _erase(steward, keyring, Kind.IP, "192.0.2.1", "192.0.2.2", "198.51.100.1")
+    certificate = _erase(steward, keyring, SubjectKind.IP, "192.0.2.1", "192.0.2.2", "198.51.100.1")
 
     assert (certificate.subjects, certificate.logins, certificate.verified) == (3, 2, True)
 
@@ -235,7 +235,7 @@ def test_the_certificate_and_the_audit_say_who_and_why_and_nothing_of_the_value(
     load(database_url, keyring, [body(1, ip=IP)])
     quarantine_bodies(database_url, keyring, [f"junk {IP}"])
 
-    certificate = _erase(steward, keyring, Kind.IP, IP)
+    certificate = _erase(steward, keyring, SubjectKind.IP, IP)
 
     said = (certificate.person, certificate.kind, certificate.reason, certificate.ticket)
     assert said == (steward.name, "ip", "asked for", "T-1")
@@ -259,7 +259,7 @@ def test_it_goes_in_steps_and_takes_up_what_a_kill_left(
     load(database_url, keyring, [body(number, ip=IP) for number in range(7)])
     quarantine_bodies(database_url, keyring, [f"junk {IP}"])
     with pytest.raises(KeyboardInterrupt):
-        _erase(steward, keyring, Kind.IP, IP, say=_dies_at("quarantined"))
+        _erase(steward, keyring, SubjectKind.IP, IP, say=_dies_at("quarantined"))
 
     [unfinished] = _rows(
         database_url, "SELECT logins, finished_at, verified FROM login_ingest.erasure"
@@ -267,7 +267,7 @@ def test_it_goes_in_steps_and_takes_up_what_a_kill_left(
     assert unfinished == (7, None, False)
     assert Quarantine(steward.url).account().holds
 
-    certificate = _erase(steward, keyring, Kind.IP, IP)
+    certificate = _erase(steward, keyring, SubjectKind.IP, IP)
 
     assert (certificate.logins, certificate.quarantined, certificate.verified) == (0, 1, True)
     steps = _count(database_url, 'login_ingest.audit WHERE detail LIKE \'%"place" : "logins"%\'')
@@ -290,7 +290,7 @@ def test_a_connection_that_dies_at_a_commit_counts_nothing_twice(
             raise psycopg.OperationalError(IP)
 
     monkeypatch.setattr(psycopg.Connection, "commit", unclear)
-    certificate = _erase(steward, keyring, Kind.IP, IP)
+    certificate = _erase(steward, keyring, SubjectKind.IP, IP)
 
     assert (certificate.logins, certificate.quarantined, certificate.verified) == (3, 1, True)
 
@@ -307,7 +307,7 @@ def test_what_comes_in_meanwhile_is_erased_in_another_round(
         if text == "Round 1: quarantined messages":
             list(Quarantine(steward.url).replay("r", Choice(), keyring))
 
-    certificate = _erase(steward, keyring, Kind.IP, IP, say=replays)
+    certificate = _erase(steward, keyring, SubjectKind.IP, IP, say=replays)
 
     assert (certificate.logins, certificate.quarantined, certificate.verified) == (1, 0, True)
     assert _count(database_url, "user_logins WHERE masked_ip IS NULL") == 1
@@ -320,7 +320,7 @@ def test_what_keeps_coming_in_is_not_certified(
         if "left" in text:
             load(database_url, keyring, [body(1, ip=IP)])
 
-    certificate = _erase(steward, keyring, Kind.IP, IP, say=comes)
+    certificate = _erase(steward, keyring, SubjectKind.IP, IP, say=comes)
 
     assert (certificate.remaining, certificate.verified) == (1, False)
     assert certificate.finished_at is not None
@@ -332,14 +332,14 @@ def test_a_body_that_does_not_open_forbids_the_certificate(
     quarantine_bodies(database_url, keyring, ["junk"])
     _run(database_url, "UPDATE login_ingest.quarantine SET sealed_body = 'x'")
 
-    certificate = _erase(steward, keyring, Kind.IP, IP)
+    certificate = _erase(steward, keyring, SubjectKind.IP, IP)
 
     assert (certificate.unopened, certificate.remaining, certificate.verified) == (1, 0, False)
     assert _count(database_url, "login_ingest.quarantine") == 1
 
 
 def test_nothing_to_erase_is_certified_too(steward: Person, keyring: Keyring) -> None:
-    certificate = _erase(steward, keyring, Kind.DEVICE_ID, DEVICE_ID)
+    certificate = _erase(steward, keyring, SubjectKind.DEVICE_ID, DEVICE_ID)
 
     assert (certificate.logins, certificate.verified) == (0, True)
 
@@ -363,8 +363,8 @@ def test_partitions_are_erased_like_any_other_table(
     )
     load(database_url, keyring, [body(number, ip=IP) for number in range(9)] + [body(10)])
 
-    assert _erase(steward, keyring, Kind.IP, IP).logins == 9
-    assert _erase(steward, keyring, Kind.USER, "user-3").logins == 1
+    assert _erase(steward, keyring, SubjectKind.IP, IP).logins == 9
+    assert _erase(steward, keyring, SubjectKind.USER, "user-3").logins == 1
     assert _count(database_url, "user_logins WHERE masked_ip IS NULL") == 8
 
 
@@ -381,7 +381,7 @@ def test_only_who_recovers_erases_and_only_in_an_erasure_of_their_own(
         "SELECT login_ingest.erase_matches('e', 'ip', ARRAY['x'])",
         "SELECT login_ingest.erasure_remains('ip', ARRAY['x'])",
         "SELECT login_ingest.count_erased('e', 'logins', 1)",
-        "SELECT login_ingest.unreached_rows('ip', ARRAY['x'], 1)",
+        "SELECT login_ingest.uncovered_rows('ip', ARRAY['x'], 1)",
     ]
     for role in ("login_ingest_loader", "login_ingest_analyst", "login_ingest_auditor"):
         with person(database_url, role) as other:
@@ -468,7 +468,7 @@ def test_the_old_way_to_finish_is_gone(steward: Person) -> None:
 
 
 def test_a_certificate_cannot_be_made_of_a_refused_database(keyring: Keyring) -> None:
-    order = Order("e", parse_subjects(Kind.IP, [IP]), "r", "t")
+    order = ErasureOrder("e", parse_subjects(SubjectKind.IP, [IP]), "r", "t")
     with pytest.raises(DatabaseError) as caught:
         Erasures("postgresql://127.0.0.1:1/x").erase(order, keyring, lambda _text: None)
 
@@ -478,11 +478,11 @@ def test_a_certificate_cannot_be_made_of_a_refused_database(keyring: Keyring) ->
 def _erase(
     steward: Person,
     keyring: Keyring,
-    kind: Kind,
+    kind: SubjectKind,
     *values: str,
     say: Callable[[str], None] = lambda _text: None,
 ) -> Certificate:
-    order = Order(str(uuid4()), parse_subjects(kind, values), "asked for", "T-1")
+    order = ErasureOrder(str(uuid4()), parse_subjects(kind, values), "asked for", "T-1")
     return Erasures(steward.url).erase(order, keyring, say)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fetch_mask_assets.operations.md5_upgrade.digests import (
     IPV4,
-    LARGEST_SPACE,
+    MAX_SPACE,
     Space,
     SpaceError,
     Span,
@@ -76,32 +76,32 @@ def test_the_number_of_an_ipv4_text_is_its_address(number: int) -> None:
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=50, deadline=None)
 def test_every_address_is_found_in_a_span_that_ends_or_begins_with_it(number: int) -> None:
-    looked_for = wanted(_digests(str(IPv4Address(number))))
-    assert search(IPV4, Span(max(0, number - 3), number + 1), looked_for) == [number]
-    assert search(IPV4, Span(number, min(number + 3, 2**32)), looked_for) == [number]
-    assert search(IPV4, Span(max(0, number - 3), number), looked_for) == []
+    targets = wanted(_digests(str(IPv4Address(number))))
+    assert search(IPV4, Span(max(0, number - 3), number + 1), targets) == [number]
+    assert search(IPV4, Span(number, min(number + 3, 2**32)), targets) == [number]
+    assert search(IPV4, Span(max(0, number - 3), number), targets) == []
 
 
 def test_all_texts_of_a_long_span_are_tried_across_every_boundary() -> None:
     span = Span(2**24 - 70_000, 2**24 + 70_000)
-    looked_for = wanted(_digests(*map(IPV4.text, range(span.start, span.stop))))
-    assert search(IPV4, span, looked_for) == list(range(span.start, span.stop))
+    targets = wanted(_digests(*map(IPV4.text, range(span.start, span.stop))))
+    assert search(IPV4, span, targets) == list(range(span.start, span.stop))
 
 
 @pytest.mark.parametrize("pattern", ["NNN-NN-NNNN", "NNNNNN", "xxxx-XX", "id NNNNNN!", "N" * 9])
 def test_texts_of_a_pattern_are_found_at_its_ends_and_in_its_middle(pattern: str) -> None:
     space = pattern_space(pattern)
     places = [0, 1, 99_999, 100_000, space.size // 2, space.size - 1]
-    looked_for = wanted(_digests(*map(space.text, places)))
+    targets = wanted(_digests(*map(space.text, places)))
     for place in places:
         span = Span(max(0, place - 5), min(place + 5, space.size))
-        assert place in search(space, span, looked_for)
+        assert place in search(space, span, targets)
 
 
 def test_a_pattern_of_the_longest_text_is_hashed_right() -> None:
     space = pattern_space("-" * 51 + "NNNN")
-    looked_for = wanted(_digests("-" * 51 + "0042"))
-    assert search(space, Span(0, 100), looked_for) == [42]
+    targets = wanted(_digests("-" * 51 + "0042"))
+    assert search(space, Span(0, 100), targets) == [42]
 
 
 def test_a_pattern_stands_for_the_texts_that_its_letters_say() -> None:
@@ -121,7 +121,7 @@ def test_a_pattern_that_names_values_or_takes_for_ever_is_refused(pattern: str) 
 
 
 def test_the_largest_pattern_is_accepted() -> None:
-    assert pattern_space("N" * 12).size == LARGEST_SPACE
+    assert pattern_space("N" * 12).size == MAX_SPACE
 
 
 def test_networks_are_spans_of_addresses_merged() -> None:

@@ -339,9 +339,9 @@ def test_nobody_else_reads_what_an_upgrade_has_found(database_url: str, role: st
 
 def test_all_cores_find_what_one_finds_in_the_order_of_the_spans() -> None:
     numbers = [NET + 7, NET + 2_000, NET + 3_999]
-    looked_for = wanted(b"".join(md5(IPV4.text(number)) for number in numbers))
+    targets = wanted(b"".join(md5(IPV4.text(number)) for number in numbers))
     spans = [Span(NET + start, NET + start + 1_000) for start in range(0, 4_000, 1_000)]
-    found = list(search_spans(IPV4, spans, looked_for, 2))
+    found = list(search_spans(IPV4, spans, targets, 2))
     assert [span for span, _ in found] == spans
     assert [number for _, some in found for number in some] == numbers
 

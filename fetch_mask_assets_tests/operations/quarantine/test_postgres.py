@@ -21,7 +21,7 @@ from fetch_mask_assets.operations.quarantine.postgres import (
     Choice,
     ExpiryRefusedError,
     Quarantine,
-    QuarantineAccount,
+    QuarantineBalance,
     Replayed,
 )
 from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
@@ -111,7 +111,7 @@ def test_replays_repeated_load_nothing_twice(
         list(store.replay(f"r{number}", ALL, keyring))
 
     assert _logins(database_url) == [(f"user-{number}", 1) for number in range(5)]
-    assert store.account() == QuarantineAccount(5, 5, 0, 0, 0, 0, holds=True)
+    assert store.account() == QuarantineBalance(5, 5, 0, 0, 0, 0, holds=True)
 
 
 def test_replays_at_once_share_the_work_and_load_nothing_twice(
@@ -127,7 +127,7 @@ def test_replays_at_once_share_the_work_and_load_nothing_twice(
     # What one held when the others came by is left to it.
     assert sum(step.replayed for step in done) == 100
     assert [count for _, count in _logins(database_url)] == [1] * 100
-    assert store.account() == QuarantineAccount(100, 100, 0, 0, 0, 0, holds=True)
+    assert store.account() == QuarantineBalance(100, 100, 0, 0, 0, 0, holds=True)
 
 
 def test_a_connection_that_dies_at_the_commit_loads_nothing_twice(
@@ -162,12 +162,12 @@ def test_a_replay_that_dies_half_way_is_taken_up_by_the_next(
     quarantine_logins(database_url, keyring, [body(number) for number in range(5)])
     next(store.replay("dies", ALL, keyring))
 
-    assert store.account() == QuarantineAccount(5, 2, 0, 0, 0, 3, holds=True)
+    assert store.account() == QuarantineBalance(5, 2, 0, 0, 0, 3, holds=True)
 
     list(store.replay("next", ALL, keyring))
 
     assert [count for _, count in _logins(database_url)] == [1] * 5
-    assert store.account() == QuarantineAccount(5, 5, 0, 0, 0, 0, holds=True)
+    assert store.account() == QuarantineBalance(5, 5, 0, 0, 0, 0, holds=True)
 
 
 def test_a_message_that_comes_again_after_its_replay_does_not_load_again(
@@ -426,7 +426,7 @@ def test_discarded_messages_are_counted_and_recorded_and_do_not_come_again(
     assert list(store.discard("d3", Choice(reason="not_an_object"), "noise")) == []
 
     assert _waiting(database_url) == [ids[2]]
-    assert store.account() == QuarantineAccount(3, 0, 2, 0, 0, 1, holds=True)
+    assert store.account() == QuarantineBalance(3, 0, 2, 0, 0, 1, holds=True)
     assert _audit(database_url)[0] == (
         steward.name,
         "quarantine.discard",
@@ -461,7 +461,7 @@ def test_old_messages_expire_in_steps_and_younger_ones_stay(
         store = Quarantine(steward.url)
         assert list(store.expire(90)) == [2, 1]
         assert list(store.expire(90)) == []
-        assert store.account() == QuarantineAccount(5, 0, 0, 3, 0, 2, holds=True)
+        assert store.account() == QuarantineBalance(5, 0, 0, 3, 0, 2, holds=True)
         for days in (6, 0, -1):
             with pytest.raises(ExpiryRefusedError, match="for at least 7 days"):
                 list(store.expire(days))
@@ -474,7 +474,7 @@ def test_old_messages_expire_in_steps_and_younger_ones_stay(
             (
                 name,
                 "quarantine.expire",
-                {"verdict": "too_few_days", "keep_days": days, "at_least": 7},
+                {"verdict": "retention_too_short", "keep_days": days, "at_least": 7},
             )
             for days in (6, 0, -1)
         ),
@@ -497,7 +497,7 @@ def test_the_account_says_so_when_somebody_deletes_by_hand(
     quarantine_bodies(database_url, keyring, ["junk"])
     _run(database_url, "DELETE FROM login_ingest.quarantine")
 
-    assert store.account() == QuarantineAccount(1, 0, 0, 0, 0, 0, holds=False)
+    assert store.account() == QuarantineBalance(1, 0, 0, 0, 0, 0, holds=False)
 
 
 def test_nobody_takes_messages_away_off_the_record(database_url: str, steward: Person) -> None:

@@ -69,7 +69,7 @@ def test_reveals_are_counted_by_request_whenever_they_were() -> None:
     found = summary(rows)
 
     assert found.reveals == {4: 2}
-    assert (found.rows, found.rows_of_period, found.actions) == (3, 0, ())
+    assert (found.rows, found.rows_in_period, found.actions) == (3, 0, ())
 
 
 def test_rows_after_a_break_are_counted_all_the_same() -> None:
@@ -109,7 +109,7 @@ def test_a_verdict_that_nobody_knows_counts_as_a_refusal() -> None:
 def test_a_row_without_a_time_is_in_every_period() -> None:
     rows = [replace(audit(("ann", "find", {}))[0], at=None)]
 
-    assert summary(rows).rows_of_period == 1
+    assert summary(rows).rows_in_period == 1
 
 
 def test_a_hash_that_was_noted_is_looked_for() -> None:
@@ -123,14 +123,14 @@ def test_a_hash_that_was_noted_is_looked_for() -> None:
 def test_expiring_the_quarantine_has_verdicts_of_its_own() -> None:
     rows = audit(
         ("ann", "quarantine.expire", {"verdict": "expired"}),
-        ("ann", "quarantine.expire", {"verdict": "too_few_days"}),
+        ("ann", "quarantine.expire", {"verdict": "retention_too_short"}),
         ("ann", "unmask.reveal", {"verdict": "expired"}),
         ("ann", "unmask.withdraw", {"verdict": "withdrawn"}),
     )
 
     refused = [(each.action, each.verdict) for each in summary(rows).actions if each.is_refusal]
 
-    assert refused == [("quarantine.expire", "too_few_days"), ("unmask.reveal", "expired")]
+    assert refused == [("quarantine.expire", "retention_too_short"), ("unmask.reveal", "expired")]
 
 
 def test_every_action_that_the_database_or_the_code_records_is_known() -> None:

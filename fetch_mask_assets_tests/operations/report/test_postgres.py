@@ -12,8 +12,8 @@ import pytest
 from fetch_mask_assets.audit.postgres import Audit
 from fetch_mask_assets.keys.keyset import open_keyring
 from fetch_mask_assets.local_stack.state import free_port
-from fetch_mask_assets.operations.erasure.postgres import Erasures, Order
-from fetch_mask_assets.operations.erasure.subjects import Kind, Subjects
+from fetch_mask_assets.operations.erasure.postgres import ErasureOrder, Erasures
+from fetch_mask_assets.operations.erasure.subjects import SubjectKind, Subjects
 from fetch_mask_assets.operations.report import postgres as report_facts
 from fetch_mask_assets.operations.report.postgres import ReportReader, RetentionDays, WarehouseFacts
 from fetch_mask_assets.operations.report.report import WITHHELD, Period, Unreadable
@@ -78,10 +78,10 @@ def test_the_auditor_reads_every_part(database_url: str, keyring: Keyring, audit
     assert found.person == auditor.name
     assert not isinstance(found.balance, Unreadable)
     assert (found.balance.whole.received, found.balance.whole.loaded) == (3, 2)
-    assert found.balance.of_period == found.balance.whole
+    assert found.balance.in_period == found.balance.whole
     [line] = found.balance.batches
     assert (line.received, line.quarantined, line.ledger, line.holds) == (3, 1, 3, True)
-    assert (found.balance.ledger_lines, found.balance.unbalanced) == (3, ())
+    assert (found.balance.ledger_rows, found.balance.unbalanced) == (3, ())
     assert (found.balance.table.rows, found.balance.table.missing) == (2, 0)
     assert not isinstance(found.keys, Unreadable)
     assert {(each.keyset, each.status, each.rows) for each in found.keys.keys} == {
@@ -91,7 +91,7 @@ def test_the_auditor_reads_every_part(database_url: str, keyring: Keyring, audit
     }
     assert not isinstance(found.quarantine, Unreadable)
     [reason] = found.quarantine.reasons
-    assert (reason.reason, reason.messages, reason.of_period) == ("not_json", 1, 1)
+    assert (reason.reason, reason.messages, reason.in_period) == ("not_json", 1, 1)
 
 
 def test_a_batch_whose_ledger_lacks_a_line_is_shown_by_itself(
@@ -108,7 +108,7 @@ def test_a_batch_whose_ledger_lacks_a_line_is_shown_by_itself(
     assert not isinstance(balance, Unreadable)
     [line] = balance.unbalanced
     assert (line.batch_id, line.loaded, line.ledger) == (2, 2, 1)
-    assert (balance.whole.unbalanced, balance.ledger_lines) == (1, 2)
+    assert (balance.whole.unbalanced, balance.ledger_rows) == (1, 2)
 
 
 def test_ledger_lines_without_a_batch_and_rows_of_others_are_seen(
@@ -121,14 +121,14 @@ def test_ledger_lines_without_a_batch_and_rows_of_others_are_seen(
     balance = facts(auditor).balance
 
     assert not isinstance(balance, Unreadable)
-    assert (balance.ledger_lines, balance.whole.ledger) == (2, 1)
+    assert (balance.ledger_rows, balance.whole.ledger) == (2, 1)
     assert (balance.table.foreign, balance.table.untokened) == (1, 1)
 
 
 def test_many_batches_are_shown_by_day(
     database_url: str, keyring: Keyring, auditor: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report_facts, "MOST_BATCHES", 1)
+    monkeypatch.setattr(report_facts, "MAX_BATCHES", 1)
     for number in range(2):
         commit(database_url, keyring, [body(number)])
 
@@ -148,7 +148,7 @@ def test_batches_before_the_period_count_in_the_whole_alone(
     balance = facts(auditor).balance
 
     assert not isinstance(balance, Unreadable)
-    assert (balance.whole.batches, balance.of_period.batches, balance.batches) == (1, 0, ())
+    assert (balance.whole.batches, balance.in_period.batches, balance.batches) == (1, 0, ())
 
 
 def test_an_erased_user_is_accounted_for_and_certified(
@@ -156,7 +156,9 @@ def test_an_erased_user_is_accounted_for_and_certified(
 ) -> None:
     commit(database_url, keyring, [body(1, user_id="erin"), body(2)])
     with person(database_url, "login_ingest_recovery") as steward:
-        order = Order("e-1", Subjects(Kind.USER, ("erin",)), "asked", f"mail of {CANARY_IP}")
+        order = ErasureOrder(
+            "e-1", Subjects(SubjectKind.USER, ("erin",)), "asked", f"mail of {CANARY_IP}"
+        )
         Erasures(steward.url).erase(order, keyring, lambda _: None)
         found = facts(auditor)
 
@@ -175,7 +177,7 @@ def test_an_erased_ip_leaves_its_row_and_no_token(
 ) -> None:
     commit(database_url, keyring, [body(1, ip=CANARY_IP)])
     with person(database_url, "login_ingest_recovery") as steward:
-        order = Order("e-2", Subjects(Kind.IP, (CANARY_IP,)), "asked", "SEC-1")
+        order = ErasureOrder("e-2", Subjects(SubjectKind.IP, (CANARY_IP,)), "asked", "SEC-1")
         Erasures(steward.url).erase(order, keyring, lambda _: None)
 
     balance = facts(auditor).balance

@@ -14,16 +14,16 @@ from fetch_mask_assets.operations.report.audit_summary import ActionCount
 from fetch_mask_assets.operations.report.report import (
     PARTS,
     WITHHELD,
-    BatchLine,
+    BatchRow,
     BatchSum,
     ChecksPart,
     LinkCount,
     PeriodError,
     Report,
     ReportedKey,
+    Severity,
     TableSum,
     Unreadable,
-    Weight,
     as_json,
     findings,
     holds,
@@ -37,8 +37,8 @@ from fetch_mask_assets_tests.support.report_factory import NOON, check, report
 WHOLE: Any = report()
 
 
-def weights(made: Report) -> list[tuple[str, Weight]]:
-    return [(each.part, each.weight) for each in findings(made)]
+def weights(made: Report) -> list[tuple[str, Severity]]:
+    return [(each.part, each.severity) for each in findings(made)]
 
 
 def test_a_report_in_which_nothing_is_wrong_holds() -> None:
@@ -51,7 +51,7 @@ def test_a_part_that_could_not_be_read_is_never_good(part: str) -> None:
     made = report(**{part: Unreadable("the disk is gone.")})
 
     assert not holds(made)
-    assert weights(made) == [(part, Weight.UNREADABLE)]
+    assert weights(made) == [(part, Severity.UNREADABLE)]
     assert as_json(made, "")[part] == {"unreadable": "the disk is gone."}
 
 
@@ -59,8 +59,8 @@ BROKEN = [
     ("checks", ChecksPart((check(failed=1, passed=9),), NOON)),
     ("checks", ChecksPart((check(not_evaluated=1),), NOON)),
     ("balance", replace(WHOLE.balance, whole=replace(WHOLE.balance.whole, unbalanced=1))),
-    ("balance", replace(WHOLE.balance, ledger_lines=8)),
-    ("balance", replace(WHOLE.balance, ledger_lines=10)),
+    ("balance", replace(WHOLE.balance, ledger_rows=8)),
+    ("balance", replace(WHOLE.balance, ledger_rows=10)),
     ("balance", replace(WHOLE.balance, table=TableSum(6, 7, 0, 0, 0, 0, 0))),
     ("balance", replace(WHOLE.balance, table=TableSum(7, 7, 0, 0, 0, 0, 1))),
     ("keys", replace(WHOLE.keys, keys=(ReportedKey("ip", 1, None, None, 5),))),
@@ -77,7 +77,7 @@ def test_what_is_broken_does_not_hold(part: str, value: object) -> None:
     made = report(**{part: value})
 
     assert not holds(made)
-    assert weights(made) == [(part, Weight.BROKEN)]
+    assert weights(made) == [(part, Severity.BROKEN)]
 
 
 TO_KNOW = [
@@ -98,7 +98,7 @@ def test_what_is_only_to_know_is_said_and_holds(part: str, value: object) -> Non
     made = report(**{part: value})
 
     assert holds(made)
-    assert weights(made) == [(part, Weight.NOTICE)]
+    assert weights(made) == [(part, Severity.NOTICE)]
 
 
 def test_a_check_that_was_never_planned_is_said() -> None:
@@ -106,7 +106,7 @@ def test_a_check_that_was_never_planned_is_said() -> None:
 
     [found] = findings(report(checks=ChecksPart((check(), never), NOON)))
 
-    assert "never planned" in found.says
+    assert "never planned" in found.description
 
 
 def test_a_period_that_was_not_counted_to_its_end_is_not_good() -> None:
@@ -121,9 +121,9 @@ def test_another_schema_than_this_release_needs_does_not_hold(schema: str | None
 
 
 def test_a_batch_holds_when_it_adds_up_and_the_ledger_agrees() -> None:
-    assert BatchLine(1, "run", NOON, 10, 7, 2, 1, 9).holds
-    assert not BatchLine(1, "run", NOON, 10, 7, 2, 0, 9).holds
-    assert not BatchLine(1, "run", NOON, 10, 7, 2, 1, 8).holds
+    assert BatchRow(1, "run", NOON, 10, 7, 2, 1, 9).holds
+    assert not BatchRow(1, "run", NOON, 10, 7, 2, 0, 9).holds
+    assert not BatchRow(1, "run", NOON, 10, 7, 2, 1, 8).holds
 
 
 def test_rows_that_a_replay_added_and_an_erasure_deleted_are_accounted_for() -> None:

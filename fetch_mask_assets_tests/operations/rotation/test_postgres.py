@@ -34,7 +34,7 @@ from fetch_mask_assets.operations.rotation.remasking import (
 )
 from fetch_mask_assets.pipeline.batch.frames import mask_batch
 from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
-from fetch_mask_assets.postgres.connection import plain_errors
+from fetch_mask_assets.postgres.connection import translate_errors
 from fetch_mask_assets_tests.support.kinds import BOTH_KINDS
 from fetch_mask_assets_tests.support.logins import body, raw_batch, register
 
@@ -302,14 +302,14 @@ def test_a_deadlock_is_tried_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _commit(database, keys.ring(1), [1, 2])
-    real, failures = keys_postgres.write_links_in, iter([psycopg.errors.DeadlockDetected()] * 2)
+    real, failures = keys_postgres.write_job_links, iter([psycopg.errors.DeadlockDetected()] * 2)
 
     def sometimes(*given: Any) -> None:  # noqa: ANN401 (passes on what it was given)
         for failure in failures:
             raise failure
         real(*given)
 
-    monkeypatch.setattr(remasking, "write_links_in", sometimes)
+    monkeypatch.setattr(remasking, "write_job_links", sometimes)
     assert remask_field(table, keys.ring(1, 2).ip, _ignore).rows == 2
 
 
@@ -485,7 +485,7 @@ def _stored(database: LoginDatabase, column: str = "masked_device_id") -> list[s
 
 
 def _run(database: LoginDatabase, statement: str, *values: object) -> None:
-    with plain_errors("run"), psycopg.connect(database.url) as connection:
+    with translate_errors("run"), psycopg.connect(database.url) as connection:
         connection.execute(statement.encode(), values or None)
 
 

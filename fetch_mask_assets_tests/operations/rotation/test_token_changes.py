@@ -110,11 +110,11 @@ def nothing(_: object) -> None:
         "INSERT INTO login_ingest.token_link VALUES ('ip', 'ip:a', 'ip:b')",
         "INSERT INTO login_ingest.md5_match VALUES ('ip', 'ip:a', 'a')",
         "DELETE FROM login_ingest.md5_match",
-        "UPDATE login_ingest.token_change SET ended_at = now()",
-        "INSERT INTO login_ingest.token_change (action, field) VALUES ('remask', 'ip')",
-        "SELECT login_ingest.put_links('ip', '{}', '{}')",
-        "SELECT login_ingest.count_change(1, '{}', '{}', 1, 1)",
-        "SELECT login_ingest.open_change(1, 'remask')",
+        "UPDATE login_ingest.remask_job SET ended_at = now()",
+        "INSERT INTO login_ingest.remask_job (action, field) VALUES ('remask', 'ip')",
+        "SELECT login_ingest.upsert_links('ip', '{}', '{}')",
+        "SELECT login_ingest.add_job_counts(1, '{}', '{}', 1, 1)",
+        "SELECT login_ingest.open_remask_job(1, 'remask')",
         "SELECT login_ingest.rows_under('ip', 1)",
     ],
 )
@@ -128,14 +128,14 @@ def test_tokens_links_and_keys_are_not_written_directly(
 @pytest.mark.parametrize(
     "statement",
     [
-        "SELECT login_ingest.begin_change('remask', 'ip', '{}')",
-        "SELECT login_ingest.end_change(1, 'remask')",
+        "SELECT login_ingest.begin_remask_job('remask', 'ip', '{}')",
+        "SELECT login_ingest.finish_remask_job(1, 'remask')",
         "SELECT login_ingest.replace_tokens(1, '{}', '{}', 1)",
         "SELECT login_ingest.replace_digests(1, 1, false)",
-        "SELECT login_ingest.link_in_change(1, '{}', '{}')",
+        "SELECT login_ingest.link_tokens_in_job(1, '{}', '{}')",
         "SELECT login_ingest.retire_key('ip', 1)",
         "SELECT login_ingest.restore_key('ip', 1)",
-        "SELECT login_ingest.note_digests('ip', '{}', '{}')",
+        "SELECT login_ingest.record_md5_matches('ip', '{}', '{}')",
     ],
 )
 def test_the_loader_changes_no_token_and_retires_no_key(loader: Person, statement: str) -> None:
@@ -165,7 +165,7 @@ def test_a_re_masking_is_on_record_with_what_the_database_counted(
     to_keys = [new.ip.primary_key_id]
     assert begin == (
         "remask.begin",
-        {"change": 1, "field": "ip", "to_keys": to_keys, "goes_on_with": []},
+        {"change": 1, "field": "ip", "to_keys": to_keys, "resumes": []},
     )
     expected = {"from_keys": [old.ip.primary_key_id], "to_keys": to_keys, "links": 2, "rows": 3}
     assert end == ("remask.end", {"change": 1, "field": "ip"} | expected)
@@ -183,7 +183,7 @@ def test_a_killed_re_masking_has_no_end_and_the_next_one_says_so(
     assert remask_field(table, new.ip, nothing) == Remasked(1, 1, 2, unfinished=1)
     actions = audit(database.url)
     assert [action for action, _ in actions] == ["remask.begin", "remask.begin", "remask.end"]
-    [left] = actions[1][1]["goes_on_with"]
+    [left] = actions[1][1]["resumes"]
     assert (left["change"], left["person"], left["rows"]) == (1, steward.name, 1)
     assert remask_field(table, new.ip, nothing).unfinished == 0
 
@@ -207,7 +207,7 @@ def test_a_change_is_its_persons_and_only_while_it_is_under_way(
     values = (change.number, [old.ip.mask("192.0.2.1")], [new.ip.mask("192.0.2.1")])
     with person(database.url, RECOVERY) as eve:
         assert refusal(eve.url, replacing, *values) == (DENIED, None)
-        ending = "SELECT login_ingest.end_change(%s, 'remask')"
+        ending = "SELECT login_ingest.finish_remask_job(%s, 'remask')"
         assert refusal(eve.url, ending, change.number) == (DENIED, None)
     TokenTable(steward.url).end(change)
     assert refusal(steward.url, replacing, *values) == (DENIED, None)
@@ -234,7 +234,7 @@ def test_a_token_is_replaced_only_by_one_that_readers_see_as_equal(
         ("the other field's", "is_a_token"),
         ("a line more", "is_a_token"),
         ("a stranger's key", "key_is_in_use"),
-        ("the old key", "key_of_the_change"),
+        ("the old key", "key_of_job"),
     ],
 )
 def test_what_is_no_token_under_the_key_of_the_change_replaces_none(  # noqa: PLR0913, PLR0917 (a case and its fixtures)
@@ -257,7 +257,7 @@ def test_what_is_no_token_under_the_key_of_the_change_replaces_none(  # noqa: PL
     values = [change.number, [old.ip.mask("192.0.2.1")], [text]]
     for statement in (
         "SELECT login_ingest.replace_tokens(%s, %s, %s, 10)",
-        "SELECT login_ingest.link_in_change(%s, %s, %s)",
+        "SELECT login_ingest.link_tokens_in_job(%s, %s, %s)",
     ):
         assert refusal(steward.url, statement, *values) == (REFUSED, rule)
 
@@ -283,7 +283,7 @@ def test_no_call_changes_more_than_its_bound(
 # Digests
 
 
-NOTE = "SELECT login_ingest.note_digests(%s, %s::text[], %s::text[])"
+NOTE = "SELECT login_ingest.record_md5_matches(%s, %s::text[], %s::text[])"
 NOTED = "SELECT field, digest, new_token FROM login_ingest.md5_match ORDER BY digest"
 
 
@@ -333,7 +333,7 @@ def test_only_md5_digests_are_replaced_and_only_by_tokens(
     steward: Person, new: Keyring, database: LoginDatabase
 ) -> None:
     """Whatever is noted by who may write the notes directly, which is nobody of our roles."""
-    begin = "SELECT change FROM login_ingest.begin_change('replace-digests', 'ip', '{}')"
+    begin = "SELECT change FROM login_ingest.begin_remask_job('replace-digests', 'ip', '{}')"
     note = "INSERT INTO login_ingest.md5_match (field, new_token, digest) VALUES ('ip', %s, %s)"
     assert refusal(steward.url, note, new.ip.mask("192.0.2.1"), "0" * 32) == (DENIED, None)
     for token, digest, rule in (
@@ -466,7 +466,7 @@ def test_a_batch_under_a_key_that_nobody_registered_is_not_committed(
     assert database.query("SELECT count(*) FROM user_logins") == [(0,)]
 
 
-HOLD = "SELECT * FROM login_ingest.hold_keys(%s::text[], %s::bigint[])"
+HOLD = "SELECT * FROM login_ingest.lock_keys(%s::text[], %s::bigint[])"
 
 
 def test_commits_share_a_key_and_its_retirement_waits_for_them(
@@ -521,7 +521,7 @@ def test_commits_rotations_re_maskings_and_the_audit_do_not_lock_each_other_up(
     def retire_and_restore() -> None:
         with psycopg.connect(database.url) as connection:
             for name, key_id in zip(*keys, strict=True):
-                connection.execute("SELECT login_ingest.take_turn('registry')")
+                connection.execute("SELECT login_ingest.acquire_lock('registry')")
                 connection.execute("SELECT login_ingest.retire_key(%s, %s)", [name, key_id])
                 connection.execute("SELECT login_ingest.restore_key(%s, %s)", [name, key_id])
 

@@ -182,14 +182,14 @@ def test_more_tokens_than_the_environment_allows_are_refused(
 ) -> None:
     with pytest.raises(UnmaskRefusedError, match="more tokens"):
         Unmasking(ann.url).request(TOKENS, "why", "where", 1)
-    assert_refusal_recorded(database_url, ann, "unmask.request", "over_limit")
+    assert_refusal_recorded(database_url, ann, "unmask.request", "limit_exceeded")
 
 
 def test_no_environment_raises_the_limit_of_the_database(database_url: str, ann: Person) -> None:
     many = [f"ip:{number:050}" for number in range(101)]
     with pytest.raises(UnmaskRefusedError, match="more tokens"):
         Unmasking(ann.url).request(many, "why", "where", 10_000)
-    assert_refusal_recorded(database_url, ann, "unmask.request", "over_limit")
+    assert_refusal_recorded(database_url, ann, "unmask.request", "limit_exceeded")
     Unmasking(ann.url).request(many[:100], "why", "where", 10_000)
 
 
@@ -197,10 +197,10 @@ def test_a_limit_that_was_lowered_meanwhile_counts(
     database_url: str, ann: Person, bob: Person
 ) -> None:
     number = approved(ann, bob)
-    alter(database_url, "UPDATE login_ingest.unmask_policy SET tokens_at_most = 1")
+    alter(database_url, "UPDATE login_ingest.unmask_policy SET max_tokens = 1")
     with pytest.raises(UnmaskRefusedError, match="more tokens"):
         Unmasking(ann.url).reveal(number)
-    assert_refusal_recorded(database_url, ann, "unmask.reveal", "over_limit")
+    assert_refusal_recorded(database_url, ann, "unmask.reveal", "limit_exceeded")
 
 
 def test_without_limits_nothing_is_allowed(database_url: str, ann: Person, bob: Person) -> None:
@@ -242,7 +242,7 @@ def test_an_approver_who_left_is_no_second_person(database_url: str, ann: Person
             Unmasking(ann.url).reveal(number)
     with pytest.raises(UnmaskRefusedError, match="two different people"):
         Unmasking(ann.url).reveal(number)
-    assert_refusal_recorded(database_url, ann, "unmask.reveal", "no_second_person")
+    assert_refusal_recorded(database_url, ann, "unmask.reveal", "second_person_required")
 
 
 def test_a_requester_who_left_gets_no_approval_and_no_originals(
@@ -291,8 +291,8 @@ def test_what_is_no_token_is_refused_by_the_database_and_not_kept(
 ) -> None:
     with pytest.raises(UnmaskRefusedError, match="no token"):
         Unmasking(ann.url).request(tokens, *WHY)
-    assert_refusal_recorded(database_url, ann, "unmask.request", "not_tokens")
-    assert recorded(database_url)[-1][2] == {"verdict": "not_tokens", "count": len(tokens)}
+    assert_refusal_recorded(database_url, ann, "unmask.request", "invalid_tokens")
+    assert recorded(database_url)[-1][2] == {"verdict": "invalid_tokens", "count": len(tokens)}
 
 
 @pytest.mark.parametrize("words", ["", "  ", "\t", "two\nlines", "\x1b[2J", "x" * 501])
@@ -302,7 +302,7 @@ def test_a_reason_and_a_ticket_are_a_line_of_words(
     for reason, ticket in [(words, "SEC-12"), ("why", words)]:
         with pytest.raises(UnmaskRefusedError, match="reason and a ticket"):
             Unmasking(ann.url).request(TOKENS, reason, ticket, 100)
-        assert_refusal_recorded(database_url, ann, "unmask.request", "no_reason")
+        assert_refusal_recorded(database_url, ann, "unmask.request", "reason_required")
 
 
 # Withdrawn
@@ -321,7 +321,7 @@ def test_whoever_recovers_withdraws_an_approval_for_good(
 
         with pytest.raises(UnmaskRefusedError, match="was withdrawn"):
             Unmasking(ann.url).reveal(number)
-        assert_refusal_recorded(database_url, ann, "unmask.reveal", "was_withdrawn")
+        assert_refusal_recorded(database_url, ann, "unmask.reveal", "request_withdrawn")
         with pytest.raises(UnmaskRefusedError, match="was withdrawn"):
             Unmasking(bob.url).approve(number, 60)
         withdrawals = [
@@ -351,17 +351,17 @@ def test_the_database_limits_what_one_look_up_and_one_day_may_ask(
 ) -> None:
     alter(
         database_url,
-        "UPDATE login_ingest.unmask_policy SET find_tokens_at_most = 3, find_tokens_per_day = 5",
+        "UPDATE login_ingest.unmask_policy SET max_find_tokens = 3, max_find_tokens_per_day = 5",
     )
     many = [f"ip:{each:050}" for each in range(4)]
     desk = Unmasking(ann.url)
     with pytest.raises(UnmaskRefusedError, match="in one find"):
         desk.find(IP, many, 10)
-    assert_refusal_recorded(database_url, ann, "find", "over_find_limit")
+    assert_refusal_recorded(database_url, ann, "find", "find_limit_exceeded")
     desk.find(IP, many[:3], 10)
     with pytest.raises(UnmaskRefusedError, match="today"):
         desk.find(IP, many[:3], 10)
-    assert_refusal_recorded(database_url, ann, "find", "over_day")
+    assert_refusal_recorded(database_url, ann, "find", "daily_limit_exceeded")
     desk.find(IP, many[:2], 10)
     Unmasking(bob.url).find(IP, many[:3], 10)
     with pytest.raises(UnmaskRefusedError, match="today"):
@@ -369,7 +369,7 @@ def test_the_database_limits_what_one_look_up_and_one_day_may_ask(
 
 
 def test_look_ups_at_once_do_not_exceed_the_day(database_url: str, ann: Person) -> None:
-    alter(database_url, "UPDATE login_ingest.unmask_policy SET find_tokens_per_day = 3")
+    alter(database_url, "UPDATE login_ingest.unmask_policy SET max_find_tokens_per_day = 3")
 
     def look(_: int) -> bool:
         try:
@@ -389,7 +389,7 @@ def test_what_is_no_token_of_the_field_is_not_looked_for_and_not_kept(
 ) -> None:
     with pytest.raises(UnmaskRefusedError, match="no token"):
         Unmasking(ann.url).find(IP, tokens, 10)
-    assert recorded(database_url)[-1][2] == {"verdict": "not_tokens", "count": len(tokens)}
+    assert recorded(database_url)[-1][2] == {"verdict": "invalid_tokens", "count": len(tokens)}
 
 
 # Off the record
@@ -468,12 +468,12 @@ def test_nobody_writes_requests_or_limits_but_by_the_functions(
             "INSERT INTO login_ingest.unmask_request (requester) VALUES ('somebody')",
             "DELETE FROM login_ingest.unmask_request",
             "TRUNCATE login_ingest.unmask_request",
-            "UPDATE login_ingest.unmask_policy SET tokens_at_most = 1000000",
-            "UPDATE login_ingest.unmask_policy SET find_tokens_per_day = 1000000",
+            "UPDATE login_ingest.unmask_policy SET max_tokens = 1000000",
+            "UPDATE login_ingest.unmask_policy SET max_find_tokens_per_day = 1000000",
             "DELETE FROM login_ingest.unmask_policy",
-            "UPDATE login_ingest.quarantine_policy SET keep_days_at_least = 1",
-            "DELETE FROM login_ingest.find_use",
-            "SELECT login_ingest.spend_find(1)",
+            "UPDATE login_ingest.quarantine_policy SET min_keep_days = 1",
+            "DELETE FROM login_ingest.find_usage",
+            "SELECT login_ingest.consume_find_quota(1)",
             "SET ROLE login_ingest_owner",
             "SET SESSION AUTHORIZATION login_ingest_owner",
             "ALTER FUNCTION login_ingest.is_recovery(text) OWNER TO CURRENT_USER",
@@ -484,9 +484,7 @@ def test_nobody_writes_requests_or_limits_but_by_the_functions(
 def test_objects_of_the_callers_own_do_not_mislead_the_functions(ann: Person, bob: Person) -> None:
     number = Unmasking(ann.url).request(TOKENS, *WHY)
     with psycopg.connect(ann.url) as connection:
-        connection.execute(
-            "CREATE TEMP TABLE unmask_policy (tokens_at_most int, minutes_at_most int)"
-        )
+        connection.execute("CREATE TEMP TABLE unmask_policy (max_tokens int, max_minutes int)")
         connection.execute("INSERT INTO unmask_policy VALUES (1000000, 1000000)")
         connection.execute(
             "CREATE FUNCTION pg_temp.is_recovery(person text) RETURNS boolean"
@@ -497,7 +495,7 @@ def test_objects_of_the_callers_own_do_not_mislead_the_functions(ann: Person, bo
         row = connection.execute(
             "SELECT verdict FROM login_ingest.request_unmask(%s, 'why', 'where', 1000)", [many]
         ).fetchone()
-        assert row == ("over_limit",)
+        assert row == ("limit_exceeded",)
     with pytest.raises(UnmaskRefusedError):
         Unmasking(bob.url).reveal(number)
 

@@ -19,7 +19,7 @@ from fetch_mask_assets.pipeline.batch.frames import (
     mask_batch,
     newest_handles,
     reason_counts,
-    rejected_line_count,
+    rejected_count,
 )
 from fetch_mask_assets_tests.support.factories import (
     SENT_AT,
@@ -143,20 +143,20 @@ def test_nine_bad_of_ten_leave_the_good_one_loaded() -> None:
     actual = _masked(*bad[:4], body(user_id="good"), *bad[4:])
 
     assert actual["user_id"].to_list() == [None] * 4 + ["good"] + [None] * 5
-    assert rejected_line_count(actual) == 9
+    assert rejected_count(actual) == 9
 
 
 def test_ten_bad_of_ten_are_ten_lines_without_a_token() -> None:
     actual = _masked(*["{}"] * 10)
 
-    assert actual.height == rejected_line_count(actual) == 10
+    assert actual.height == rejected_count(actual) == 10
     assert actual.select("masked_ip", "masked_device_id").null_count().row(0) == (10, 10)
 
 
 def test_an_empty_batch_is_masked_to_an_empty_one() -> None:
     actual = _masked()
 
-    assert actual.height == rejected_line_count(actual) == 0
+    assert actual.height == rejected_count(actual) == 0
     assert reason_counts(actual) == {}
     assert newest_handles(raw_batch([])) == {}
 
@@ -293,4 +293,4 @@ def test_a_masked_batch_is_as_high_as_the_raw_one_and_in_its_order(bodies: list[
     assert masked["message_id"].to_list() == raw["message_id"].to_list()
     assert is_login.to_list() == masked["reason"].is_null().to_list()
     assert is_login.to_list() == masked["sealed_body"].is_null().to_list()
-    assert rejected_line_count(masked) == sum(reason_counts(masked).values())
+    assert rejected_count(masked) == sum(reason_counts(masked).values())

@@ -14,11 +14,11 @@ from fetch_mask_assets.keys.keyset import open_keyring
 from fetch_mask_assets.pipeline.batch.frames import mask_batch
 from fetch_mask_assets.pipeline.batch.masking_rules import (
     MASKING_RULES,
-    MOST_SET_ASIDE,
+    MAX_QUARANTINED_VIOLATIONS,
     MaskedBatch,
     broken_rules,
-    set_aside,
-    set_aside_count,
+    quarantine_violations,
+    quarantined_violation_count,
 )
 from fetch_mask_assets_tests.support.factories import (
     body,
@@ -245,7 +245,7 @@ def _rule_and_sabotage() -> list[tuple[str, str, Sabotage]]:
         ("hex dressed", _like(b"192.0.2.10".hex().encode())),
     ]
     everywhere += [
-        ("tokens_tell_nothing", f"{what} {how}", _with("masked_ip", 0, before + text))
+        ("tokens_opaque", f"{what} {how}", _with("masked_ip", 0, before + text))
         for what, text in unkeyed
         for how, before in (("alone", ""), ("prefixed", "ip:"))
         if how == "alone" or not text.startswith("ip:")
@@ -304,7 +304,7 @@ def test_a_device_id_in_an_unkeyed_digest_is_found() -> None:
 
     actual = _broken(_with("masked_device_id", 0, f"device_id:{digest}"))
 
-    assert actual["tokens_tell_nothing"] == 1
+    assert actual["tokens_opaque"] == 1
 
 
 @pytest.mark.parametrize(
@@ -339,7 +339,9 @@ def test_every_rule_has_a_name_of_its_own_says_something_and_knows_a_remedy() ->
     names = [rule.name for rule in MASKING_RULES]
 
     assert len(set(names)) == len(names)
-    assert all(rule.says.endswith(".") and rule.remedy.endswith(".") for rule in MASKING_RULES)
+    assert all(
+        rule.description.endswith(".") and rule.remedy.endswith(".") for rule in MASKING_RULES
+    )
     assert {rule for rule, _, _ in _rule_and_sabotage()} <= set(names)
 
 
@@ -350,7 +352,7 @@ def _many(count: int, sabotage: Sabotage) -> tuple[MaskedBatch, pl.DataFrame]:
     """A batch of so many logins after a sabotage, and what is left of it with lines set aside."""
     good = _good([body(user_id=f"u-{n}", device_id=f"device-{n:02}") for n in range(count)])
     batch = MaskedBatch(good.raw, sabotage(good.masked), good.keyring)
-    return batch, set_aside(batch)
+    return batch, quarantine_violations(batch)
 
 
 def _raw_device_ids(lines: int) -> Sabotage:
@@ -390,14 +392,14 @@ def test_a_line_that_alone_breaks_a_rule_is_sealed_and_the_others_stay(
     )
     kept = {"message_id", "sent_at", "receive_count", "reason", "field", "sealed_body"}
     assert {name for name, cell in line.items() if cell is not None} == kept
-    assert sum(set_aside_count(actual, each) for each in MASKING_RULES) == 1
+    assert sum(quarantined_violation_count(actual, each) for each in MASKING_RULES) == 1
 
 
 def test_as_many_lines_as_the_cap_are_set_aside_and_one_more_is_not() -> None:
-    _, under = _many(40, _raw_device_ids(MOST_SET_ASIDE))
-    over, unchanged = _many(40, _raw_device_ids(MOST_SET_ASIDE + 1))
+    _, under = _many(40, _raw_device_ids(MAX_QUARANTINED_VIOLATIONS))
+    over, unchanged = _many(40, _raw_device_ids(MAX_QUARANTINED_VIOLATIONS + 1))
 
-    assert under["reason"].count() == MOST_SET_ASIDE
+    assert under["reason"].count() == MAX_QUARANTINED_VIOLATIONS
     assert unchanged.equals(over.masked)
 
 
@@ -431,7 +433,7 @@ def test_what_speaks_of_the_batch_or_the_masking_is_set_aside_with_its_line_or_n
     """What is left keeps every rule, or it is left as it was and refused."""
     good = _good()
     batch = MaskedBatch(good.raw, sabotage(good.masked), good.keyring)
-    actual = set_aside(batch)
+    actual = quarantine_violations(batch)
     left = broken_rules(MaskedBatch(batch.raw, actual, batch.keyring))
 
     assert left == {} or actual.equals(batch.masked)
@@ -440,7 +442,7 @@ def test_what_speaks_of_the_batch_or_the_masking_is_set_aside_with_its_line_or_n
 
 def test_a_token_that_tells_something_under_a_genuine_key_fails_the_batch() -> None:
     """Digests are looked for in a sample: one that is found speaks for others that are not."""
-    telling = next(rule for rule in MASKING_RULES if rule.name == "tokens_tell_nothing")
+    telling = next(rule for rule in MASKING_RULES if rule.name == "tokens_opaque")
 
     assert telling.lines is None
     assert {rule.name for rule in MASKING_RULES if rule.lines} == _LINE_RULES
@@ -453,7 +455,7 @@ def test_a_line_is_set_aside_at_each_of_its_deliveries() -> None:
     masked = mask_batch(raw, keyring())
     twice = _with("masked_ip", 5, "ip:x")(_with("masked_ip", 1, "ip:x")(masked))
 
-    actual = set_aside(MaskedBatch(raw, twice, keyring()))
+    actual = quarantine_violations(MaskedBatch(raw, twice, keyring()))
 
     assert broken_rules(MaskedBatch(raw, actual, keyring())) == {}
     assert actual["reason"].to_list().count("breaks_masking_rule") == 2

@@ -12,16 +12,16 @@ BALANCE_HOLDS, ONLY_TOKENS = TABLE_RULES
 
 def _counts(
     balance: Balance = Balance(10, 6, 3, 1),  # noqa: B008 (frozen)
-    ledger_lines: int = 9,
-    quarantine_lines: int = 3,
+    ledger_rows: int = 9,
+    quarantine_rows: int = 3,
 ) -> BatchCounts:
-    return BatchCounts(balance, ledger_lines, quarantine_lines)
+    return BatchCounts(balance, ledger_rows, quarantine_rows)
 
 
 def _facts(
-    counts: BatchCounts | None, *, received: int = 10, untokened_rows: int = 0
+    counts: BatchCounts | None, *, received: int = 10, rows_without_tokens: int = 0
 ) -> TableFacts:
-    return TableFacts(received=received, counts=counts, untokened_rows=untokened_rows)
+    return TableFacts(received=received, counts=counts, rows_without_tokens=rows_without_tokens)
 
 
 @pytest.mark.parametrize(
@@ -33,11 +33,11 @@ def _facts(
         (_facts(None), 10),
         (_facts(_counts(), received=11), 1),
         (_facts(_counts(), received=0), 10),
-        (_facts(_counts(ledger_lines=8)), 1),
-        (_facts(_counts(ledger_lines=10)), 1),
-        (_facts(_counts(quarantine_lines=0)), 3),
+        (_facts(_counts(ledger_rows=8)), 1),
+        (_facts(_counts(ledger_rows=10)), 1),
+        (_facts(_counts(quarantine_rows=0)), 3),
         (_facts(_counts(Balance(10, 6, 3, 0))), 1),
-        (_facts(_counts(Balance(10, 7, 3, 1), ledger_lines=10)), 1),
+        (_facts(_counts(Balance(10, 7, 3, 1), ledger_rows=10)), 1),
         (_facts(_counts(Balance(10, 5, 4, 1))), 1),
     ],
     ids=[
@@ -63,7 +63,7 @@ def test_the_balance_must_hold_in_every_place_that_counts(facts: TableFacts, exp
 
 @pytest.mark.parametrize("rows", [0, 1, 1_000])
 def test_rows_without_tokens_are_counted(rows: int) -> None:
-    actual = ONLY_TOKENS.count_broken(_facts(_counts(), untokened_rows=rows))
+    actual = ONLY_TOKENS.count_broken(_facts(_counts(), rows_without_tokens=rows))
 
     assert rows == actual
 

@@ -9,27 +9,29 @@ import pytest
 
 from fetch_mask_assets.pipeline.batch.frames import mask_batch
 from fetch_mask_assets.pipeline.batch.thresholds import (
-    MASKED_MEASURES,
-    RAW_MEASURES,
+    MASKED_THRESHOLDS,
+    RAW_THRESHOLDS,
     Limits,
-    Measure,
+    Threshold,
     oldest_age_seconds,
 )
 from fetch_mask_assets.settings import Tuning
 from fetch_mask_assets_tests.support.factories import SENT_AT, body, keyring, raw_batch
 
 NOW = SENT_AT + timedelta(hours=1)
-REDELIVERED, AGE = RAW_MEASURES
-REJECTED, UNNUMBERED = MASKED_MEASURES
+REDELIVERED, AGE = RAW_THRESHOLDS
+REJECTED, UNNUMBERED = MASKED_THRESHOLDS
 
 
 def _masked(*bodies: str) -> pl.DataFrame:
     return mask_batch(raw_batch(bodies), keyring())
 
 
-@pytest.mark.parametrize("measure", [*RAW_MEASURES, *MASKED_MEASURES], ids=lambda each: each.name)
-def test_an_empty_batch_measures_nothing(measure: Measure) -> None:
-    frame = raw_batch([]) if measure in RAW_MEASURES else _masked()
+@pytest.mark.parametrize(
+    "measure", [*RAW_THRESHOLDS, *MASKED_THRESHOLDS], ids=lambda each: each.name
+)
+def test_an_empty_batch_measures_nothing(measure: Threshold) -> None:
+    frame = raw_batch([]) if measure in RAW_THRESHOLDS else _masked()
 
     assert measure.value(frame, NOW) == 0.0
 
@@ -96,22 +98,24 @@ def test_versions_without_a_number_are_measured_among_the_logins(
 
 
 def test_each_measure_has_a_limit_and_a_setting_of_its_own() -> None:
-    limits = Limits(rejected_percent=1, unnumbered_percent=2, redelivered_percent=3, age_seconds=4)
-    measures = (*RAW_MEASURES, *MASKED_MEASURES)
+    limits = Limits(
+        rejected_percent=1, unparsed_version_percent=2, redelivered_percent=3, age_seconds=4
+    )
+    measures = (*RAW_THRESHOLDS, *MASKED_THRESHOLDS)
 
     assert [measure.limit(limits) for measure in measures] == [3, 4, 1, 2]
     assert [measure.unit for measure in measures] == ["%", "s", "%", "%"]
 
 
 def test_the_setting_that_a_measure_names_exists() -> None:
-    settings = {measure.setting for measure in (*RAW_MEASURES, *MASKED_MEASURES)}
+    settings = {measure.setting for measure in (*RAW_THRESHOLDS, *MASKED_THRESHOLDS)}
     environment = dict.fromkeys(settings, "7")
 
     tuning = Tuning.from_environment(environment)
 
     assert {
         tuning.warn_rejected_percent,
-        tuning.warn_unnumbered_percent,
+        tuning.warn_unparsed_version_percent,
         tuning.warn_redelivered_percent,
         tuning.warn_age_seconds,
     } == {7}

@@ -10,11 +10,11 @@ import pytest
 from fetch_mask_assets.pipeline.contract.body_profile import (
     NOT_AN_OBJECT,
     NOT_JSON,
-    QuarantinedShape,
-    ShapeCount,
-    count_shapes,
+    ProfileCount,
+    QuarantinedProfile,
+    body_profile,
+    count_profiles,
     printable,
-    shape_of,
 )
 from fetch_mask_assets_tests.support.factories import DEVICE_ID, IP, body, body_without
 
@@ -22,22 +22,24 @@ NOON = datetime(2024, 2, 29, 12, tzinfo=UTC)
 
 
 def test_the_keys_of_the_contract_are_named_in_one_order() -> None:
-    assert shape_of(body()) == "app_version,device_id,device_type,ip,locale,user_id"
-    assert shape_of('{"user_id": 1, "ip": 2, "device_id": 3}') == "device_id,ip,user_id"
-    assert shape_of('{"ip": 2, "device_id": 3, "user_id": 1}') == "device_id,ip,user_id"
-    assert shape_of(body_without("ip")) == "app_version,device_id,device_type,locale,user_id"
+    assert body_profile(body()) == "app_version,device_id,device_type,ip,locale,user_id"
+    assert body_profile('{"user_id": 1, "ip": 2, "device_id": 3}') == "device_id,ip,user_id"
+    assert body_profile('{"ip": 2, "device_id": 3, "user_id": 1}') == "device_id,ip,user_id"
+    assert body_profile(body_without("ip")) == "app_version,device_id,device_type,locale,user_id"
 
 
 def test_other_keys_are_a_number_because_they_may_be_values_themselves() -> None:
     text = json.dumps({"device_id": 1, "ip": 2, "user_id": 3, IP: 4, DEVICE_ID: 5})
 
-    assert shape_of(text) == "device_id,ip,user_id +2 unknown"
-    assert shape_of(json.dumps({IP: 1})) == "no known field +1 unknown"
-    assert shape_of('{"user_id ": 1, "IP": 2}') == "no known field +2 unknown"
+    assert body_profile(text) == "device_id,ip,user_id +2 unknown"
+    assert body_profile(json.dumps({IP: 1})) == "no known field +1 unknown"
+    assert body_profile('{"user_id ": 1, "IP": 2}') == "no known field +2 unknown"
 
 
 def test_values_play_no_part() -> None:
-    shapes = {shape_of(json.dumps({"ip": value})) for value in (None, 1, "x", [1], {"a": 1}, 1.5)}
+    shapes = {
+        body_profile(json.dumps({"ip": value})) for value in (None, 1, "x", [1], {"a": 1}, 1.5)
+    }
 
     assert shapes == {"ip"}
 
@@ -45,47 +47,47 @@ def test_values_play_no_part() -> None:
 def test_a_sender_cannot_make_the_list_long() -> None:
     bodies = [json.dumps({f"key-{each}": 1 for each in range(count)}) for count in range(2, 300)]
 
-    assert len({shape_of(text) for text in bodies}) == 9
-    assert shape_of(bodies[-1]) == "no known field +10 or more unknown"
+    assert len({body_profile(text) for text in bodies}) == 9
+    assert body_profile(bodies[-1]) == "no known field +10 or more unknown"
 
 
 def test_keys_that_occur_twice_are_counted() -> None:
-    assert shape_of('{"ip": 1, "ip": 2, "x": 1, "x": 2}') == "ip +1 unknown +2 repeated"
+    assert body_profile('{"ip": 1, "ip": 2, "x": 1, "x": 2}') == "ip +1 unknown +2 repeated"
 
 
 @pytest.mark.parametrize(
     "text", ["", "x", "{", '{"ip": "192.0.2.1', "{'ip': 1}", "\ufeff{}", "[" * 100_000]
 )
 def test_what_is_not_json_is_not(text: str) -> None:
-    assert shape_of(text) == NOT_JSON
+    assert body_profile(text) == NOT_JSON
 
 
 @pytest.mark.parametrize("text", ["[]", '"192.0.2.1"', "1", "null", '[{"ip": 1}]', "9" * 5_000])
 def test_what_is_no_object_has_no_keys(text: str) -> None:
-    assert shape_of(text) == NOT_AN_OBJECT
+    assert body_profile(text) == NOT_AN_OBJECT
 
 
 def test_an_empty_object_has_a_shape_of_its_own() -> None:
-    assert shape_of("{}") == "no known field"
+    assert body_profile("{}") == "no known field"
 
 
 def test_messages_are_counted_by_kind_with_first_and_last() -> None:
     lines = [
-        QuarantinedShape("missing", "ip", "user_id", NOON + timedelta(hours=hours))
+        QuarantinedProfile("missing", "ip", "user_id", NOON + timedelta(hours=hours))
         for hours in (3, 1, 2)
     ]
-    lines.insert(1, QuarantinedShape("not_json", None, NOT_JSON, NOON))
+    lines.insert(1, QuarantinedProfile("not_json", None, NOT_JSON, NOON))
 
-    assert count_shapes(lines) == (
-        ShapeCount(
+    assert count_profiles(lines) == (
+        ProfileCount(
             "missing", "ip", "user_id", 3, NOON + timedelta(hours=1), NOON + timedelta(hours=3)
         ),
-        ShapeCount("not_json", None, NOT_JSON, 1, NOON, NOON),
+        ProfileCount("not_json", None, NOT_JSON, 1, NOON, NOON),
     )
 
 
 def test_nothing_is_counted_of_nothing() -> None:
-    assert count_shapes([]) == ()
+    assert count_profiles([]) == ()
 
 
 def test_a_body_cannot_command_a_terminal() -> None:

@@ -58,7 +58,7 @@ def test_few_receives_and_a_short_retention_are_weaknesses(
     found = list(weaknesses(terms, dead))
 
     assert len(found) == len(expected)
-    assert all(part in says for part, says in zip(expected, found, strict=True))
+    assert all(part in description for part, description in zip(expected, found, strict=True))
 
 
 def test_dead_letters_are_described_by_count_age_and_shape_and_by_no_value() -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fetch_mask_assets.pipeline.queue import dry_run as trial
-from fetch_mask_assets.pipeline.queue.dry_run import NoTrialError, try_messages
+from fetch_mask_assets.pipeline.queue import dry_run
+from fetch_mask_assets.pipeline.queue.dry_run import DryRunError, dry_run_messages
 from fetch_mask_assets.pipeline.queue.poison import Verdict
 from fetch_mask_assets_tests.support.logins import bodies, body, raw_batch
 from fetch_mask_assets_tests.support.poison import CRASHES, DEVOURS, RAISES, poisoned, python_path
@@ -27,7 +27,7 @@ def test_messages_that_are_fit_pass_and_nobody_dies() -> None:
     deaths: list[int] = []
     raw = raw_batch([*bodies(500), "junk", body(1, ip="x"), "[" * 60_000])
 
-    assert try_messages(raw, range(raw.height), lambda: deaths.append(1)) == Verdict()
+    assert dry_run_messages(raw, range(raw.height), lambda: deaths.append(1)) == Verdict()
     assert deaths == []
 
 
@@ -36,7 +36,7 @@ def test_messages_that_are_fit_pass_and_nobody_dies() -> None:
 def test_a_message_that_kills_the_process_is_isolated(how: str) -> None:
     deaths: list[int] = []
     raw = raw_batch([*bodies(250), poisoned(250, how), *bodies(30)])
-    verdict = try_messages(raw, range(raw.height), lambda: deaths.append(1))
+    verdict = dry_run_messages(raw, range(raw.height), lambda: deaths.append(1))
 
     assert verdict == Verdict(poison=frozenset({250}))
     assert deaths == [1]
@@ -46,14 +46,14 @@ def test_a_message_that_kills_the_process_is_isolated(how: str) -> None:
 def test_only_the_lines_that_are_asked_for_are_tried() -> None:
     raw = raw_batch([poisoned(0, CRASHES), body(1), body(2)])
 
-    assert try_messages(raw, [2, 1], lambda: None) == Verdict()
+    assert dry_run_messages(raw, [2, 1], lambda: None) == Verdict()
 
 
 @pytest.mark.usefixtures("poison_works")
 def test_when_time_is_over_the_rest_is_left_untried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial, "TRIAL_SECONDS", 0)
+    monkeypatch.setattr(dry_run, "DRY_RUN_SECONDS", 0)
     raw = raw_batch([*bodies(200), body(1), poisoned(7, CRASHES), body(2)])
-    verdict = try_messages(raw, range(raw.height), lambda: None)
+    verdict = dry_run_messages(raw, range(raw.height), lambda: None)
 
     assert verdict == Verdict(untried=frozenset({200, 201, 202}))
 
@@ -69,7 +69,7 @@ def test_the_process_has_no_credentials_and_no_address(monkeypatch: pytest.Monke
         return run(*command, **options)  # type: ignore[call-overload,no-any-return]
 
     monkeypatch.setattr(subprocess, "run", recorded)
-    assert try_messages(raw_batch(bodies(1)), [0], lambda: None) == Verdict()
+    assert dry_run_messages(raw_batch(bodies(1)), [0], lambda: None) == Verdict()
     assert "canary" not in str(given)
     assert given[0]["PATH"] == os.environ["PATH"]
 
@@ -78,7 +78,7 @@ def test_a_trial_takes_little_memory_here_however_large_the_batch() -> None:
     raw = raw_batch(["é" * 2**19] * 32)
     tracemalloc.start()
     try:
-        assert try_messages(raw, range(raw.height), lambda: None) == Verdict()
+        assert dry_run_messages(raw, range(raw.height), lambda: None) == Verdict()
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -90,10 +90,10 @@ def test_a_process_that_neither_reads_nor_answers_is_given_up(
 ) -> None:
     (tmp_path / "polars.py").write_text("import time; time.sleep(600)", encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(trial, "_START_SECONDS", 0.5)
-    monkeypatch.setattr(trial, "TRIAL_SECONDS", 0)
-    with pytest.raises(NoTrialError, match="no answer"):
-        try_messages(raw_batch(["x" * 2**20] * 8), range(8), lambda: None)
+    monkeypatch.setattr(dry_run, "_START_SECONDS", 0.5)
+    monkeypatch.setattr(dry_run, "DRY_RUN_SECONDS", 0)
+    with pytest.raises(DryRunError, match="no answer"):
+        dry_run_messages(raw_batch(["x" * 2**20] * 8), range(8), lambda: None)
 
 
 def test_a_request_that_cannot_be_made_condemns_no_message(
@@ -105,7 +105,7 @@ def test_a_request_that_cannot_be_made_condemns_no_message(
     raw = raw_batch(bodies(1))
     monkeypatch.setattr(json, "dumps", fails)
     with pytest.raises(MemoryError):
-        try_messages(raw, [0], lambda: None)
+        dry_run_messages(raw, [0], lambda: None)
 
 
 def test_a_process_that_does_not_start_condemns_no_message(
@@ -113,8 +113,8 @@ def test_a_process_that_does_not_start_condemns_no_message(
 ) -> None:
     (tmp_path / "polars.py").write_text("raise SystemExit", encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(NoTrialError, match="does not start"):
-        try_messages(raw_batch(bodies(1)), [0], lambda: None)
+    with pytest.raises(DryRunError, match="does not start"):
+        dry_run_messages(raw_batch(bodies(1)), [0], lambda: None)
 
 
 @pytest.mark.usefixtures("poison_works")
@@ -132,5 +132,5 @@ def test_a_process_that_does_not_start_at_once_is_started_again(
     monkeypatch.setattr(subprocess, "run", short_of_processes)
     raw = raw_batch([body(1), poisoned(2, CRASHES)])
 
-    assert try_messages(raw, [0, 1], lambda: None) == Verdict(poison=frozenset({1}))
+    assert dry_run_messages(raw, [0, 1], lambda: None) == Verdict(poison=frozenset({1}))
     assert failures == []

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fetch_mask_assets.pipeline.queue.poison import (
     Unit,
     Verdict,
-    is_fault_of_the_code,
+    is_code_fault,
     isolate,
     suspects,
     units,
@@ -29,11 +29,11 @@ def _received(*counts: int) -> pl.DataFrame:
 def _dies_of(poison: set[int]) -> Callable[[Sequence[Unit]], int]:
     """A process that dies at the first unit with a poisoned line."""
 
-    def trial(pending: Sequence[Unit]) -> int:
+    def dry_run(pending: Sequence[Unit]) -> int:
         dead = [number for number, unit in enumerate(pending) if poison & set(unit)]
         return dead[0] if dead else len(pending)
 
-    return trial
+    return dry_run
 
 
 @pytest.mark.parametrize(
@@ -79,12 +79,12 @@ def test_exactly_the_poison_is_isolated_whatever_it_is(poison: set[int], count: 
 def test_two_processes_die_of_one_poisonous_message() -> None:
     calls = 0
 
-    def trial(pending: Sequence[Unit]) -> int:
+    def dry_run(pending: Sequence[Unit]) -> int:
         nonlocal calls
         calls += 1
         return _dies_of({777})(pending)
 
-    isolate(units(range(1_000), [1] * 1_000), trial)
+    isolate(units(range(1_000), [1] * 1_000), dry_run)
 
     assert calls == 3
 
@@ -98,10 +98,10 @@ def test_what_there_is_no_time_to_try_is_left() -> None:
 
 
 def test_a_process_that_dies_of_many_but_of_none_alone_condemns_none() -> None:
-    def trial(pending: Sequence[Unit]) -> int:
+    def dry_run(pending: Sequence[Unit]) -> int:
         return 0 if len(pending[0]) > 1 else len(pending)
 
-    assert isolate([(0, 1, 2)], trial) == Verdict()
+    assert isolate([(0, 1, 2)], dry_run) == Verdict()
 
 
 def test_units_are_bounded_in_messages_and_bytes_and_keep_every_line() -> None:
@@ -126,4 +126,4 @@ def test_the_batch_goes_on_without_what_is_left() -> None:
 def test_many_messages_and_none_fit_are_a_fault_of_the_code(
     tried: int, left: int, *, expected: bool
 ) -> None:
-    assert is_fault_of_the_code(tried, left) is expected
+    assert is_code_fault(tried, left) is expected

@@ -17,7 +17,12 @@ from fetch_mask_assets.local_stack.state import free_port
 from fetch_mask_assets.pipeline.batch.frames import RAW_SCHEMA
 from fetch_mask_assets.pipeline.queue.backlog import QueueDepth
 from fetch_mask_assets.pipeline.queue.limits import DrainEnd, DrainLimits
-from fetch_mask_assets.pipeline.queue.sqs import LoginQueue, QueueSettings, Settled, connect_queue
+from fetch_mask_assets.pipeline.queue.sqs import (
+    BatchResult,
+    LoginQueue,
+    QueueSettings,
+    connect_queue,
+)
 from fetch_mask_assets_tests.support.logins import bodies, body, send
 
 if TYPE_CHECKING:
@@ -120,7 +125,7 @@ def test_deleted_messages_are_gone(sqs: SQSClient, queue_url: str, queue: LoginQ
     send(sqs, queue_url, bodies(25))
     raw = queue.receive(_limits(messages=25)).raw
     settled = queue.delete(dict(raw.select("message_id", "receipt_handle").iter_rows()))
-    assert settled == Settled(done=25, left=0)
+    assert settled == BatchResult(done=25, left=0)
     assert queue.depth() == QueueDepth(0, 0, 0)
 
 
@@ -130,7 +135,7 @@ def test_a_delete_that_the_service_fails_is_tried_again(sqs: SQSClient, queue_ur
     with closing(_queue(client, queue_url)) as queue:
         raw = queue.receive(_limits(messages=3)).raw
         handles = dict(raw.select("message_id", "receipt_handle").iter_rows())
-        assert queue.delete(handles) == Settled(done=3, left=0)
+        assert queue.delete(handles) == BatchResult(done=3, left=0)
         assert queue.depth() == QueueDepth(0, 0, 0)
     assert [len(entries) for entries in client.requests] == [3, 1]
 
@@ -141,7 +146,7 @@ def test_a_delete_that_the_service_keeps_failing_is_left(sqs: SQSClient, queue_u
     with closing(_queue(client, queue_url)) as queue:
         raw = queue.receive(_limits(messages=3)).raw
         handles = dict(raw.select("message_id", "receipt_handle").iter_rows())
-        assert queue.delete(handles) == Settled(done=2, left=1)
+        assert queue.delete(handles) == BatchResult(done=2, left=1)
         assert queue.depth().in_flight == 1
     assert 2 <= len(client.requests) <= 6
 
@@ -152,7 +157,7 @@ def test_a_delete_that_is_the_senders_fault_is_left_at_once(sqs: SQSClient, queu
     with closing(_queue(client, queue_url)) as queue:
         raw = queue.receive(_limits(messages=3)).raw
         handles = dict(raw.select("message_id", "receipt_handle").iter_rows())
-        assert queue.delete(handles) == Settled(done=2, left=1)
+        assert queue.delete(handles) == BatchResult(done=2, left=1)
     assert [len(entries) for entries in client.requests] == [3]
 
 
@@ -166,15 +171,15 @@ def test_what_an_answer_does_not_name_is_tried_again_and_then_left(
 ) -> None:
     client = _KeepsSilent(sqs, silence, times=1_000)
     with closing(_queue(client, queue_url)) as queue:
-        assert queue.delete({"a": "1", "b": "2"}) == Settled(done=0, left=2)
-        assert list(queue.send(["x", "y"])) == [Settled(done=0, left=2)]
+        assert queue.delete({"a": "1", "b": "2"}) == BatchResult(done=0, left=2)
+        assert list(queue.send(["x", "y"])) == [BatchResult(done=0, left=2)]
     assert [len(entries) for entries in client.requests] == [2] * 8
 
 
 def test_what_an_answer_names_at_last_is_done(sqs: SQSClient, queue_url: str) -> None:
     client = _KeepsSilent(sqs, {}, times=2)
     with closing(_queue(client, queue_url)) as queue:
-        assert list(queue.send(["x", "y"])) == [Settled(done=2, left=0)]
+        assert list(queue.send(["x", "y"])) == [BatchResult(done=2, left=0)]
         assert queue.depth().waiting == 2
 
 
@@ -343,7 +348,7 @@ def test_sending_fills_requests_of_ten_messages(sqs: SQSClient, queue_url: str) 
     client = _Records(sqs, "send_message_batch")
     with closing(_queue(client, queue_url)) as queue:
         settled = list(queue.send(bodies(25)))
-    assert settled == [Settled(10, 0), Settled(10, 0), Settled(5, 0)]
+    assert settled == [BatchResult(10, 0), BatchResult(10, 0), BatchResult(5, 0)]
     assert [len(entries) for entries in client.requests] == [10, 10, 5]
     counts = Counter(entry["MessageBody"] for entries in client.requests for entry in entries)
     assert counts == Counter(bodies(25))
@@ -369,7 +374,7 @@ def test_debug_logging_shows_no_body(
     options = _client_options(stack)
     settings = QueueSettings(url=queue_url, receivers=1, client_options=options)
     with connect_queue(settings) as queue:
-        assert list(queue.send([body(1, ip=CANARY)])) == [Settled(1, 0)]
+        assert list(queue.send([body(1, ip=CANARY)])) == [BatchResult(1, 0)]
         raw = queue.receive(_limits(messages=1)).raw
         assert CANARY in raw["body"][0]
     assert CANARY not in caplog.text
@@ -576,9 +581,9 @@ def test_some_of_what_is_held_can_be_put_back_before_the_rest(
     client = _Records(sqs, "change_message_visibility_batch")
     with closing(_queue(client, queue_url)) as queue:
         queue.receive(_limits(messages=4))
-        assert queue.put_back([sent[1], sent[1]], 0) == Settled(done=1, left=0)
+        assert queue.release_messages([sent[1], sent[1]], 0) == BatchResult(done=1, left=0)
         assert queue.depth() == QueueDepth(waiting=1, in_flight=3, delayed=0)
-        assert queue.hold_on(600) == Settled(done=3, left=0)
+        assert queue.extend_visibility(600) == BatchResult(done=3, left=0)
     assert [[each["VisibilityTimeout"] for each in entries] for entries in client.requests] == [
         [0],
         [600] * 3,

@@ -90,13 +90,13 @@ def test_findings_are_all_well_and_change_nothing(
 ) -> None:  # fmt: skip
     send(sqs, queue_url, bodies(3))
     found = findings(database, keysets_directory, queue)
-    assert [(each.name, each.is_well) for each in found] == [
+    assert [(each.name, each.ok) for each in found] == [
         ("masking keys", True),
         ("database", True),
         ("key registry", True),
         ("queue", True),
     ]
-    assert found[-1].says == "the queue answers: 3 messages wait, 0 are in flight."
+    assert found[-1].description == "the queue answers: 3 messages wait, 0 are in flight."
     assert database.query("SELECT count(*) FROM login_ingest.masking_key") == [(0,)]
 
 
@@ -116,12 +116,12 @@ def test_each_finding_that_is_not_well_says_what_to_do(
     client = local_sqs.client(stack.state)
     with closing(LoginQueue(client, QueueSettings(f"{queue_url}-missing"))) as missing:
         found = findings(LoginDatabase(_nowhere()), tmp_path, missing)
-    assert not any(each.is_well for each in found)
-    says = [each.says for each in found]
+    assert not any(each.ok for each in found)
+    description = [each.description for each in found]
     assert [
         remedy in said
         for said, remedy in zip(
-            says,
+            description,
             ("MASKING_KEYSETS", "LOGIN_DATABASE_URL", "MASKING_KEYSETS", "LOGIN_QUEUE_URL"),
             strict=True,
         )
@@ -133,22 +133,22 @@ def test_a_database_that_was_never_migrated_is_told_to_be(
 ) -> None:
     _run(database.url, "DROP SCHEMA login_ingest CASCADE")
     found = {each.name: each for each in findings(database, keysets_directory)}
-    assert not found["database"].is_well
-    assert "run `fetch-mask migrate`" in found["database"].says
-    assert not found["key registry"].is_well
+    assert not found["database"].ok
+    assert "run `fetch-mask migrate`" in found["database"].description
+    assert not found["key registry"].ok
 
 
 def test_a_table_that_takes_no_rows_is_found_by_whoever_commits(
     database: LoginDatabase, keysets_directory: Path
 ) -> None:
     well = {each.name: each for each in findings(database, keysets_directory, commits=True)}
-    assert well["table"].is_well
+    assert well["table"].ok
     assert database.query("SELECT user_id FROM user_logins") == []
     _run(database.url, "ALTER TABLE user_logins RENAME TO elsewhere")
     found = {each.name: each for each in findings(database, keysets_directory, commits=True)}
-    assert not found["table"].is_well
-    assert "42P01" in found["table"].says
-    assert all(each.is_well for each in findings(database, keysets_directory))
+    assert not found["table"].ok
+    assert "42P01" in found["table"].description
+    assert all(each.ok for each in findings(database, keysets_directory))
 
 
 def test_the_table_is_not_asked_where_something_else_is_not_well(
@@ -164,9 +164,9 @@ def test_other_keys_are_found(
     require_ready(database, read_keyring(keysets_directory))
     create_keysets(tmp_path / "others")
     found = {each.name: each for each in findings(database, tmp_path / "others")}
-    assert [found[name].is_well for name in ("masking keys", "database")] == [True, True]
-    assert not found["key registry"].is_well
-    assert "lacks key" in found["key registry"].says
+    assert [found[name].ok for name in ("masking keys", "database")] == [True, True]
+    assert not found["key registry"].ok
+    assert "lacks key" in found["key registry"].description
 
 
 def _nowhere() -> str:

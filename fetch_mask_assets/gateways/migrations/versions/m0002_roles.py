@@ -27,7 +27,7 @@ END $$
 
 # Word for word the predicate of the index user_logins_untokened, which answers it.
 _UNTOKENED_ROWS = r"""
-CREATE FUNCTION login_ingest.untokened_rows() RETURNS bigint
+CREATE FUNCTION login_ingest.rows_without_tokens() RETURNS bigint
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp
 RETURN (
     SELECT count(*) FROM user_logins
@@ -68,8 +68,10 @@ def upgrade() -> None:
     op.execute(f"GRANT {OWNER} TO CURRENT_USER")
     op.execute("ALTER TABLE login_ingest.masking_key ADD COLUMN retired_at timestamptz")
     op.execute(_UNTOKENED_ROWS.format(schema=schema))
-    op.execute("REVOKE ALL ON FUNCTION login_ingest.untokened_rows() FROM PUBLIC")
-    op.execute(f"GRANT EXECUTE ON FUNCTION login_ingest.untokened_rows() TO {LOADER}, {AUDITOR}")
+    op.execute("REVOKE ALL ON FUNCTION login_ingest.rows_without_tokens() FROM PUBLIC")
+    op.execute(
+        f"GRANT EXECUTE ON FUNCTION login_ingest.rows_without_tokens() TO {LOADER}, {AUDITOR}"
+    )
     for statement in _GRANTS:
         op.execute(statement)
     op.execute(f"GRANT SELECT, UPDATE, DELETE ON user_logins TO {OWNER}")
@@ -80,5 +82,5 @@ def _hand_over() -> None:
     op.execute(f"GRANT USAGE, CREATE ON SCHEMA login_ingest TO {OWNER}")
     for table in _TABLES:
         op.execute(f"ALTER TABLE login_ingest.{table} OWNER TO {OWNER}")
-    op.execute(f"ALTER FUNCTION login_ingest.untokened_rows() OWNER TO {OWNER}")
+    op.execute(f"ALTER FUNCTION login_ingest.rows_without_tokens() OWNER TO {OWNER}")
     op.execute(f"ALTER SCHEMA login_ingest OWNER TO {OWNER}")

@@ -15,8 +15,8 @@ depends_on = None
 _POLICY = """
 CREATE TABLE login_ingest.unmask_policy (
     only_row        boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-    tokens_at_most  integer NOT NULL DEFAULT 100 CHECK (tokens_at_most > 0),
-    minutes_at_most integer NOT NULL DEFAULT 480 CHECK (minutes_at_most > 0)
+    max_tokens  integer NOT NULL DEFAULT 100 CHECK (max_tokens > 0),
+    max_minutes integer NOT NULL DEFAULT 480 CHECK (max_minutes > 0)
 )
 """
 
@@ -47,7 +47,7 @@ RETURN EXISTS (
 
 # One line of text that says something.
 _IS_SAID = r"""
-CREATE FUNCTION login_ingest.is_said(words text) RETURNS boolean
+CREATE FUNCTION login_ingest.is_valid_text(words text) RETURNS boolean
 LANGUAGE sql IMMUTABLE SET search_path = login_ingest, pg_temp
 RETURN coalesce(words ~ '\S' AND words !~ '[[:cntrl:]]' AND length(words) <= 500, false)
 """
@@ -74,14 +74,14 @@ DECLARE
     asked integer := coalesce(cardinality(wanted), 0);
     highest integer;
 BEGIN
-    SELECT least(tokens_at_most, at_most) INTO STRICT highest FROM unmask_policy;
+    SELECT least(max_tokens, at_most) INTO STRICT highest FROM unmask_policy;
     verdict := CASE
-        WHEN asked > highest THEN 'over_limit'
+        WHEN asked > highest THEN 'limit_exceeded'
         WHEN asked = 0 OR EXISTS (
             SELECT FROM unnest(wanted) AS token
             WHERE (token ~ '^(ip:[A-Za-z0-9_-]{50}|device_id:[A-Za-z0-9_-]{50,246})$') IS NOT TRUE
-        ) THEN 'not_tokens'
-        WHEN NOT (is_said(reason_given) AND is_said(ticket_given)) THEN 'no_reason'
+        ) THEN 'invalid_tokens'
+        WHEN NOT (is_valid_text(reason_given) AND is_valid_text(ticket_given)) THEN 'reason_required'
         ELSE 'requested'
     END;
     IF verdict <> 'requested' THEN
@@ -105,13 +105,13 @@ DECLARE
     asked unmask_request;
     longest integer;
 BEGIN
-    SELECT minutes_at_most INTO STRICT longest FROM unmask_policy;
+    SELECT max_minutes INTO STRICT longest FROM unmask_policy;
     SELECT * INTO asked FROM unmask_request WHERE request_id = wanted FOR UPDATE;
     verdict := CASE
         WHEN asked.request_id IS NULL THEN 'unknown_request'
         WHEN asked.requester = session_user THEN 'own_request'
         WHEN NOT (is_recovery(session_user) AND is_recovery(asked.requester))
-            THEN 'no_second_person'
+            THEN 'second_person_required'
         WHEN asked.expires_at > clock_timestamp() THEN 'already_approved'
         WHEN (minutes BETWEEN 1 AND longest) IS NOT TRUE THEN 'too_long'
         ELSE 'approved'
@@ -135,7 +135,7 @@ DECLARE
     asked unmask_request;
     highest integer;
 BEGIN
-    SELECT tokens_at_most INTO STRICT highest FROM unmask_policy;
+    SELECT max_tokens INTO STRICT highest FROM unmask_policy;
     SELECT * INTO asked FROM unmask_request WHERE request_id = wanted FOR UPDATE;
     verdict := CASE
         WHEN asked.request_id IS NULL THEN 'unknown_request'
@@ -143,9 +143,9 @@ BEGIN
         WHEN asked.approver IS NULL THEN 'not_approved'
         WHEN NOT (asked.approver <> asked.requester
             AND is_recovery(asked.approver) AND is_recovery(asked.requester))
-            THEN 'no_second_person'
+            THEN 'second_person_required'
         WHEN (asked.expires_at > clock_timestamp()) IS NOT TRUE THEN 'expired'
-        WHEN (cardinality(asked.tokens) <= highest) IS NOT TRUE THEN 'over_limit'
+        WHEN (cardinality(asked.tokens) <= highest) IS NOT TRUE THEN 'limit_exceeded'
         WHEN cardinality(asked.tokens) = 0 THEN 'erased'
         ELSE 'revealed'
     END;
@@ -158,7 +158,7 @@ BEGIN
 END $$
 """
 
-_INTERNAL = ("is_recovery(text)", "is_said(text)", "token_digests(text[])")
+_INTERNAL = ("is_recovery(text)", "is_valid_text(text)", "token_digests(text[])")
 _CALLED = (
     "request_unmask(text[], text, text, integer)",
     "approve_unmask(bigint, integer)",
@@ -169,8 +169,8 @@ _CALLED = (
 _COMMENTS = {
     "TABLE login_ingest.unmask_policy": "One row: the limits of unmasking. Only whoever migrates"
     " may change them.",
-    "COLUMN login_ingest.unmask_policy.tokens_at_most": "Tokens in one request.",
-    "COLUMN login_ingest.unmask_policy.minutes_at_most": "Minutes for which an approval lasts.",
+    "COLUMN login_ingest.unmask_policy.max_tokens": "Tokens in one request.",
+    "COLUMN login_ingest.unmask_policy.max_minutes": "Minutes for which an approval lasts.",
     "TABLE login_ingest.unmask_request": "Who asked for the originals of which tokens, and who"
     " approved it until when. Written by three functions only.",
     "COLUMN login_ingest.unmask_request.tokens": "What was asked for, without what was"

@@ -64,7 +64,7 @@ CREATE TABLE login_ingest.erasure (
 """
 
 _ACCOUNT = """
-CREATE VIEW login_ingest.quarantine_account AS
+CREATE VIEW login_ingest.quarantine_balance AS
 SELECT quarantined, replayed, discarded, expired, erased, waiting,
        quarantined = replayed + discarded + expired + erased + waiting AS holds
 FROM (SELECT
@@ -99,7 +99,7 @@ $$
 # time. A row that the table refuses takes its delete back with it.
 _REPLAY_MESSAGES = """
 CREATE FUNCTION login_ingest.replay_messages(
-    the_replay text, logins jsonb, rejections jsonb, unopened integer
+    p_replay text, logins jsonb, rejections jsonb, unopened integer
 ) RETURNS TABLE (replayed_now bigint, rejected_now bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -137,7 +137,7 @@ BEGIN
         END;
     END LOOP;
     INSERT INTO login_ingest.replay AS known (replay_id, replayed, still_rejected)
-    VALUES (the_replay, replayed_now, rejected_now)
+    VALUES (p_replay, replayed_now, rejected_now)
     ON CONFLICT (replay_id) DO UPDATE
     SET replayed = known.replayed + EXCLUDED.replayed,
         still_rejected = known.still_rejected + EXCLUDED.still_rejected
@@ -146,14 +146,14 @@ BEGIN
         RAISE EXCEPTION 'another person''s replay' USING ERRCODE = 'insufficient_privilege';
     END IF;
     PERFORM login_ingest.record_audit('quarantine.replay', json_build_object(
-        'replay_id', the_replay, 'replayed', replayed_now, 'still_rejected', rejected_now)::text);
+        'replay_id', p_replay, 'replayed', replayed_now, 'still_rejected', rejected_now)::text);
     RETURN NEXT;
 END $$
 """
 
 _DISCARD_MESSAGES = """
 CREATE FUNCTION login_ingest.discard_messages(
-    the_discard text, chosen text[], only_reason text, the_why text, at_most integer
+    p_discard text, chosen text[], only_reason text, p_reason text, at_most integer
 ) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -177,14 +177,14 @@ BEGIN
         RETURN 0;
     END IF;
     INSERT INTO login_ingest.discard AS known (discard_id, action, why, messages)
-    VALUES (the_discard, 'discard', the_why, cardinality(gone))
+    VALUES (p_discard, 'discard', p_reason, cardinality(gone))
     ON CONFLICT (discard_id) DO UPDATE SET messages = known.messages + EXCLUDED.messages
     WHERE known.person = session_user;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'another person''s discard' USING ERRCODE = 'insufficient_privilege';
     END IF;
     PERFORM login_ingest.record_audit('quarantine.discard', json_build_object(
-        'discard_id', the_discard, 'why', the_why, 'messages', cardinality(gone),
+        'discard_id', p_discard, 'why', p_reason, 'messages', cardinality(gone),
         'message_ids', to_json(gone))::text);
     RETURN cardinality(gone);
 END $$
@@ -218,47 +218,47 @@ END $$
 
 _BEGIN_ERASURE = """
 CREATE FUNCTION login_ingest.begin_erasure(
-    the_erasure text, the_kind text, the_subjects integer, the_reason text, the_ticket text
+    p_erasure text, p_kind text, p_subjects integer, p_reason text, p_ticket text
 ) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     INSERT INTO login_ingest.erasure (erasure_id, kind, subjects, reason, ticket)
-    VALUES (the_erasure, the_kind, the_subjects, the_reason, the_ticket)
+    VALUES (p_erasure, p_kind, p_subjects, p_reason, p_ticket)
     ON CONFLICT (erasure_id) DO NOTHING;
     IF FOUND THEN
         PERFORM login_ingest.record_audit('erase.begin', json_build_object(
-            'erasure_id', the_erasure, 'kind', the_kind, 'subjects', the_subjects,
-            'reason', the_reason, 'ticket', the_ticket)::text);
+            'erasure_id', p_erasure, 'kind', p_kind, 'subjects', p_subjects,
+            'reason', p_reason, 'ticket', p_ticket)::text);
     END IF;
 END $$
 """
 
 # Only for the functions below: what was erased goes into the certificate and into the audit.
 _COUNT_ERASED = """
-CREATE FUNCTION login_ingest.count_erased(the_erasure text, the_place text, gone bigint)
+CREATE FUNCTION login_ingest.count_erased(p_erasure text, p_place text, gone bigint)
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     UPDATE login_ingest.erasure SET
-        logins = logins + CASE the_place WHEN 'logins' THEN gone ELSE 0 END,
-        links = links + CASE the_place WHEN 'links' THEN gone ELSE 0 END,
-        requests = requests + CASE the_place WHEN 'requests' THEN gone ELSE 0 END,
-        quarantined = quarantined + CASE the_place WHEN 'quarantined' THEN gone ELSE 0 END
-    WHERE erasure_id = the_erasure AND person = session_user AND finished_at IS NULL;
+        logins = logins + CASE p_place WHEN 'logins' THEN gone ELSE 0 END,
+        links = links + CASE p_place WHEN 'links' THEN gone ELSE 0 END,
+        requests = requests + CASE p_place WHEN 'requests' THEN gone ELSE 0 END,
+        quarantined = quarantined + CASE p_place WHEN 'quarantined' THEN gone ELSE 0 END
+    WHERE erasure_id = p_erasure AND person = session_user AND finished_at IS NULL;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'no erasure of this person is under way'
         USING ERRCODE = 'insufficient_privilege';
     END IF;
     IF gone > 0 THEN
         PERFORM login_ingest.record_audit('erase', json_build_object(
-            'erasure_id', the_erasure, 'place', the_place, 'erased', gone)::text);
+            'erasure_id', p_erasure, 'place', p_place, 'erased', gone)::text);
     END IF;
 END $$
 """
 
 # Rows that still hold a token of a key that is gone are found by its links.
 _ERASABLE_TOKENS = """
-CREATE FUNCTION login_ingest.erasable_tokens(the_field text, given text[]) RETURNS text[]
+CREATE FUNCTION login_ingest.linked_tokens(p_field text, given text[]) RETURNS text[]
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     found_tokens text[];
@@ -268,7 +268,7 @@ BEGIN
         UNION
         SELECT CASE WHEN link.old_token = known.token THEN link.new_token ELSE link.old_token END
         FROM known JOIN login_ingest.token_link link
-          ON link.field = the_field AND known.token IN (link.old_token, link.new_token)
+          ON link.field = p_field AND known.token IN (link.old_token, link.new_token)
     )
     SELECT array_agg(token ORDER BY token) INTO found_tokens FROM known;
     RETURN found_tokens;
@@ -277,13 +277,13 @@ END $$
 
 _ERASE_TOKENS = """
 CREATE FUNCTION login_ingest.erase_tokens(
-    the_erasure text, the_field text, tokens text[], at_most integer
+    p_erasure text, p_field text, tokens text[], at_most integer
 ) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     gone bigint;
 BEGIN
-    IF the_field = 'ip' THEN
+    IF p_field = 'ip' THEN
         WITH picked AS (
             SELECT tableoid AS part, ctid AS place FROM {schema}.user_logins
             WHERE masked_ip = ANY (tokens) LIMIT at_most FOR UPDATE
@@ -300,13 +300,13 @@ BEGIN
           AND masked_device_id = ANY (tokens);
     END IF;
     GET DIAGNOSTICS gone = ROW_COUNT;
-    PERFORM login_ingest.count_erased(the_erasure, 'logins', gone);
+    PERFORM login_ingest.count_erased(p_erasure, 'logins', gone);
     RETURN gone;
 END $$
 """
 
 _ERASE_USERS = """
-CREATE FUNCTION login_ingest.erase_users(the_erasure text, users text[], at_most integer)
+CREATE FUNCTION login_ingest.erase_users(p_erasure text, users text[], at_most integer)
 RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -319,13 +319,13 @@ BEGIN
     DELETE FROM {schema}.user_logins u USING picked
     WHERE u.tableoid = picked.part AND u.ctid = picked.place AND user_id = ANY (users);
     GET DIAGNOSTICS gone = ROW_COUNT;
-    PERFORM login_ingest.count_erased(the_erasure, 'logins', gone);
+    PERFORM login_ingest.count_erased(p_erasure, 'logins', gone);
     RETURN gone;
 END $$
 """
 
 _ERASE_LINKS = """
-CREATE FUNCTION login_ingest.erase_links(the_erasure text, the_field text, tokens text[])
+CREATE FUNCTION login_ingest.erase_links(p_erasure text, p_field text, tokens text[])
 RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -334,19 +334,19 @@ BEGIN
     -- The lock that whoever writes links holds: one that is not committed yet must not survive.
     PERFORM pg_advisory_xact_lock(7264040);
     DELETE FROM login_ingest.token_link
-    WHERE field = the_field AND (old_token = ANY (tokens) OR new_token = ANY (tokens));
+    WHERE field = p_field AND (old_token = ANY (tokens) OR new_token = ANY (tokens));
     GET DIAGNOSTICS gone = ROW_COUNT;
-    PERFORM login_ingest.count_erased(the_erasure, 'links', gone);
+    PERFORM login_ingest.count_erased(p_erasure, 'links', gone);
     -- What an unfinished upgrade from MD5 has found would bring the token back.
     DELETE FROM login_ingest.md5_match
-    WHERE field = the_field AND (new_token = ANY (tokens) OR digest = ANY (tokens));
+    WHERE field = p_field AND (new_token = ANY (tokens) OR digest = ANY (tokens));
     RETURN gone;
 END $$
 """
 
 # A request keeps its person, reason and approval, and the tokens of other values.
 _ERASE_REQUESTS = """
-CREATE FUNCTION login_ingest.erase_requests(the_erasure text, erased text[]) RETURNS bigint
+CREATE FUNCTION login_ingest.erase_requests(p_erasure text, erased text[]) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     gone bigint;
@@ -355,13 +355,13 @@ BEGIN
     SET tokens = ARRAY(SELECT token FROM unnest(tokens) AS token WHERE token <> ALL (erased))
     WHERE tokens && erased;
     GET DIAGNOSTICS gone = ROW_COUNT;
-    PERFORM login_ingest.count_erased(the_erasure, 'requests', gone);
+    PERFORM login_ingest.count_erased(p_erasure, 'requests', gone);
     RETURN gone;
 END $$
 """
 
 _ERASE_QUARANTINED = """
-CREATE FUNCTION login_ingest.erase_quarantined(the_erasure text, message_ids text[])
+CREATE FUNCTION login_ingest.erase_quarantined(p_erasure text, message_ids text[])
 RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -369,23 +369,23 @@ DECLARE
 BEGIN
     DELETE FROM login_ingest.quarantine WHERE message_id = ANY (message_ids);
     GET DIAGNOSTICS gone = ROW_COUNT;
-    PERFORM login_ingest.count_erased(the_erasure, 'quarantined', gone);
+    PERFORM login_ingest.count_erased(p_erasure, 'quarantined', gone);
     RETURN gone;
 END $$
 """
 
 _ERASURE_REMAINS = """
-CREATE FUNCTION login_ingest.erasure_remains(the_kind text, subjects text[]) RETURNS bigint
+CREATE FUNCTION login_ingest.erasure_remains(p_kind text, subjects text[]) RETURNS bigint
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF the_kind = 'user' THEN
+    IF p_kind = 'user' THEN
         RETURN (SELECT count(*) FROM {schema}.user_logins WHERE user_id = ANY (subjects));
     END IF;
     RETURN (SELECT count(*) FROM {schema}.user_logins
-            WHERE (the_kind = 'ip' AND masked_ip = ANY (subjects))
-               OR (the_kind = 'device_id' AND masked_device_id = ANY (subjects)))
+            WHERE (p_kind = 'ip' AND masked_ip = ANY (subjects))
+               OR (p_kind = 'device_id' AND masked_device_id = ANY (subjects)))
          + (SELECT count(*) FROM login_ingest.token_link
-            WHERE field = the_kind
+            WHERE field = p_kind
               AND (old_token = ANY (subjects) OR new_token = ANY (subjects)))
          + (SELECT count(*) FROM login_ingest.unmask_request WHERE tokens && subjects);
 END $$
@@ -393,7 +393,7 @@ END $$
 
 _FINISH_ERASURE = """
 CREATE FUNCTION login_ingest.finish_erasure(
-    the_erasure text, still_there bigint, not_opened bigint
+    p_erasure text, still_there bigint, not_opened bigint
 ) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -402,13 +402,13 @@ BEGIN
     UPDATE login_ingest.erasure
     SET remaining = still_there, unopened = not_opened, finished_at = clock_timestamp(),
         verified = still_there = 0 AND not_opened = 0
-    WHERE erasure_id = the_erasure AND person = session_user AND finished_at IS NULL
+    WHERE erasure_id = p_erasure AND person = session_user AND finished_at IS NULL
     RETURNING * INTO done;
     IF NOT FOUND THEN
         RETURN false;
     END IF;
     PERFORM login_ingest.record_audit('erase.finish', json_build_object(
-        'erasure_id', the_erasure, 'logins', done.logins, 'links', done.links,
+        'erasure_id', p_erasure, 'logins', done.logins, 'links', done.links,
         'requests', done.requests,
         'quarantined', done.quarantined, 'unopened', done.unopened,
         'remaining', done.remaining, 'verified', done.verified)::text);
@@ -423,7 +423,7 @@ _FUNCTIONS = {
     "expire_quarantine(integer, integer)": (_EXPIRE, (RECOVERY,)),
     "begin_erasure(text, text, integer, text, text)": (_BEGIN_ERASURE, (RECOVERY,)),
     "count_erased(text, text, bigint)": (_COUNT_ERASED, ()),
-    "erasable_tokens(text, text[])": (_ERASABLE_TOKENS, (RECOVERY,)),
+    "linked_tokens(text, text[])": (_ERASABLE_TOKENS, (RECOVERY,)),
     "erase_tokens(text, text, text[], integer)": (_ERASE_TOKENS, (RECOVERY,)),
     "erase_users(text, text[], integer)": (_ERASE_USERS, (RECOVERY,)),
     "erase_links(text, text, text[])": (_ERASE_LINKS, (RECOVERY,)),
@@ -437,7 +437,7 @@ _COMMENTS = {
     "TABLE login_ingest.replay": "One row for each replay: what became a login, what did not.",
     "TABLE login_ingest.discard": "Quarantined messages that were discarded, or that expired.",
     "TABLE login_ingest.erasure": "Certificates of erasure; nothing that identifies what went.",
-    "VIEW login_ingest.quarantine_account": "What became of all that was ever quarantined.",
+    "VIEW login_ingest.quarantine_balance": "What became of all that was ever quarantined.",
 }
 
 
@@ -453,10 +453,10 @@ def upgrade() -> None:
     op.execute(f"GRANT USAGE ON SCHEMA {schema} TO {OWNER}")
     for signature, (statement, callers) in _FUNCTIONS.items():
         _create_function(signature, statement.replace("{schema}", schema), callers)
-    for table in ("replay", "discard", "erasure", "quarantine_account"):
+    for table in ("replay", "discard", "erasure", "quarantine_balance"):
         op.execute(f"ALTER TABLE login_ingest.{table} OWNER TO {OWNER}")
         op.execute(f"GRANT SELECT ON login_ingest.{table} TO {RECOVERY}, {AUDITOR}")
-    op.execute(f"GRANT SELECT ON login_ingest.quarantine_account TO {LOADER}")
+    op.execute(f"GRANT SELECT ON login_ingest.quarantine_balance TO {LOADER}")
 
 
 def _create_function(signature: str, statement: str, callers: tuple[str, ...]) -> None:

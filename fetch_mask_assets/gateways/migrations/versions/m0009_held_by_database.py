@@ -18,11 +18,11 @@ depends_on = None
 _TABLES = (
     """
     ALTER TABLE login_ingest.unmask_policy
-    ADD COLUMN find_tokens_at_most integer NOT NULL DEFAULT 300 CHECK (find_tokens_at_most > 0),
-    ADD COLUMN find_tokens_per_day integer NOT NULL DEFAULT 3000 CHECK (find_tokens_per_day > 0)
+    ADD COLUMN max_find_tokens integer NOT NULL DEFAULT 300 CHECK (max_find_tokens > 0),
+    ADD COLUMN max_find_tokens_per_day integer NOT NULL DEFAULT 3000 CHECK (max_find_tokens_per_day > 0)
     """,
     """
-    CREATE TABLE login_ingest.find_use (
+    CREATE TABLE login_ingest.find_usage (
         person  text   NOT NULL,
         used_on date   NOT NULL,
         tokens  bigint NOT NULL CHECK (tokens > 0),
@@ -32,7 +32,7 @@ _TABLES = (
     """
     CREATE TABLE login_ingest.quarantine_policy (
         only_row           boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-        keep_days_at_least integer NOT NULL DEFAULT 7 CHECK (keep_days_at_least > 0)
+        min_keep_days integer NOT NULL DEFAULT 7 CHECK (min_keep_days > 0)
     )
     """,
     "INSERT INTO login_ingest.quarantine_policy DEFAULT VALUES",
@@ -46,11 +46,11 @@ _TABLES = (
     """
     ALTER TABLE login_ingest.erasure
     ADD COLUMN matches   bigint NOT NULL DEFAULT 0,
-    ADD COLUMN unreached bigint,
+    ADD COLUMN uncovered bigint,
     ADD COLUMN sealed    bigint,
     ADD COLUMN held      bigint,
     ADD CONSTRAINT verified_by_database
-        CHECK (NOT verified OR (coalesce(unreached, 0) = 0 AND coalesce(held, 0) = 0))
+        CHECK (NOT verified OR (coalesce(uncovered, 0) = 0 AND coalesce(held, 0) = 0))
     """,
 )
 
@@ -66,60 +66,60 @@ END
 """
 
 _COUNT_ERASED = """
-CREATE OR REPLACE FUNCTION login_ingest.count_erased(the_erasure text, the_place text, gone bigint)
+CREATE OR REPLACE FUNCTION login_ingest.count_erased(p_erasure text, p_place text, gone bigint)
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     UPDATE login_ingest.erasure SET
-        logins = logins + CASE the_place WHEN 'logins' THEN gone ELSE 0 END,
-        links = links + CASE the_place WHEN 'links' THEN gone ELSE 0 END,
-        matches = matches + CASE the_place WHEN 'matches' THEN gone ELSE 0 END,
-        requests = requests + CASE the_place WHEN 'requests' THEN gone ELSE 0 END,
-        quarantined = quarantined + CASE the_place WHEN 'quarantined' THEN gone ELSE 0 END
-    WHERE erasure_id = the_erasure AND person = session_user AND finished_at IS NULL;
+        logins = logins + CASE p_place WHEN 'logins' THEN gone ELSE 0 END,
+        links = links + CASE p_place WHEN 'links' THEN gone ELSE 0 END,
+        matches = matches + CASE p_place WHEN 'matches' THEN gone ELSE 0 END,
+        requests = requests + CASE p_place WHEN 'requests' THEN gone ELSE 0 END,
+        quarantined = quarantined + CASE p_place WHEN 'quarantined' THEN gone ELSE 0 END
+    WHERE erasure_id = p_erasure AND person = session_user AND finished_at IS NULL;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'no erasure of this person is under way'
         USING ERRCODE = 'insufficient_privilege';
     END IF;
     IF gone > 0 THEN
         PERFORM login_ingest.record_audit('erase', json_build_object(
-            'erasure_id', the_erasure, 'place', the_place, 'erased', gone)::text);
+            'erasure_id', p_erasure, 'place', p_place, 'erased', gone)::text);
     END IF;
 END $$
 """
 
 # What an unfinished upgrade from MD5 has found would bring the token back.
 _ERASE_MATCHES = """
-CREATE FUNCTION login_ingest.erase_matches(the_erasure text, the_field text, tokens text[])
+CREATE FUNCTION login_ingest.erase_matches(p_erasure text, p_field text, tokens text[])
 RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     gone bigint;
 BEGIN
     DELETE FROM login_ingest.md5_match
-    WHERE field = the_field AND (new_token = ANY (tokens) OR digest = ANY (tokens));
+    WHERE field = p_field AND (new_token = ANY (tokens) OR digest = ANY (tokens));
     GET DIAGNOSTICS gone = ROW_COUNT;
-    PERFORM login_ingest.count_erased(the_erasure, 'matches', gone);
+    PERFORM login_ingest.count_erased(p_erasure, 'matches', gone);
     RETURN gone;
 END $$
 """
 
 _ERASURE_REMAINS = """
-CREATE OR REPLACE FUNCTION login_ingest.erasure_remains(the_kind text, subjects text[])
+CREATE OR REPLACE FUNCTION login_ingest.erasure_remains(p_kind text, subjects text[])
 RETURNS bigint
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF the_kind = 'user' THEN
+    IF p_kind = 'user' THEN
         RETURN (SELECT count(*) FROM {schema}.user_logins WHERE user_id = ANY (subjects));
     END IF;
     RETURN (SELECT count(*) FROM {schema}.user_logins
-            WHERE (the_kind = 'ip' AND masked_ip = ANY (subjects))
-               OR (the_kind = 'device_id' AND masked_device_id = ANY (subjects)))
+            WHERE (p_kind = 'ip' AND masked_ip = ANY (subjects))
+               OR (p_kind = 'device_id' AND masked_device_id = ANY (subjects)))
          + (SELECT count(*) FROM login_ingest.token_link
-            WHERE field = the_kind
+            WHERE field = p_kind
               AND (old_token = ANY (subjects) OR new_token = ANY (subjects)))
          + (SELECT count(*) FROM login_ingest.md5_match
-            WHERE field = the_kind
+            WHERE field = p_kind
               AND (new_token = ANY (subjects) OR digest = ANY (subjects)))
          + (SELECT count(*) FROM login_ingest.unmask_request WHERE tokens && subjects);
 END $$
@@ -129,19 +129,19 @@ END $$
 # rows may be those of a value that was not looked for. Heads are grouped first, so that few are
 # decoded.
 _UNREACHED = """
-CREATE FUNCTION login_ingest.unreached_rows(the_kind text, keys text[], subjects integer)
+CREATE FUNCTION login_ingest.uncovered_rows(p_kind text, keys text[], subjects integer)
 RETURNS bigint
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT coalesce(sum(heads.rows), 0)::bigint
     FROM (
-        SELECT left(CASE the_kind WHEN 'ip' THEN masked_ip
+        SELECT left(CASE p_kind WHEN 'ip' THEN masked_ip
                                   WHEN 'device_id' THEN masked_device_id END,
-                    length(the_kind) + 9) AS head, count(*) AS rows
+                    length(p_kind) + 9) AS head, count(*) AS rows
         FROM {schema}.user_logins GROUP BY 1
     ) AS heads
     WHERE login_ingest.token_key(heads.head) IS NOT NULL AND subjects > (
         SELECT count(DISTINCT named.token) FROM unnest(keys) AS named (token)
-        WHERE starts_with(named.token, the_kind || ':')
+        WHERE starts_with(named.token, p_kind || ':')
           AND login_ingest.token_key(named.token) = login_ingest.token_key(heads.head));
 $$
 """
@@ -150,14 +150,14 @@ $$
 # caller's, and stand in the certificate beside how many of them there were.
 _FINISH_ERASURE = """
 CREATE FUNCTION login_ingest.finish_erasure(
-    the_erasure text, keys text[], looked_into bigint, still_held bigint, not_opened bigint
+    p_erasure text, keys text[], looked_into bigint, still_held bigint, not_opened bigint
 ) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     done login_ingest.erasure;
 BEGIN
     SELECT * INTO done FROM login_ingest.erasure
-    WHERE erasure_id = the_erasure AND person = session_user AND finished_at IS NULL FOR UPDATE;
+    WHERE erasure_id = p_erasure AND person = session_user AND finished_at IS NULL FOR UPDATE;
     IF NOT FOUND THEN
         RETURN false;
     END IF;
@@ -171,22 +171,22 @@ BEGIN
         RAISE EXCEPTION 'fewer keys than subjects' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     done.remaining := login_ingest.erasure_remains(done.kind, keys);
-    done.unreached := CASE done.kind WHEN 'user' THEN 0
-        ELSE login_ingest.unreached_rows(done.kind, keys, done.subjects) END;
+    done.uncovered := CASE done.kind WHEN 'user' THEN 0
+        ELSE login_ingest.uncovered_rows(done.kind, keys, done.subjects) END;
     SELECT count(*) INTO done.sealed FROM login_ingest.quarantine;
     done.held := still_held;
     done.unopened := not_opened + greatest(done.sealed - looked_into, 0);
-    done.verified := done.remaining = 0 AND done.unreached = 0
+    done.verified := done.remaining = 0 AND done.uncovered = 0
         AND done.held = 0 AND done.unopened = 0;
     UPDATE login_ingest.erasure
-    SET remaining = done.remaining, unreached = done.unreached, sealed = done.sealed,
+    SET remaining = done.remaining, uncovered = done.uncovered, sealed = done.sealed,
         held = done.held, unopened = done.unopened, verified = done.verified,
         finished_at = clock_timestamp()
-    WHERE erasure_id = the_erasure;
+    WHERE erasure_id = p_erasure;
     PERFORM login_ingest.record_audit('erase.finish', json_build_object(
-        'erasure_id', the_erasure, 'logins', done.logins, 'links', done.links,
+        'erasure_id', p_erasure, 'logins', done.logins, 'links', done.links,
         'matches', done.matches, 'requests', done.requests, 'quarantined', done.quarantined,
-        'remaining', done.remaining, 'unreached', done.unreached, 'sealed', done.sealed,
+        'remaining', done.remaining, 'uncovered', done.uncovered, 'sealed', done.sealed,
         'held', done.held, 'unopened', done.unopened, 'verified', done.verified)::text);
     RETURN done.verified;
 END $$
@@ -196,23 +196,23 @@ END $$
 # what is known to be a token are kept. One statement counts and shows, so that both agree.
 _FIND_ROWS = """
 CREATE FUNCTION login_ingest.find_rows(
-    the_field text, wanted text[], most_rows integer,
+    p_field text, wanted text[], most_rows integer,
     OUT verdict text, OUT counts jsonb, OUT newest jsonb
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     asked integer := coalesce(cardinality(wanted), 0);
-    token_column text := CASE the_field WHEN 'ip' THEN 'masked_ip'
+    token_column text := CASE p_field WHEN 'ip' THEN 'masked_ip'
                                         WHEN 'device_id' THEN 'masked_device_id' END;
     digests jsonb;
 BEGIN
     verdict := CASE
-        WHEN asked > (SELECT find_tokens_at_most FROM login_ingest.unmask_policy)
-            THEN 'over_find_limit'
+        WHEN asked > (SELECT max_find_tokens FROM login_ingest.unmask_policy)
+            THEN 'find_limit_exceeded'
         WHEN asked = 0 OR token_column IS NULL OR EXISTS (
             SELECT FROM unnest(wanted) AS token
-            WHERE (token ~ ('^' || the_field || ':[A-Za-z0-9_-]{50,246}$')) IS NOT TRUE
-        ) THEN 'not_tokens'
-        WHEN NOT login_ingest.spend_find(asked) THEN 'over_day'
+            WHERE (token ~ ('^' || p_field || ':[A-Za-z0-9_-]{50,246}$')) IS NOT TRUE
+        ) THEN 'invalid_tokens'
+        WHEN NOT login_ingest.consume_find_quota(asked) THEN 'daily_limit_exceeded'
         ELSE 'found'
     END;
     IF verdict <> 'found' THEN
@@ -234,23 +234,23 @@ BEGIN
                             coalesce((counts -> token)::bigint, 0))
     INTO digests FROM unnest(wanted) AS token;
     PERFORM login_ingest.record_audit('find', jsonb_build_object(
-        'verdict', verdict, 'field', the_field, 'count', asked,
+        'verdict', verdict, 'field', p_field, 'count', asked,
         'rows_by_sha256', digests)::text);
 END $$
 """
 
 # One row for each person and day, which a second call waits for: two at once spend both.
 _SPEND_FIND = """
-CREATE FUNCTION login_ingest.spend_find(asked integer) RETURNS boolean
+CREATE FUNCTION login_ingest.consume_find_quota(asked integer) RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     per_day bigint;
 BEGIN
-    SELECT find_tokens_per_day INTO STRICT per_day FROM login_ingest.unmask_policy;
+    SELECT max_find_tokens_per_day INTO STRICT per_day FROM login_ingest.unmask_policy;
     IF asked > per_day THEN
         RETURN false;
     END IF;
-    INSERT INTO login_ingest.find_use AS known (person, used_on, tokens)
+    INSERT INTO login_ingest.find_usage AS known (person, used_on, tokens)
     VALUES (session_user, (clock_timestamp() AT TIME ZONE 'UTC')::date, asked)
     ON CONFLICT (person, used_on) DO UPDATE SET tokens = known.tokens + excluded.tokens
     WHERE known.tokens + excluded.tokens <= per_day;
@@ -264,9 +264,9 @@ CREATE FUNCTION login_ingest.expire_quarantine(
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     gone := 0;
-    SELECT keep_days_at_least INTO STRICT at_least FROM login_ingest.quarantine_policy;
+    SELECT min_keep_days INTO STRICT at_least FROM login_ingest.quarantine_policy;
     IF (keep_days >= at_least) IS NOT TRUE THEN
-        verdict := 'too_few_days';
+        verdict := 'retention_too_short';
         PERFORM login_ingest.record_audit('quarantine.expire', json_build_object(
             'verdict', verdict, 'keep_days', keep_days, 'at_least', at_least)::text);
         RETURN;
@@ -323,14 +323,14 @@ DECLARE
     asked unmask_request;
     longest integer;
 BEGIN
-    SELECT minutes_at_most INTO STRICT longest FROM unmask_policy;
+    SELECT max_minutes INTO STRICT longest FROM unmask_policy;
     SELECT * INTO asked FROM unmask_request WHERE request_id = wanted FOR UPDATE;
     verdict := CASE
         WHEN asked.request_id IS NULL THEN 'unknown_request'
         WHEN asked.requester = session_user THEN 'own_request'
         WHEN NOT (is_recovery(session_user) AND is_recovery(asked.requester))
-            THEN 'no_second_person'
-        WHEN asked.withdrawn_at IS NOT NULL THEN 'was_withdrawn'
+            THEN 'second_person_required'
+        WHEN asked.withdrawn_at IS NOT NULL THEN 'request_withdrawn'
         WHEN asked.expires_at > clock_timestamp() THEN 'already_approved'
         WHEN (minutes BETWEEN 1 AND longest) IS NOT TRUE THEN 'too_long'
         ELSE 'approved'
@@ -355,18 +355,18 @@ DECLARE
     asked unmask_request;
     highest integer;
 BEGIN
-    SELECT tokens_at_most INTO STRICT highest FROM unmask_policy;
+    SELECT max_tokens INTO STRICT highest FROM unmask_policy;
     SELECT * INTO asked FROM unmask_request WHERE request_id = wanted FOR UPDATE;
     verdict := CASE
         WHEN asked.request_id IS NULL THEN 'unknown_request'
         WHEN asked.requester <> session_user THEN 'not_the_requester'
-        WHEN asked.withdrawn_at IS NOT NULL THEN 'was_withdrawn'
+        WHEN asked.withdrawn_at IS NOT NULL THEN 'request_withdrawn'
         WHEN asked.approver IS NULL THEN 'not_approved'
         WHEN NOT (asked.approver <> asked.requester
             AND is_recovery(asked.approver) AND is_recovery(asked.requester))
-            THEN 'no_second_person'
+            THEN 'second_person_required'
         WHEN (asked.expires_at > clock_timestamp()) IS NOT TRUE THEN 'expired'
-        WHEN (cardinality(asked.tokens) <= highest) IS NOT TRUE THEN 'over_limit'
+        WHEN (cardinality(asked.tokens) <= highest) IS NOT TRUE THEN 'limit_exceeded'
         WHEN cardinality(asked.tokens) = 0 THEN 'erased'
         ELSE 'revealed'
     END;
@@ -384,9 +384,9 @@ _FUNCTIONS = {
     "count_erased(text, text, bigint)": (_COUNT_ERASED, ()),
     "erase_matches(text, text, text[])": (_ERASE_MATCHES, (RECOVERY,)),
     "erasure_remains(text, text[])": (_ERASURE_REMAINS, (RECOVERY,)),
-    "unreached_rows(text, text[], integer)": (_UNREACHED, ()),
+    "uncovered_rows(text, text[], integer)": (_UNREACHED, ()),
     "finish_erasure(text, text[], bigint, bigint, bigint)": (_FINISH_ERASURE, (RECOVERY,)),
-    "spend_find(integer)": (_SPEND_FIND, ()),
+    "consume_find_quota(integer)": (_SPEND_FIND, ()),
     "find_rows(text, text[], integer)": (_FIND_ROWS, (RECOVERY,)),
     "expire_quarantine(integer, integer)": (_EXPIRE, (RECOVERY,)),
     "withdraw_unmask(bigint)": (_WITHDRAW, (RECOVERY,)),
@@ -395,18 +395,18 @@ _FUNCTIONS = {
 }
 
 _COMMENTS = {
-    "COLUMN login_ingest.unmask_policy.find_tokens_at_most": "Tokens in one find; a value has one"
+    "COLUMN login_ingest.unmask_policy.max_find_tokens": "Tokens in one find; a value has one"
     " under each enabled key.",
-    "COLUMN login_ingest.unmask_policy.find_tokens_per_day": "Tokens that one person may look for"
+    "COLUMN login_ingest.unmask_policy.max_find_tokens_per_day": "Tokens that one person may look for"
     " on one day, UTC.",
-    "TABLE login_ingest.find_use": "How many tokens each person has looked for on each day.",
+    "TABLE login_ingest.find_usage": "How many tokens each person has looked for on each day.",
     "TABLE login_ingest.quarantine_policy": "One row: how long the quarantine is kept at least."
     " Only whoever migrates may change it.",
     "COLUMN login_ingest.unmask_request.withdrawn_by": "The session_user who withdrew it: it is"
     " closed for good.",
     "COLUMN login_ingest.erasure.matches": "What an unfinished upgrade from MD5 had noted.",
     "COLUMN login_ingest.erasure.remaining": "Things that the database found afterwards.",
-    "COLUMN login_ingest.erasure.unreached": "Rows, by the database, under keys of which fewer"
+    "COLUMN login_ingest.erasure.uncovered": "Rows, by the database, under keys of which fewer"
     " tokens were named than there are subjects.",
     "COLUMN login_ingest.erasure.sealed": "Messages in the quarantine at the end, by the database.",
     "COLUMN login_ingest.erasure.held": "Quarantined messages that still hold a subject: the"
@@ -428,9 +428,9 @@ def upgrade() -> None:
     for thing, comment in _COMMENTS.items():
         text = comment.replace("'", "''")
         op.execute(f"COMMENT ON {thing} IS '{text}'")
-    op.execute(f"ALTER TABLE login_ingest.find_use OWNER TO {OWNER}")
+    op.execute(f"ALTER TABLE login_ingest.find_usage OWNER TO {OWNER}")
     op.execute(
-        "GRANT SELECT ON login_ingest.find_use, login_ingest.quarantine_policy"
+        "GRANT SELECT ON login_ingest.find_usage, login_ingest.quarantine_policy"
         f" TO {OWNER}, {RECOVERY}, {AUDITOR}"
     )
 

@@ -96,7 +96,7 @@ FROM login_ingest.user_logins_linked
 # table, so that nobody sees rows between the default partition and their own, and gives up soon
 # rather than make the runs behind it wait.
 _MAKE_PARTITIONS = """
-CREATE FUNCTION login_ingest.make_partitions() RETURNS integer
+CREATE FUNCTION login_ingest.create_partitions() RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' SET datestyle = 'ISO' AS $$
 DECLARE
@@ -230,23 +230,27 @@ def upgrade() -> None:
         _comment("VIEW", f"login_ingest.{view}", _VIEW_COMMENTS[view], _COLUMN_COMMENTS[view])
     _make_function()
     if context.config.attributes.get("is_new_table"):
-        says = "Logins with masked IP and device id. Views over it are in the schema login_ingest."
-        _comment("TABLE", "user_logins", says, _TABLE_COMMENTS)
+        description = (
+            "Logins with masked IP and device id. Views over it are in the schema login_ingest."
+        )
+        _comment("TABLE", "user_logins", description, _TABLE_COMMENTS)
 
 
 def _make_function() -> None:
     schema = op.get_bind().exec_driver_sql("SELECT quote_ident(current_schema())").scalar_one()
     op.execute(_MAKE_PARTITIONS.replace("{schema}", schema))
-    op.execute("REVOKE ALL ON FUNCTION login_ingest.make_partitions() FROM PUBLIC")
-    op.execute(f"GRANT EXECUTE ON FUNCTION login_ingest.make_partitions() TO {LOADER}, {RECOVERY}")
+    op.execute("REVOKE ALL ON FUNCTION login_ingest.create_partitions() FROM PUBLIC")
     op.execute(
-        "COMMENT ON FUNCTION login_ingest.make_partitions() IS 'Makes the monthly partitions of"
+        f"GRANT EXECUTE ON FUNCTION login_ingest.create_partitions() TO {LOADER}, {RECOVERY}"
+    )
+    op.execute(
+        "COMMENT ON FUNCTION login_ingest.create_partitions() IS 'Makes the monthly partitions of"
         " user_logins that are due, last month to three months ahead. How many; null if"
         " user_logins is not partitioned by us.'"
     )
 
 
-def _comment(kind: str, name: str, says: str, columns: dict[str, str]) -> None:
-    op.execute(f"COMMENT ON {kind} {name} IS '{says}'")
+def _comment(kind: str, name: str, description: str, columns: dict[str, str]) -> None:
+    op.execute(f"COMMENT ON {kind} {name} IS '{description}'")
     for column, comment in columns.items():
         op.execute(f"COMMENT ON COLUMN {name}.{column} IS '{comment}'")

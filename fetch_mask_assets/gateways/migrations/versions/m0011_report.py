@@ -19,18 +19,18 @@ depends_on = None
 # The characters are grouped first, so that few are looked at, and only CASE promises that what is
 # no token is not decoded. The version byte makes "A" and one of the sixteen letters after it.
 _ROWS_BY_KEY = """
-CREATE FUNCTION login_ingest.rows_by_key(the_keyset text)
+CREATE FUNCTION login_ingest.rows_by_key(p_keyset text)
 RETURNS TABLE (key_id bigint, key_rows bigint)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF the_keyset = 'quarantine' THEN
+    IF p_keyset = 'quarantine' THEN
         RETURN QUERY
         SELECT ('x' || encode(substr(q.sealed_body, 2, 4), 'hex'))::bit(32)::bigint, count(*)
         FROM login_ingest.quarantine q
         WHERE length(q.sealed_body) > 5 AND get_byte(q.sealed_body, 0) = 1 GROUP BY 1;
         RETURN;
     END IF;
-    IF the_keyset NOT IN ('ip', 'device_id') THEN
+    IF p_keyset NOT IN ('ip', 'device_id') THEN
         RETURN;
     END IF;
     RETURN QUERY EXECUTE format($query$
@@ -44,8 +44,8 @@ BEGIN
         ) AS prefixes
         WHERE prefix IS NOT NULL GROUP BY 1
         $query$,
-        '^' || the_keyset || ':' || 'A[QRSTUVWXYZabcdef][A-Za-z0-9_-]{6}$',
-        'masked_' || the_keyset, length(the_keyset) + 9);
+        '^' || p_keyset || ':' || 'A[QRSTUVWXYZabcdef][A-Za-z0-9_-]{6}$',
+        'masked_' || p_keyset, length(p_keyset) + 9);
 END $$
 """
 
@@ -111,4 +111,4 @@ def upgrade() -> None:
     )
     op.execute(f"ALTER VIEW login_ingest.batch_balance OWNER TO {OWNER}")
     op.execute(f"GRANT SELECT ON login_ingest.batch_balance TO {AUDITOR}, {RECOVERY}")
-    op.execute(f"GRANT EXECUTE ON FUNCTION login_ingest.untokened_rows() TO {RECOVERY}")
+    op.execute(f"GRANT EXECUTE ON FUNCTION login_ingest.rows_without_tokens() TO {RECOVERY}")

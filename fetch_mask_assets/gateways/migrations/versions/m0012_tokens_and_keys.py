@@ -21,14 +21,14 @@ branch_labels = None
 depends_on = None
 
 _CHANGE = """
-CREATE TABLE login_ingest.token_change (
-    change_id  bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+CREATE TABLE login_ingest.remask_job (
+    job_id  bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     action     text        NOT NULL CHECK (action IN ('remask', 'replace-digests')),
     field      text        NOT NULL CHECK (field IN ('ip', 'device_id')),
     person     text        NOT NULL DEFAULT session_user,
     began_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
     ended_at   timestamptz,
-    gone_on_by bigint      REFERENCES login_ingest.token_change,
+    resumed_by bigint      REFERENCES login_ingest.remask_job,
     from_keys  bigint[]    NOT NULL DEFAULT '{}',
     to_keys    bigint[]    NOT NULL DEFAULT '{}',
     links      bigint      NOT NULL DEFAULT 0,
@@ -59,9 +59,9 @@ END
 """
 
 _IS_ONE = """
-CREATE FUNCTION login_ingest.is_token(the_field text, token text) RETURNS boolean
+CREATE FUNCTION login_ingest.is_token(p_field text, token text) RETURNS boolean
 LANGUAGE sql IMMUTABLE
-RETURN CASE the_field
+RETURN CASE p_field
     WHEN 'ip' THEN token ~ '^ip:A[QRSTUVWXYZabcdef][A-Za-z0-9_-]{48}$'
     WHEN 'device_id' THEN token ~ '^device_id:A[QRSTUVWXYZabcdef][A-Za-z0-9_-]{48,244}$'
     ELSE false
@@ -70,19 +70,19 @@ END
 
 # Distinct ids only: a batch has thousands of tokens under one key or two.
 _KEYS_OF = """
-CREATE FUNCTION login_ingest.token_keys(the_field text, tokens text[]) RETURNS bigint[]
+CREATE FUNCTION login_ingest.token_keys(p_field text, tokens text[]) RETURNS bigint[]
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF EXISTS (
         SELECT FROM unnest(tokens) AS token
-        WHERE login_ingest.is_token(the_field, token) IS NOT TRUE
+        WHERE login_ingest.is_token(p_field, token) IS NOT TRUE
     ) THEN
         RAISE EXCEPTION 'not a token of the field'
         USING ERRCODE = 'check_violation', CONSTRAINT = 'is_a_token';
     END IF;
     RETURN ARRAY(
         SELECT DISTINCT login_ingest.token_key(head) FROM (
-            SELECT DISTINCT left(token, length(the_field) + 8) AS head
+            SELECT DISTINCT left(token, length(p_field) + 8) AS head
             FROM unnest(tokens) AS token
         ) AS heads ORDER BY 1
     );
@@ -90,12 +90,12 @@ END $$
 """
 
 _REQUIRE_KNOWN = """
-CREATE FUNCTION login_ingest.require_known(the_keyset text, key_ids bigint[]) RETURNS void
+CREATE FUNCTION login_ingest.require_known(p_keyset text, key_ids bigint[]) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF EXISTS (
         SELECT unnest(key_ids)
-        EXCEPT SELECT key_id FROM login_ingest.masking_key WHERE keyset = the_keyset
+        EXCEPT SELECT key_id FROM login_ingest.masking_key WHERE keyset = p_keyset
     ) THEN
         RAISE EXCEPTION 'a key that the registry does not know'
         USING ERRCODE = 'check_violation', CONSTRAINT = 'key_is_known';
@@ -104,8 +104,8 @@ END $$
 """
 
 # Shared by all who write under the keys, until they have committed; retire_key waits for them.
-_HOLD_KEYS = """
-CREATE FUNCTION login_ingest.hold_keys(keysets text[], key_ids bigint[])
+_LOCK_KEYS = """
+CREATE FUNCTION login_ingest.lock_keys(keysets text[], key_ids bigint[])
 RETURNS TABLE (keyset text, key_id bigint, is_known boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -122,11 +122,11 @@ END $$
 """
 
 _REQUIRE_USABLE = """
-CREATE FUNCTION login_ingest.require_usable(the_keyset text, key_ids bigint[]) RETURNS void
+CREATE FUNCTION login_ingest.require_usable(p_keyset text, key_ids bigint[]) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF EXISTS (SELECT FROM login_ingest.hold_keys(
-        array_fill(the_keyset, ARRAY[cardinality(key_ids)]), key_ids)) THEN
+    IF EXISTS (SELECT FROM login_ingest.lock_keys(
+        array_fill(p_keyset, ARRAY[cardinality(key_ids)]), key_ids)) THEN
         RAISE EXCEPTION 'a key that is retired or not registered'
         USING ERRCODE = 'check_violation', CONSTRAINT = 'key_is_in_use';
     END IF;
@@ -137,29 +137,29 @@ END $$
 # before new ones are written, so that whatever then leads elsewhere is another value's; and that
 # is refused, unless it leads to a retired key's token, which nothing can be under any more.
 _PUT_LINKS = """
-CREATE FUNCTION login_ingest.put_links(the_field text, old_tokens text[], new_tokens text[])
+CREATE FUNCTION login_ingest.upsert_links(p_field text, old_tokens text[], new_tokens text[])
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     DELETE FROM login_ingest.token_link AS back
     USING unnest(old_tokens, new_tokens) AS given (old_token, new_token)
-    WHERE back.field = the_field
+    WHERE back.field = p_field
       AND back.old_token = given.new_token AND back.new_token = given.old_token;
 
     UPDATE login_ingest.token_link AS earlier
     SET new_token = coalesce(newer.new_token, given.new_token), linked_at = now()
     FROM unnest(old_tokens, new_tokens) AS given (old_token, new_token)
     LEFT JOIN login_ingest.token_link AS newer
-           ON newer.field = the_field AND newer.old_token = given.new_token
-    WHERE earlier.field = the_field AND earlier.new_token = given.old_token;
+           ON newer.field = p_field AND newer.old_token = given.new_token
+    WHERE earlier.field = p_field AND earlier.new_token = given.old_token;
 
     IF EXISTS (
         SELECT FROM unnest(old_tokens, new_tokens) AS given (old_token, new_token)
         JOIN login_ingest.token_link AS present
-          ON present.field = the_field AND present.old_token = given.old_token
+          ON present.field = p_field AND present.old_token = given.old_token
         LEFT JOIN login_ingest.token_link AS newer
-               ON newer.field = the_field AND newer.old_token = given.new_token
+               ON newer.field = p_field AND newer.old_token = given.new_token
         LEFT JOIN login_ingest.masking_key AS ending
-               ON ending.keyset = the_field
+               ON ending.keyset = p_field
               AND ending.key_id = login_ingest.token_key(present.new_token)
         WHERE present.new_token <> coalesce(newer.new_token, given.new_token)
           AND ending.retired_at IS NULL
@@ -170,12 +170,12 @@ BEGIN
 
     INSERT INTO login_ingest.token_link (field, old_token, new_token)
     SELECT DISTINCT ON (given.old_token)
-           the_field, given.old_token, coalesce(newer.new_token, given.new_token)
+           p_field, given.old_token, coalesce(newer.new_token, given.new_token)
     FROM unnest(old_tokens, new_tokens) AS given (old_token, new_token)
     LEFT JOIN login_ingest.token_link AS newer
-           ON newer.field = the_field AND newer.old_token = given.new_token
+           ON newer.field = p_field AND newer.old_token = given.new_token
     LEFT JOIN login_ingest.token_link AS present
-           ON present.field = the_field AND present.old_token = given.old_token
+           ON present.field = p_field AND present.old_token = given.old_token
     WHERE present.new_token IS DISTINCT FROM coalesce(newer.new_token, given.new_token)
     ORDER BY given.old_token
     ON CONFLICT (field, old_token) DO UPDATE
@@ -199,8 +199,8 @@ BEGIN
             part.field, login_ingest.token_keys(part.field, part.old_tokens));
         PERFORM login_ingest.require_usable(
             part.field, login_ingest.token_keys(part.field, part.new_tokens));
-        PERFORM login_ingest.wait_turn('links');
-        PERFORM login_ingest.put_links(part.field, part.old_tokens, part.new_tokens);
+        PERFORM login_ingest.wait_for_lock('links');
+        PERFORM login_ingest.upsert_links(part.field, part.old_tokens, part.new_tokens);
     END LOOP;
     IF NOT pg_has_role(session_user, '{loader}', 'MEMBER') THEN
         PERFORM login_ingest.record_audit('links.write', json_build_object(
@@ -211,40 +211,40 @@ END $$
 
 # What a killed change did is in the database and not in the audit yet: the next one says it.
 _BEGIN_CHANGE = """
-CREATE FUNCTION login_ingest.begin_change(
-    the_action text, the_field text, the_keys bigint[], OUT change bigint, OUT unfinished bigint
+CREATE FUNCTION login_ingest.begin_remask_job(
+    p_action text, p_field text, p_keys bigint[], OUT change bigint, OUT unfinished bigint
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     left_open json;
 BEGIN
     PERFORM login_ingest.require_recovery();
-    PERFORM login_ingest.require_usable(the_field, the_keys);
-    INSERT INTO login_ingest.token_change (action, field, to_keys)
-    VALUES (the_action, the_field, the_keys) RETURNING change_id INTO change;
+    PERFORM login_ingest.require_usable(p_field, p_keys);
+    INSERT INTO login_ingest.remask_job (action, field, to_keys)
+    VALUES (p_action, p_field, p_keys) RETURNING job_id INTO change;
     WITH killed AS (
-        UPDATE login_ingest.token_change SET gone_on_by = change
-        WHERE action = the_action AND field = the_field AND ended_at IS NULL
-          AND gone_on_by IS NULL AND change_id <> change
-        RETURNING change_id AS change, person, from_keys, to_keys, links, changed AS rows
+        UPDATE login_ingest.remask_job SET resumed_by = change
+        WHERE action = p_action AND field = p_field AND ended_at IS NULL
+          AND resumed_by IS NULL AND job_id <> change
+        RETURNING job_id AS change, person, from_keys, to_keys, links, changed AS rows
     )
     SELECT coalesce(json_agg(killed ORDER BY killed.change), '[]'), count(*)
     INTO left_open, unfinished FROM killed;
-    PERFORM login_ingest.record_audit(the_action || '.begin', json_build_object(
-        'change', change, 'field', the_field, 'to_keys', the_keys,
-        'goes_on_with', left_open)::text);
+    PERFORM login_ingest.record_audit(p_action || '.begin', json_build_object(
+        'change', change, 'field', p_field, 'to_keys', p_keys,
+        'resumes', left_open)::text);
 END $$
 """
 
 _OPEN_CHANGE = """
-CREATE FUNCTION login_ingest.open_change(the_change bigint, the_action text)
-RETURNS login_ingest.token_change
+CREATE FUNCTION login_ingest.open_remask_job(p_job bigint, p_action text)
+RETURNS login_ingest.remask_job
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    opened login_ingest.token_change;
+    opened login_ingest.remask_job;
 BEGIN
     PERFORM login_ingest.require_recovery();
-    SELECT * INTO opened FROM login_ingest.token_change
-    WHERE change_id = the_change AND action = the_action AND person = session_user
+    SELECT * INTO opened FROM login_ingest.remask_job
+    WHERE job_id = p_job AND action = p_action AND person = session_user
       AND ended_at IS NULL FOR UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'no change of this person is under way'
@@ -255,52 +255,52 @@ END $$
 """
 
 _COUNT_CHANGE = """
-CREATE FUNCTION login_ingest.count_change(
-    the_change bigint, old_keys bigint[], new_keys bigint[], more_links bigint, more_rows bigint
+CREATE FUNCTION login_ingest.add_job_counts(
+    p_job bigint, old_keys bigint[], new_keys bigint[], more_links bigint, more_rows bigint
 ) RETURNS void
 LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
-    UPDATE login_ingest.token_change
+    UPDATE login_ingest.remask_job
     SET links = links + more_links, changed = changed + more_rows,
         from_keys = ARRAY(SELECT DISTINCT unnest(from_keys || old_keys) ORDER BY 1),
         to_keys = ARRAY(SELECT DISTINCT unnest(to_keys || new_keys) ORDER BY 1)
-    WHERE change_id = the_change
+    WHERE job_id = p_job
 $$
 """
 
 _END_CHANGE = """
-CREATE FUNCTION login_ingest.end_change(the_change bigint, the_action text) RETURNS void
+CREATE FUNCTION login_ingest.finish_remask_job(p_job bigint, p_action text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    done login_ingest.token_change;
+    done login_ingest.remask_job;
 BEGIN
     -- Repeated because the answer to the first was lost.
-    IF EXISTS (SELECT FROM login_ingest.token_change WHERE change_id = the_change
+    IF EXISTS (SELECT FROM login_ingest.remask_job WHERE job_id = p_job
                AND person = session_user AND ended_at IS NOT NULL) THEN
         RETURN;
     END IF;
-    done := login_ingest.open_change(the_change, the_action);
-    UPDATE login_ingest.token_change SET ended_at = clock_timestamp()
-    WHERE change_id = the_change;
-    PERFORM login_ingest.record_audit(the_action || '.end', json_build_object(
-        'change', the_change, 'field', done.field, 'from_keys', done.from_keys,
+    done := login_ingest.open_remask_job(p_job, p_action);
+    UPDATE login_ingest.remask_job SET ended_at = clock_timestamp()
+    WHERE job_id = p_job;
+    PERFORM login_ingest.record_audit(p_action || '.end', json_build_object(
+        'change', p_job, 'field', done.field, 'from_keys', done.from_keys,
         'to_keys', done.to_keys, 'links', done.links, 'rows', done.changed)::text);
 END $$
 """
 
-_LINK_IN_CHANGE = """
-CREATE FUNCTION login_ingest.link_in_change(
-    the_change bigint, old_tokens text[], new_tokens text[]
+_LINK_TOKENS_IN_JOB = """
+CREATE FUNCTION login_ingest.link_tokens_in_job(
+    p_job bigint, old_tokens text[], new_tokens text[]
 ) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    doing login_ingest.token_change := login_ingest.open_change(the_change, 'remask');
+    doing login_ingest.remask_job := login_ingest.open_remask_job(p_job, 'remask');
 BEGIN
     PERFORM login_ingest.require_bounded(old_tokens, new_tokens);
     PERFORM login_ingest.require_known(
         doing.field, login_ingest.token_keys(doing.field, old_tokens));
-    PERFORM login_ingest.require_to(doing, login_ingest.token_keys(doing.field, new_tokens));
-    PERFORM login_ingest.wait_turn('links');
-    PERFORM login_ingest.put_links(doing.field, old_tokens, new_tokens);
-    PERFORM login_ingest.count_change(the_change, '{}', '{}', cardinality(old_tokens), 0);
+    PERFORM login_ingest.require_job_keys(doing, login_ingest.token_keys(doing.field, new_tokens));
+    PERFORM login_ingest.wait_for_lock('links');
+    PERFORM login_ingest.upsert_links(doing.field, old_tokens, new_tokens);
+    PERFORM login_ingest.add_job_counts(p_job, '{}', '{}', cardinality(old_tokens), 0);
 END $$
 """
 
@@ -316,13 +316,13 @@ END $$
 """
 
 _REQUIRE_TO = """
-CREATE FUNCTION login_ingest.require_to(doing login_ingest.token_change, key_ids bigint[])
+CREATE FUNCTION login_ingest.require_job_keys(doing login_ingest.remask_job, key_ids bigint[])
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM login_ingest.require_usable(doing.field, key_ids);
     IF NOT key_ids <@ doing.to_keys THEN
         RAISE EXCEPTION 'a token under another key than the change is to'
-        USING ERRCODE = 'check_violation', CONSTRAINT = 'key_of_the_change';
+        USING ERRCODE = 'check_violation', CONSTRAINT = 'key_of_job';
     END IF;
 END $$
 """
@@ -331,15 +331,15 @@ END $$
 # view shows changes. A row that somebody else has just changed is not touched.
 _REPLACE_TOKENS = """
 CREATE FUNCTION login_ingest.replace_tokens(
-    the_change bigint, old_tokens text[], new_tokens text[], at_most integer
+    p_job bigint, old_tokens text[], new_tokens text[], at_most integer
 ) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    doing login_ingest.token_change := login_ingest.open_change(the_change, 'remask');
+    doing login_ingest.remask_job := login_ingest.open_remask_job(p_job, 'remask');
     old_keys bigint[] := login_ingest.token_keys(doing.field, old_tokens);
     replaced bigint;
 BEGIN
     PERFORM login_ingest.require_bounded(old_tokens, new_tokens);
-    PERFORM login_ingest.require_to(doing, login_ingest.token_keys(doing.field, new_tokens));
+    PERFORM login_ingest.require_job_keys(doing, login_ingest.token_keys(doing.field, new_tokens));
     EXECUTE format($sql$
         WITH replacement AS (
             SELECT given.old_token, given.new_token
@@ -363,7 +363,7 @@ BEGIN
     USING old_tokens, new_tokens, doing.field, least(at_most, 5000);
     GET DIAGNOSTICS replaced = ROW_COUNT;
     IF replaced > 0 THEN
-        PERFORM login_ingest.count_change(the_change, old_keys, '{}', 0, replaced);
+        PERFORM login_ingest.add_job_counts(p_job, old_keys, '{}', 0, replaced);
     END IF;
     RETURN replaced;
 END $$
@@ -372,11 +372,11 @@ END $$
 # `replaced` counts a digest in both letter cases as one; each spelling has its own link.
 _REPLACE_DIGESTS = """
 CREATE FUNCTION login_ingest.replace_digests(
-    the_change bigint, at_most integer, with_links boolean,
+    p_job bigint, at_most integer, with_links boolean,
     OUT taken bigint, OUT replaced bigint, OUT changed bigint
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    doing login_ingest.token_change := login_ingest.open_change(the_change, 'replace-digests');
+    doing login_ingest.remask_job := login_ingest.open_remask_job(p_job, 'replace-digests');
     digests text[];
     tokens text[];
     new_keys bigint[];
@@ -397,7 +397,7 @@ BEGIN
     new_keys := login_ingest.token_keys(doing.field, tokens);
     PERFORM login_ingest.require_usable(doing.field, new_keys);
     IF with_links THEN
-        PERFORM login_ingest.wait_turn('links');
+        PERFORM login_ingest.wait_for_lock('links');
     END IF;
     EXECUTE format($sql$
         WITH spelled AS (
@@ -414,9 +414,9 @@ BEGIN
     $sql$, 'masked_' || doing.field)
     INTO old_texts, new_texts, replaced, changed USING digests, tokens;
     IF with_links THEN
-        PERFORM login_ingest.put_links(doing.field, old_texts, new_texts);
+        PERFORM login_ingest.upsert_links(doing.field, old_texts, new_texts);
     END IF;
-    PERFORM login_ingest.count_change(the_change, '{}', new_keys,
+    PERFORM login_ingest.add_job_counts(p_job, '{}', new_keys,
         CASE WHEN with_links THEN cardinality(old_texts) ELSE 0 END, changed);
 END $$
 """
@@ -426,7 +426,7 @@ CREATE FUNCTION login_ingest.register_keys(
     keysets text[], key_ids bigint[], check_values bytea[]
 ) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM login_ingest.wait_turn('registry');
+    PERFORM login_ingest.wait_for_lock('registry');
     IF EXISTS (
         SELECT FROM unnest(keysets, key_ids, check_values) AS given (keyset, key_id, check_value)
         LEFT JOIN login_ingest.masking_key AS known
@@ -453,30 +453,30 @@ END $$
 # Texts in the order of their bytes: the operators of the indexes on the tokens. Of the four
 # ranges each is for one value of the two bits behind the key id.
 _ROWS_UNDER = """
-CREATE FUNCTION login_ingest.rows_under(the_keyset text, the_key bigint) RETURNS bigint
+CREATE FUNCTION login_ingest.rows_under(p_keyset text, p_key bigint) RETURNS bigint
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    prefix bytea := decode('01' || lpad(to_hex(the_key), 8, '0'), 'hex');
+    prefix bytea := decode('01' || lpad(to_hex(p_key), 8, '0'), 'hex');
     bits integer;
     low text;
     high text;
     counted bigint;
     found_rows bigint := 0;
 BEGIN
-    IF the_keyset = 'quarantine' THEN
+    IF p_keyset = 'quarantine' THEN
         RETURN (SELECT count(*) FROM login_ingest.quarantine
                 WHERE substr(sealed_body, 1, 5) = prefix AND length(sealed_body) > 5);
     END IF;
     FOREACH bits IN ARRAY ARRAY[0, 64, 128, 192] LOOP
-        low := the_keyset || ':' || left(translate(encode(
+        low := p_keyset || ':' || left(translate(encode(
             prefix || set_byte('\\x00'::bytea, 0, bits), 'base64'), '+/', '-_'), 7);
         high := left(low, -1) || chr(ascii(right(low, 1)) + 1);
         EXECUTE format(
             'SELECT count(*) FROM {schema}.user_logins WHERE %1$I ~>=~ $1 AND %1$I ~<~ $2',
-            'masked_' || the_keyset) INTO counted USING low, high;
+            'masked_' || p_keyset) INTO counted USING low, high;
         found_rows := found_rows + counted + (
             SELECT count(*) FROM login_ingest.md5_match
-            WHERE field = the_keyset AND new_token ~>=~ low AND new_token ~<~ high);
+            WHERE field = p_keyset AND new_token ~>=~ low AND new_token ~<~ high);
     END LOOP;
     RETURN found_rows;
 END $$
@@ -484,37 +484,37 @@ END $$
 
 # First the key, which waits for all who write under it; then the count, which sees what they wrote.
 _RETIRE_KEY = """
-CREATE FUNCTION login_ingest.retire_key(the_keyset text, the_key bigint) RETURNS bigint
+CREATE FUNCTION login_ingest.retire_key(p_keyset text, p_key bigint) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     needed bigint;
 BEGIN
     PERFORM login_ingest.require_recovery();
-    PERFORM login_ingest.wait_turn('registry');
+    PERFORM login_ingest.wait_for_lock('registry');
     PERFORM FROM login_ingest.masking_key
-    WHERE keyset = the_keyset AND key_id = the_key FOR UPDATE;
-    needed := login_ingest.rows_under(the_keyset, the_key);
+    WHERE keyset = p_keyset AND key_id = p_key FOR UPDATE;
+    needed := login_ingest.rows_under(p_keyset, p_key);
     IF needed > 0 THEN
         RETURN needed;
     END IF;
     UPDATE login_ingest.masking_key SET retired_at = now()
-    WHERE keyset = the_keyset AND key_id = the_key AND retired_at IS NULL;
+    WHERE keyset = p_keyset AND key_id = p_key AND retired_at IS NULL;
     PERFORM login_ingest.record_audit('keys.retire', json_build_object(
-        'keyset', the_keyset, 'key_id', the_key)::text);
+        'keyset', p_keyset, 'key_id', p_key)::text);
     RETURN 0;
 END $$
 """
 
 _RESTORE_KEY = """
-CREATE FUNCTION login_ingest.restore_key(the_keyset text, the_key bigint) RETURNS void
+CREATE FUNCTION login_ingest.restore_key(p_keyset text, p_key bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM login_ingest.require_recovery();
-    PERFORM login_ingest.wait_turn('registry');
+    PERFORM login_ingest.wait_for_lock('registry');
     UPDATE login_ingest.masking_key SET retired_at = NULL
-    WHERE keyset = the_keyset AND key_id = the_key;
+    WHERE keyset = p_keyset AND key_id = p_key;
     PERFORM login_ingest.record_audit('keys.restore', json_build_object(
-        'keyset', the_keyset, 'key_id', the_key)::text);
+        'keyset', p_keyset, 'key_id', p_key)::text);
 END $$
 """
 
@@ -536,17 +536,17 @@ _FUNCTIONS = {
     "is_token(text, text)": (_IS_ONE, ()),
     "token_keys(text, text[])": (_KEYS_OF, ()),
     "require_known(text, bigint[])": (_REQUIRE_KNOWN, ()),
-    "hold_keys(text[], bigint[])": (_HOLD_KEYS, (LOADER,)),
+    "lock_keys(text[], bigint[])": (_LOCK_KEYS, (LOADER,)),
     "require_usable(text, bigint[])": (_REQUIRE_USABLE, ()),
-    "put_links(text, text[], text[])": (_PUT_LINKS, ()),
+    "upsert_links(text, text[], text[])": (_PUT_LINKS, ()),
     "link_tokens(text[], text[], text[])": (_LINK_TOKENS, (LOADER, RECOVERY)),
     "require_bounded(text[], text[])": (_REQUIRE_BOUNDED, ()),
-    "require_to(login_ingest.token_change, bigint[])": (_REQUIRE_TO, ()),
-    "begin_change(text, text, bigint[])": (_BEGIN_CHANGE, (RECOVERY,)),
-    "open_change(bigint, text)": (_OPEN_CHANGE, ()),
-    "count_change(bigint, bigint[], bigint[], bigint, bigint)": (_COUNT_CHANGE, ()),
-    "end_change(bigint, text)": (_END_CHANGE, (RECOVERY,)),
-    "link_in_change(bigint, text[], text[])": (_LINK_IN_CHANGE, (RECOVERY,)),
+    "require_job_keys(login_ingest.remask_job, bigint[])": (_REQUIRE_TO, ()),
+    "begin_remask_job(text, text, bigint[])": (_BEGIN_CHANGE, (RECOVERY,)),
+    "open_remask_job(bigint, text)": (_OPEN_CHANGE, ()),
+    "add_job_counts(bigint, bigint[], bigint[], bigint, bigint)": (_COUNT_CHANGE, ()),
+    "finish_remask_job(bigint, text)": (_END_CHANGE, (RECOVERY,)),
+    "link_tokens_in_job(bigint, text[], text[])": (_LINK_TOKENS_IN_JOB, (RECOVERY,)),
     "replace_tokens(bigint, text[], text[], integer)": (_REPLACE_TOKENS, (RECOVERY,)),
     "replace_digests(bigint, integer, boolean)": (_REPLACE_DIGESTS, (RECOVERY,)),
     "register_keys(text[], bigint[], bytea[])": (_REGISTER_KEYS, (LOADER, RECOVERY)),
@@ -562,11 +562,11 @@ _REVOKED = (
 )
 
 _COMMENTS = {
-    "TABLE login_ingest.token_change": "Changes of many tokens at once: who, from which keys to"
+    "TABLE login_ingest.remask_job": "Changes of many tokens at once: who, from which keys to"
     " which, how many rows. Written by functions only.",
-    "COLUMN login_ingest.token_change.ended_at": "Null while it is under way, or if it was killed.",
-    "COLUMN login_ingest.token_change.gone_on_by": "The change that goes on with this one.",
-    "COLUMN login_ingest.token_change.changed": "Rows of user_logins.",
+    "COLUMN login_ingest.remask_job.ended_at": "Null while it is under way, or if it was killed.",
+    "COLUMN login_ingest.remask_job.resumed_by": "The change that goes on with this one.",
+    "COLUMN login_ingest.remask_job.changed": "Rows of user_logins.",
 }
 
 
@@ -578,8 +578,8 @@ def upgrade() -> None:
         placed = statement.replace("{schema}", schema).replace("{loader}", LOADER)
         _create_function(signature, placed, callers)
     _amend_replay()
-    op.execute(f"ALTER TABLE login_ingest.token_change OWNER TO {OWNER}")
-    op.execute(f"GRANT SELECT ON login_ingest.token_change TO {RECOVERY}, {AUDITOR}")
+    op.execute(f"ALTER TABLE login_ingest.remask_job OWNER TO {OWNER}")
+    op.execute(f"GRANT SELECT ON login_ingest.remask_job TO {RECOVERY}, {AUDITOR}")
     for statement in _REVOKED:
         op.execute(statement)
     for thing, comment in _COMMENTS.items():

@@ -17,9 +17,9 @@ depends_on = None
 
 # Lengths beside the pattern: a count in it, such as {48,244}, costs a fifth of a millisecond.
 _IS_ONE = """
-CREATE OR REPLACE FUNCTION login_ingest.is_token(the_field text, token text) RETURNS boolean
+CREATE OR REPLACE FUNCTION login_ingest.is_token(p_field text, token text) RETURNS boolean
 LANGUAGE sql IMMUTABLE
-RETURN CASE the_field
+RETURN CASE p_field
     WHEN 'ip' THEN length(token) = 53
         AND token ~ '^ip:A[QRSTUVWXYZabcdef][A-Za-z0-9_-]+$'
     WHEN 'device_id' THEN length(token) BETWEEN 60 AND 256
@@ -36,15 +36,15 @@ _END_OF = """(
 
 # As it was, in what it does.
 _PUT_LINKS = """
-CREATE OR REPLACE FUNCTION login_ingest.put_links(
-    the_field text, old_tokens text[], new_tokens text[]
+CREATE OR REPLACE FUNCTION login_ingest.upsert_links(
+    p_field text, old_tokens text[], new_tokens text[]
 ) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     DELETE FROM login_ingest.token_link WHERE ctid = ANY (ARRAY(
         SELECT back.place FROM unnest(old_tokens, new_tokens) AS given (old_token, new_token)
         CROSS JOIN LATERAL (
             SELECT link.ctid AS place FROM login_ingest.token_link AS link
-            WHERE link.field = the_field
+            WHERE link.field = p_field
               AND link.old_token = given.new_token AND link.new_token = given.old_token OFFSET 0
         ) AS back
     ));
@@ -55,7 +55,7 @@ BEGIN
         FROM unnest(old_tokens, new_tokens) AS given (old_token, new_token)
         CROSS JOIN LATERAL (
             SELECT link.ctid AS place FROM login_ingest.token_link AS link
-            WHERE link.field = the_field AND link.new_token = given.old_token OFFSET 0
+            WHERE link.field = p_field AND link.new_token = given.old_token OFFSET 0
         ) AS here
     ) AS taken
     WHERE earlier.ctid = taken.place;
@@ -64,7 +64,7 @@ BEGIN
         SELECT FROM {linked}
         WHERE present <> newest AND NOT EXISTS (
             SELECT FROM login_ingest.masking_key AS ending
-            WHERE ending.keyset = the_field AND ending.retired_at IS NOT NULL
+            WHERE ending.keyset = p_field AND ending.retired_at IS NOT NULL
               AND ending.key_id = login_ingest.token_key(present)
         )
     ) THEN
@@ -73,7 +73,7 @@ BEGIN
     END IF;
 
     INSERT INTO login_ingest.token_link (field, old_token, new_token)
-    SELECT DISTINCT ON (old_token) the_field, old_token, newest
+    SELECT DISTINCT ON (old_token) p_field, old_token, newest
     FROM {linked}
     WHERE present IS DISTINCT FROM newest
     ORDER BY old_token
@@ -90,15 +90,15 @@ _LINKED = """(
 
 _REPLACE_TOKENS = """
 CREATE OR REPLACE FUNCTION login_ingest.replace_tokens(
-    the_change bigint, old_tokens text[], new_tokens text[], at_most integer
+    p_job bigint, old_tokens text[], new_tokens text[], at_most integer
 ) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    doing login_ingest.token_change := login_ingest.open_change(the_change, 'remask');
+    doing login_ingest.remask_job := login_ingest.open_remask_job(p_job, 'remask');
     old_keys bigint[] := login_ingest.token_keys(doing.field, old_tokens);
     replaced bigint;
 BEGIN
     PERFORM login_ingest.require_bounded(old_tokens, new_tokens);
-    PERFORM login_ingest.require_to(doing, login_ingest.token_keys(doing.field, new_tokens));
+    PERFORM login_ingest.require_job_keys(doing, login_ingest.token_keys(doing.field, new_tokens));
     EXECUTE format($sql$
         WITH replacement AS (
             SELECT given.old_token, given.new_token
@@ -117,7 +117,7 @@ BEGIN
     USING old_tokens, new_tokens, doing.field, least(at_most, 5000);
     GET DIAGNOSTICS replaced = ROW_COUNT;
     IF replaced > 0 THEN
-        PERFORM login_ingest.count_change(the_change, old_keys, '{}', 0, replaced);
+        PERFORM login_ingest.add_job_counts(p_job, old_keys, '{}', 0, replaced);
     END IF;
     RETURN replaced;
 END $$
@@ -125,7 +125,7 @@ END $$
 
 # The first note of a digest stays: a second one could only say that it is another value's.
 _NOTE_DIGESTS = """
-CREATE FUNCTION login_ingest.note_digests(the_field text, digests text[], tokens text[])
+CREATE FUNCTION login_ingest.record_md5_matches(p_field text, digests text[], tokens text[])
 RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -139,14 +139,14 @@ BEGIN
         RAISE EXCEPTION 'not an MD5' USING ERRCODE = 'check_violation', CONSTRAINT = 'is_an_md5';
     END IF;
     PERFORM login_ingest.require_usable(
-        the_field, login_ingest.token_keys(the_field, tokens));
+        p_field, login_ingest.token_keys(p_field, tokens));
     INSERT INTO login_ingest.md5_match (field, digest, new_token)
-    SELECT the_field, digest, token FROM unnest(digests, tokens) AS given (digest, token)
+    SELECT p_field, digest, token FROM unnest(digests, tokens) AS given (digest, token)
     ON CONFLICT (field, digest) DO NOTHING;
     GET DIAGNOSTICS noted = ROW_COUNT;
     IF noted > 0 THEN
         PERFORM login_ingest.record_audit('replace-digests.note', json_build_object(
-            'field', the_field, 'digests', noted)::text);
+            'field', p_field, 'digests', noted)::text);
     END IF;
     RETURN noted;
 END $$
@@ -154,9 +154,9 @@ END $$
 
 _FUNCTIONS = {
     "is_token(text, text)": (_IS_ONE, ()),
-    "put_links(text, text[], text[])": (_PUT_LINKS, ()),
+    "upsert_links(text, text[], text[])": (_PUT_LINKS, ()),
     "replace_tokens(bigint, text[], text[], integer)": (_REPLACE_TOKENS, (RECOVERY,)),
-    "note_digests(text, text[], text[])": (_NOTE_DIGESTS, (RECOVERY,)),
+    "record_md5_matches(text, text[], text[])": (_NOTE_DIGESTS, (RECOVERY,)),
 }
 
 # What no upgrade could have noted, and what would be noted twice.
@@ -185,12 +185,12 @@ def upgrade() -> None:
     for statement in _CLEAN_NOTES:
         op.execute(statement)
     # A replay writes under keys as a run does, and holds them before it takes its turns.
-    op.execute(f"GRANT EXECUTE ON FUNCTION login_ingest.hold_keys(text[], bigint[]) TO {RECOVERY}")
+    op.execute(f"GRANT EXECUTE ON FUNCTION login_ingest.lock_keys(text[], bigint[]) TO {RECOVERY}")
 
 
 def _placed(statement: str, schema: str) -> str:
-    newest = _END_OF.format(field="the_field", end_of="given.new_token")
-    present = _END_OF.format(field="the_field", end_of="given.old_token")
+    newest = _END_OF.format(field="p_field", end_of="given.new_token")
+    present = _END_OF.format(field="p_field", end_of="given.old_token")
     texts = {
         "{linked}": _LINKED.format(newest=newest, present=present),
         "{newest}": newest,

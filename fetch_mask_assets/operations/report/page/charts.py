@@ -11,7 +11,7 @@ from fetch_mask_assets.operations.report.report import Period
 WIDTH, HEIGHT = 600, 120
 """The size of a chart in its own units."""
 
-_MOST_COLUMNS = 400
+_MAX_COLUMNS = 400
 _GAP = 0.2
 
 
@@ -34,7 +34,7 @@ def daily(
     first = period.since.date()
     last = (period.until - timedelta(microseconds=1)).date()
     count = (last - first).days + 1
-    if count > _MOST_COLUMNS:
+    if count > _MAX_COLUMNS:
         return tuple(given.items())
     every = (first + timedelta(days=number) for number in range(count))
     return tuple((day, given.get(day, ())) for day in every)
