@@ -40,7 +40,11 @@ REVIEWED: dict[str, set[str]] = {
     "cli/pipeline/send.py": {"_what_was_not_sent(unreadable, left)"},
     "cli/operations/unmask.py": {"path", "type(error).__name__"},
     "cli/operations/upgrade_md5.py": {"' '.join(unwell)"},
-    "defs/operations/alerts.py": {"' '.join(failures.values())", "before.alerts", "outbox.alerts"},
+    "defs/operations/alerts.py": {
+        "' '.join(failures.values())",
+        "before.alerts",
+        "alert_state.alerts",
+    },
     "defs/assets.py": {"counts", "len(lines)"},
     "defs/redaction.py": {
         "Path(place.filename).name",

@@ -12,24 +12,31 @@ from dotenv import load_dotenv
 from fetch_mask_assets.errors import FetchMaskError
 from fetch_mask_assets.pipeline.queue.crash_dumps import disable_core_dumps
 
-_COMMANDS: Mapping[str, str] = {
-    "local": "Start, stop and look at the local stack.",
-    "send": "Send each line of a file to the login queue.",
-    "ingest": "Take messages from the queue to the table until the queue is dry.",
-    "show": "Show the balance, the checks and a look at the table.",
-    "report": "Make the privacy report: one page to read, print and file.",
-    "doctor": "Check each thing that a run needs.",
-    "alert": "Try whether alerts arrive.",
-    "migrate": "Bring the database to the schema of this release.",
-    "keys": "Make, list, check, rotate and retire masking keys.",
-    "remask": "Bring old rows under the primary keys, after a rotation.",
-    "unmask": "Get originals back, on the record: request, approve, withdraw, reveal, audit.",
-    "find": "Find the rows of a known IP or device id, on the record.",
-    "erase": "Erase a value or a user, with a certificate.",
-    "quarantine": "Look at, replay and discard quarantined messages.",
-    "dead-letters": "Look at and drain the dead-letter queue.",
-    "upgrade-md5": "Turn a table of MD5 digests into one of tokens.",
-    "completion": "Print what makes a shell complete the words of fetch-mask.",
+# Each command: its module in this package, and its line in the list of commands.
+_COMMANDS: Mapping[str, tuple[str, str]] = {
+    "local": ("local", "Start, stop and look at the local stack."),
+    "send": ("pipeline.send", "Send each line of a file to the login queue."),
+    "ingest": (
+        "pipeline.ingest",
+        "Take messages from the queue to the table until the queue is dry.",
+    ),
+    "show": ("pipeline.show", "Show the balance, the checks and a look at the table."),
+    "report": ("operations.report", "Make the privacy report: one page to read, print and file."),
+    "doctor": ("pipeline.doctor", "Check each thing that a run needs."),
+    "alert": ("operations.alert", "Try whether alerts arrive."),
+    "migrate": ("pipeline.migrate", "Bring the database to the schema of this release."),
+    "keys": ("operations.keys", "Make, list, check, rotate and retire masking keys."),
+    "remask": ("operations.remask", "Bring old rows under the primary keys, after a rotation."),
+    "unmask": (
+        "operations.unmask",
+        "Get originals back, on the record: request, approve, withdraw, reveal, audit.",
+    ),
+    "find": ("operations.find", "Find the rows of a known IP or device id, on the record."),
+    "erase": ("operations.erase", "Erase a value or a user, with a certificate."),
+    "quarantine": ("operations.quarantine", "Look at, replay and discard quarantined messages."),
+    "dead-letters": ("pipeline.dead_letters", "Look at and drain the dead-letter queue."),
+    "upgrade-md5": ("operations.upgrade_md5", "Turn a table of MD5 digests into one of tokens."),
+    "completion": ("completion", "Print what makes a shell complete the words of fetch-mask."),
 }
 
 
@@ -45,14 +52,13 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 (click's signature)
         if cmd_name not in _COMMANDS:
             return None
-        name = cmd_name.replace("-", "_")
-        module = importlib.import_module(f"fetch_mask_assets.cli.{name}")
-        command: click.Command = getattr(module, name)
+        module = importlib.import_module(f"fetch_mask_assets.cli.{_COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 (click's signature)
         with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
+            formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
 
 
 _EXIT_CODES = (

@@ -9,7 +9,7 @@ import click
 
 from fetch_mask_assets.cli import connections
 from fetch_mask_assets.errors import AlertError
-from fetch_mask_assets.operations.alerts.alert import Alert, test_alert
+from fetch_mask_assets.operations.alerts.alert import Alert, make_test_alert
 from fetch_mask_assets.operations.alerts.destinations import AlertDestinations
 
 
@@ -25,7 +25,7 @@ def test() -> None:
     Exit code 1 if it did not arrive everywhere.
     """
     destinations = connections.alert_destinations()
-    sent = test_alert(time.time())
+    sent = make_test_alert(time.time())
     arrived = [_try(destinations, name, sent) for name in destinations.names]
     sys.exit(0 if all(arrived) else 1)
 

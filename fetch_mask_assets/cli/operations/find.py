@@ -28,8 +28,7 @@ def find(*, is_ip: bool, is_device_id: bool, rows: int, as_json: bool) -> None:
     """Find the rows of known IPs or device ids.
 
     Reads the values from standard input, one a line, and never from the command line, which other
-    processes can see; at a terminal it asks for them without showing them, until an empty one. Line
-    XX
+    processes can see; at a terminal it asks for them without showing them, until an empty one.
     Looks for each value under every enabled key of the field, and prints by the number of its line
     how many rows hold it, and the newest rows without their masked columns. The look-up is in the
     audit, with digests of the tokens and counts, before anything is printed. Needs the keysets

@@ -159,8 +159,8 @@ def _deliver(
         _keep(instance, alert_state)
     if failures:
         raise AlertError(
-            f"{alert_state.alerts} of {before.alerts} alerts did not arrive everywhere and are kept for"
-            f" the next tick: {' '.join(failures.values())}"
+            f"{alert_state.alerts} of {before.alerts} alerts did not arrive everywhere and are kept"
+            f" for the next tick: {' '.join(failures.values())}"
         )
     return _said(before.alerts, alert_state.alerts, destinations)
 

@@ -146,7 +146,7 @@ def table_is_stale(loads: LoadFreshness, since: float) -> Alert:
     )
 
 
-def test_alert(at: float) -> Alert:
+def make_test_alert(at: float) -> Alert:
     """An alert that only shows that alerts arrive."""
     return Alert(
         id=f"test:{at:.3f}",

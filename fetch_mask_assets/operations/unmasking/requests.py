@@ -54,10 +54,10 @@ _REFUSALS = {
     f" {MAX_REASON_LENGTH} characters.",
     Verdict.LIMIT_EXCEEDED: "it names more tokens than LOGIN_UNMASK_LIMIT or the database's"
     " unmask_policy allow: ask for fewer.",
-    Verdict.FIND_LIMIT_EXCEEDED: "it looks for more tokens than the database's unmask_policy allows in"
-    " one find, where a value has one under each enabled key: give fewer values.",
-    Verdict.DAILY_LIMIT_EXCEEDED: "with it you would look for more tokens today, by UTC, than the database's"
-    " unmask_policy allows one person.",
+    Verdict.FIND_LIMIT_EXCEEDED: "it looks for more tokens than the database's unmask_policy allows"
+    " in one find, where a value has one under each enabled key: give fewer values.",
+    Verdict.DAILY_LIMIT_EXCEEDED: "with it you would look for more tokens today, by UTC, than the"
+    " database's unmask_policy allows one person.",
     Verdict.UNKNOWN_REQUEST: "there is no request of this number: see `fetch-mask unmask list`.",
     Verdict.OWN_REQUEST: "nobody approves a request of their own: ask somebody else of"
     " login_ingest_recovery.",
@@ -157,7 +157,8 @@ def said(name: str, words: str) -> str:
     text = words.strip()
     if not text or len(text) > MAX_REASON_LENGTH or not text.isprintable():
         raise UnmaskRefusedError(
-            f"the {name} must be one line of 1 to {MAX_REASON_LENGTH} characters: nothing was asked."
+            f"the {name} must be one line of 1 to {MAX_REASON_LENGTH} characters: nothing was"
+            " asked."
         )
     if addresses_in(text):
         raise UnmaskRefusedError(

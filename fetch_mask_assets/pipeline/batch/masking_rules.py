@@ -159,8 +159,9 @@ def quarantine_violations(batch: MaskedBatch) -> pl.DataFrame:
     """The masked frame with the few lines that break a rule turned into rejections.
 
     Their sealed bodies go to the quarantine, under the rule's name. The frame stays as it is, so
-    that the rules refuse it, where it cannot be the lines' own fault: more than `MAX_QUARANTINED_VIOLATIONS`
-    of them or more than half of the logins, or frames that do not fit each other.
+    that the rules refuse it, where it cannot be the lines' own fault: more than
+    `MAX_QUARANTINED_VIOLATIONS` of them or more than half of the logins, or frames that do
+    not fit each other.
     """
     if batch.masked.is_empty() or _unaccounted(batch) or _foreign_columns(batch):
         return batch.masked

@@ -70,8 +70,8 @@ def isolate(pending: Sequence[Unit], dry_run: Callable[[Sequence[Unit]], int | N
 
     Args:
         pending: what to try.
-        dry_run: returns how many units passed, in order, before the process died; None if there is no
-            time for another process.
+        dry_run: returns how many units passed, in order, before the process died; None if there
+            is no time for another process.
     """
     poison: set[int] = set()
     while pending:

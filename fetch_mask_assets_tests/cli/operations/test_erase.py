@@ -148,7 +148,7 @@ def test_a_person_is_asked_for_the_value_without_showing_it_and_then_whether_to(
 # One interpreter that forks for each kill, since starting one takes longer than all the rest.
 _DRIVER = """
 import os, signal, sys
-from fetch_mask_assets.cli import erase, main
+from fetch_mask_assets.cli import main
 from fetch_mask_assets.operations.erasure.postgres import Erasures
 real, value = Erasures._call, sys.stdin.buffer.read()
 def dies_after(step):

@@ -149,7 +149,8 @@ def test_a_discard_wants_to_know_why(database_url: str, keyring: Keyring) -> Non
 # One interpreter that forks for each kill, since starting one takes longer than all the rest.
 _DRIVER = """
 import os, signal
-from fetch_mask_assets.cli import main, quarantine as command
+from fetch_mask_assets.cli import main
+from fetch_mask_assets.cli.operations import quarantine as command
 from fetch_mask_assets.operations.quarantine import postgres as quarantine
 quarantine.MESSAGES_AT_ONCE = 5
 def dies(real):

@@ -171,7 +171,7 @@ def test_everything_that_can_be_wrong_is_in_one_report(shell: Shell, sqs: SQSCli
     assert data["erasures"]["shown"][0]["logins"] == 2
     assert data["requests"]["shown"][0]["state"] == "waiting"
     assert data["audit"]["chain"]["broken"]["audit_id"] == 2
-    broken = {each["part"] for each in data["findings"] if each["weight"] == "does not hold"}
+    broken = {each["part"] for each in data["findings"] if each["severity"] == "does not hold"}
     assert broken == {"checks", "balance", "audit"}
     text = (shell.directory / "privacy-report.html").read_text(encoding="utf-8")
     assert "Not everything in this report holds." in text

@@ -15,9 +15,9 @@ from fetch_mask_assets.operations.alerts.alert import (
     LoadFreshness,
     Severity,
     check_failed,
+    make_test_alert,
     run_failed,
     table_is_stale,
-    test_alert,
 )
 from fetch_mask_assets.operations.alerts.state import (
     MAX_PENDING,
@@ -138,7 +138,7 @@ def test_an_alert_of_a_stale_table_keeps_its_id_until_something_is_loaded() -> N
 
 
 @pytest.mark.parametrize(
-    "alert", [check_failed([CHECK], {None}), test_alert(7.0)], ids=["check", "trial"]
+    "alert", [check_failed([CHECK], {None}), make_test_alert(7.0)], ids=["check", "trial"]
 )
 def test_an_alert_and_an_outbox_survive_being_written_down(alert: Alert) -> None:
     alert_state = AlertState(1.0, 2.0, {"a": 1.0}, {"b": 2.0}, (("log", alert),))

@@ -11,12 +11,12 @@ import pytest
 
 from fetch_mask_assets.errors import AlertError
 from fetch_mask_assets.local_stack.state import free_port
-from fetch_mask_assets.operations.alerts.alert import test_alert
+from fetch_mask_assets.operations.alerts.alert import make_test_alert
 from fetch_mask_assets.operations.alerts.destinations import AlertDestinations
 from fetch_mask_assets_tests.support.factories import shown
 from fetch_mask_assets_tests.support.receiver import SECRET, receiving
 
-ALERT = test_alert(7.0)
+ALERT = make_test_alert(7.0)
 
 
 @pytest.fixture(autouse=True)
