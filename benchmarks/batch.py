@@ -26,7 +26,7 @@ from fetch_mask_assets.domain.keyset_change import rotated
 from fetch_mask_assets.domain.remasking import batch_links
 from fetch_mask_assets.domain.rules import MaskedBatch, broken_rules
 from fetch_mask_assets.gateways.database import BatchToCommit, LoginDatabase
-from fetch_mask_assets.gateways.migrations import upgrade
+from fetch_mask_assets.postgres.migrate import upgrade
 
 _MESSAGES = 10_000
 _INSERT = "INSERT INTO user_logins VALUES (%s, %s, %s, %s, %s, %s, %s)"

@@ -13,12 +13,12 @@ import pytest
 from mypy_boto3_sqs import SQSClient
 
 from fetch_mask_assets import settings
-from fetch_mask_assets.gateways import migrations
 from fetch_mask_assets.gateways.keysets import create_keysets
 from fetch_mask_assets.local_stack import environment as local_environment
 from fetch_mask_assets.local_stack import postgres, sqs
 from fetch_mask_assets.local_stack import stack as local_stack
 from fetch_mask_assets.local_stack.stack import Stack
+from fetch_mask_assets.postgres import migrate as migrations
 from fetch_mask_assets_tests import kinds
 
 _TEMPLATE = "template_logins"

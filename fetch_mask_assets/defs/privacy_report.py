@@ -46,10 +46,10 @@ from fetch_mask_assets.domain.report import (
     Weight,
     findings,
 )
-from fetch_mask_assets.gateways import migrations
 from fetch_mask_assets.gateways.md5_cost import measure_md5
 from fetch_mask_assets.gateways.report_facts import ReportReader, RetentionDays
 from fetch_mask_assets.gateways.report_files import ReportDirectory
+from fetch_mask_assets.postgres import migrate as migrations
 from fetch_mask_assets.report_page import render_json, render_page
 from fetch_mask_assets.settings import Tuning
 

@@ -20,7 +20,6 @@ from fetch_mask_assets.domain.errors import DatabaseError
 from fetch_mask_assets.domain.key_registry import CheckValues, RetiredCheckValue, key_conflicts
 from fetch_mask_assets.domain.rejection import Reason
 from fetch_mask_assets.domain.remasking import TokenLink
-from fetch_mask_assets.gateways import migrations
 from fetch_mask_assets.gateways.held_keys import hold_keys
 from fetch_mask_assets.gateways.postgres import (
     RefusedRowError,
@@ -31,6 +30,7 @@ from fetch_mask_assets.gateways.postgres import (
 )
 from fetch_mask_assets.gateways.token_links import write_links
 from fetch_mask_assets.gateways.turns import REGISTRY, take_turn
+from fetch_mask_assets.postgres import migrate as migrations
 
 COMMIT_ATTEMPTS = 4
 MOST_REFUSED_ROWS = 100

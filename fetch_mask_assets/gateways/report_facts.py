@@ -38,10 +38,10 @@ from fetch_mask_assets.domain.report import (
     shown_ticket,
     summed,
 )
-from fetch_mask_assets.gateways import migrations
 from fetch_mask_assets.gateways.audit import Audit
 from fetch_mask_assets.gateways.key_usage import registered_keys, rows_by_key
 from fetch_mask_assets.gateways.postgres import connect, one_row, plain_errors
+from fetch_mask_assets.postgres import migrate as migrations
 
 MOST_BATCHES = 100
 """A period of more batches is shown by day."""

@@ -19,10 +19,10 @@ from fetch_mask_assets.domain.batch import mask_batch
 from fetch_mask_assets.domain.keyset import KEYSET_NAMES, Keyring, new_keyset, open_keyring
 from fetch_mask_assets.domain.remasking import batch_links, remask
 from fetch_mask_assets.domain.version_number import version_number, version_text
-from fetch_mask_assets.gateways import migrations
 from fetch_mask_assets.gateways.analysis import view_and_table
 from fetch_mask_assets.gateways.database import BatchToCommit, LoginDatabase
 from fetch_mask_assets.gateways.remasking import TokenTable
+from fetch_mask_assets.postgres import migrate as migrations
 from fetch_mask_assets_tests.kinds import BOTH_KINDS
 from fetch_mask_assets_tests.logins import body, raw_batch, register
 from fetch_mask_assets_tests.people import person

@@ -19,13 +19,13 @@ import pytest
 
 from fetch_mask_assets.domain.balance import Balance, BatchCounts
 from fetch_mask_assets.domain.errors import DatabaseError
-from fetch_mask_assets.gateways import migrations
 from fetch_mask_assets.gateways.database import BatchToCommit, LoginDatabase
 from fetch_mask_assets.gateways.keysets import create_keysets, read_keyring
 from fetch_mask_assets.gateways.postgres import TransientDatabaseError, connect
 from fetch_mask_assets.gateways.readiness import require_writable
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.local_stack.state import free_port
+from fetch_mask_assets.postgres import migrate as migrations
 from fetch_mask_assets_tests.kinds import BOTH_KINDS
 from fetch_mask_assets_tests.logins import SENT_AT, bodies, body, masked_batch, register
 

@@ -12,11 +12,11 @@ import psycopg
 import pytest
 
 from fetch_mask_assets.domain.errors import DatabaseError
-from fetch_mask_assets.gateways import migrations
 from fetch_mask_assets.gateways.database import BatchToCommit, LoginDatabase
 from fetch_mask_assets.gateways.keysets import create_keysets, read_keyring
 from fetch_mask_assets.gateways.table_partitions import make_partitions
 from fetch_mask_assets.local_stack import postgres
+from fetch_mask_assets.postgres import migrate as migrations
 from fetch_mask_assets_tests.kinds import PARTITIONED_ONLY
 from fetch_mask_assets_tests.logins import bodies, masked_batch, register
 from fetch_mask_assets_tests.people import person, sqlstate

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from fetch_mask_assets.gateways import migrations
 from fetch_mask_assets.gateways.md5_upgrade import Md5UpgradeError, only_upgrade
+from fetch_mask_assets.postgres import migrate as migrations
 from fetch_mask_assets_tests.people import person, sqlstate
 
 if TYPE_CHECKING:
