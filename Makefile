@@ -45,6 +45,7 @@ stop: setup ## Stop the local stack; its data stays.
 lint: setup ## Check style, format, types and the direction of imports.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/sqlfluff lint fetch_mask_assets/postgres/schema
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -20,13 +20,13 @@ import polars as pl
 import psycopg
 from psycopg import sql
 
-from fetch_mask_assets.gateways.migrations import upgrade
 from fetch_mask_assets.keys.keyset import KEYSET_NAMES, Keyring, new_keyset, open_keyring
 from fetch_mask_assets.keys.keyset_change import rotated
 from fetch_mask_assets.keys.links import batch_links
 from fetch_mask_assets.pipeline.batch.frames import RAW_SCHEMA, mask_batch
 from fetch_mask_assets.pipeline.batch.masking_rules import MaskedBatch, broken_rules
 from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
+from fetch_mask_assets.postgres.migrate import upgrade
 
 _MESSAGES = 10_000
 _INSERT = "INSERT INTO user_logins VALUES (%s, %s, %s, %s, %s, %s, %s)"

@@ -13,12 +13,12 @@ import pytest
 from mypy_boto3_sqs import SQSClient
 
 from fetch_mask_assets import settings
-from fetch_mask_assets.gateways import migrations
 from fetch_mask_assets.keys.storage import create_keysets
 from fetch_mask_assets.local_stack import environment as local_environment
 from fetch_mask_assets.local_stack import postgres, sqs
 from fetch_mask_assets.local_stack import stack as local_stack
 from fetch_mask_assets.local_stack.stack import Stack
+from fetch_mask_assets.postgres import migrate
 from fetch_mask_assets_tests.support import kinds
 
 _TEMPLATE = "template_logins"
@@ -59,7 +59,7 @@ def template_database(stack: Stack) -> str:
 def partitioned_template(stack: Stack) -> str:
     """The same with a user_logins that is partitioned by month."""
     _administer(stack, f"CREATE DATABASE {_PARTITIONED_TEMPLATE}")
-    migrations.upgrade(postgres.url(stack.state, _PARTITIONED_TEMPLATE), partitioned=True)
+    migrate.upgrade(postgres.url(stack.state, _PARTITIONED_TEMPLATE), partitioned=True)
     return _PARTITIONED_TEMPLATE
 
 

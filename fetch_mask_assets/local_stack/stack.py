@@ -11,7 +11,6 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from fetch_mask_assets.gateways.migrations import upgrade
 from fetch_mask_assets.keys.storage import create_keysets
 from fetch_mask_assets.local_stack import environment as env
 from fetch_mask_assets.local_stack import postgres, sqs
@@ -29,6 +28,7 @@ from fetch_mask_assets.local_stack.state import (
     save_state,
     with_free_ports,
 )
+from fetch_mask_assets.postgres.migrate import upgrade
 
 _LOCK_SECONDS = 120
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from fetch_mask_assets.gateways import migrations
 from fetch_mask_assets.operations.md5_upgrade.postgres import Md5UpgradeError, only_upgrade
+from fetch_mask_assets.postgres import migrate
 from fetch_mask_assets_tests.support.people import person, sqlstate
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def test_a_login_without_grants_that_locks_all_it_can_makes_nobody_wait(database
         for statement in WORK.values():
             assert sqlstate(database_url, SOON, statement) is None, statement
         with only_upgrade(database_url):
-            migrations.upgrade(database_url)
+            migrate.upgrade(database_url)
 
 
 def test_no_function_of_ours_waits_for_an_advisory_lock(database_url: str) -> None:

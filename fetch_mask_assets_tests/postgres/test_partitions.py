@@ -12,10 +12,10 @@ import psycopg
 import pytest
 
 from fetch_mask_assets.errors import DatabaseError
-from fetch_mask_assets.gateways import migrations
 from fetch_mask_assets.keys.storage import create_keysets, read_keyring
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
+from fetch_mask_assets.postgres import migrate
 from fetch_mask_assets.postgres.partitions import create_partitions
 from fetch_mask_assets_tests.support.kinds import PARTITIONED_ONLY
 from fetch_mask_assets_tests.support.logins import bodies, masked_batch, register
@@ -64,7 +64,7 @@ def test_a_table_that_exists_without_partitions_is_refused_and_left(
         "INSERT INTO user_logins VALUES ('old', NULL)",
     )
     with pytest.raises(DatabaseError, match="Migrate without --partitioned"):
-        migrations.upgrade(empty_database_url, partitioned=True)
+        migrate.upgrade(empty_database_url, partitioned=True)
     assert _ask(empty_database_url, "SELECT user_id FROM user_logins") == [("old",)]
     assert LoginDatabase(empty_database_url).schema_revisions()[0] is None
 
@@ -74,8 +74,8 @@ def test_asking_again_changes_nothing_and_not_asking_keeps_the_partitions(
     database_url: str,
 ) -> None:
     before = _parts(database_url)
-    migrations.upgrade(database_url, partitioned=True)
-    migrations.upgrade(database_url)
+    migrate.upgrade(database_url, partitioned=True)
+    migrate.upgrade(database_url)
     assert _parts(database_url) == before
     assert create_partitions(database_url) == 0
 
@@ -88,7 +88,7 @@ def test_a_table_that_existed_gets_no_comment(empty_database_url: str) -> None:
         " device_type varchar(32), user_id varchar(128))",
         "COMMENT ON COLUMN user_logins.user_id IS 'theirs'",
     )
-    migrations.upgrade(empty_database_url)
+    migrate.upgrade(empty_database_url)
     assert _ask(
         empty_database_url,
         "SELECT objsubid, description FROM pg_description WHERE objoid = 'user_logins'::regclass",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from fetch_mask_assets.cli import connections
-from fetch_mask_assets.gateways import migrations
+from fetch_mask_assets.postgres import migrate as migrations
 
 
 @click.command()

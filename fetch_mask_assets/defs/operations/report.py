@@ -36,7 +36,6 @@ from fetch_mask_assets.defs.operations.check_history import read_checks
 from fetch_mask_assets.defs.redaction import redact_errors
 from fetch_mask_assets.defs.resources import LoginDatabaseResource
 from fetch_mask_assets.errors import SettingError
-from fetch_mask_assets.gateways import migrations
 from fetch_mask_assets.operations.report.files import ReportDirectory
 from fetch_mask_assets.operations.report.md5_cost import measure_md5
 from fetch_mask_assets.operations.report.page import render_json, render_page
@@ -51,6 +50,7 @@ from fetch_mask_assets.operations.report.report import (
     Unreadable,
     findings,
 )
+from fetch_mask_assets.postgres import migrate
 from fetch_mask_assets.settings import Tuning
 
 MAKE_REPORT = "make_privacy_report"
@@ -89,7 +89,7 @@ def make_report(
             at=at,
             person=facts.person,
             product=version("fetch_mask_assets"),
-            schema_needed=migrations.head(),
+            schema_needed=migrate.head(),
             schema=facts.schema,
             postgres=facts.postgres,
             dagster=version("dagster"),

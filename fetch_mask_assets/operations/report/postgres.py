@@ -16,7 +16,6 @@ from psycopg.rows import class_row
 
 from fetch_mask_assets.audit.postgres import Audit
 from fetch_mask_assets.errors import DatabaseError
-from fetch_mask_assets.gateways import migrations
 from fetch_mask_assets.keys.keyset import KEYSET_NAMES
 from fetch_mask_assets.keys.postgres import registered_keys, rows_by_key
 from fetch_mask_assets.operations.report.audit_summary import AuditSummary, summarize_audit
@@ -41,6 +40,7 @@ from fetch_mask_assets.operations.report.report import (
     shown_ticket,
     summed,
 )
+from fetch_mask_assets.postgres import migrate
 from fetch_mask_assets.postgres.connection import connect, one_row, translate_errors
 
 MAX_BATCHES = 100
@@ -125,7 +125,7 @@ def _facts(
     requests = read("read the requests to unmask", lambda: _requests(connection, period))
     return WarehouseFacts(
         person=read("ask who this is", lambda: _text(connection, "SELECT session_user")),
-        schema=read("read its schema version", lambda: migrations.current(connection)),
+        schema=read("read its schema version", lambda: migrate.current(connection)),
         postgres=read("ask for its version", lambda: _text(connection, "SHOW server_version")),
         balance=read("read the balance", lambda: _balance(connection, period)),
         keys=read("count rows by key", lambda: _keys(connection)),

@@ -15,13 +15,13 @@ from psycopg import errors, sql
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from fetch_mask_assets.errors import DatabaseError
-from fetch_mask_assets.gateways import migrations
 from fetch_mask_assets.keys.links import TokenLink
 from fetch_mask_assets.keys.postgres import lock_keys, write_links
 from fetch_mask_assets.keys.registry import CheckValues, RetiredCheckValue, key_conflicts
 from fetch_mask_assets.pipeline.batch.balance import Balance, BatchCounts
 from fetch_mask_assets.pipeline.batch.frames import LOGIN_COLUMNS
 from fetch_mask_assets.pipeline.contract.rejection import Reason
+from fetch_mask_assets.postgres import migrate
 from fetch_mask_assets.postgres.connection import (
     RefusedRowError,
     TransientDatabaseError,
@@ -79,7 +79,7 @@ class LoginDatabase:
             DatabaseError: the database cannot be reached.
         """
         with self._session("read its schema version") as connection:
-            return migrations.current(connection), migrations.head()
+            return migrate.current(connection), migrate.head()
 
     def key_conflicts(self, present: CheckValues) -> tuple[str, ...]:
         """Why these keysets do not fit the key registry; empty if they do.

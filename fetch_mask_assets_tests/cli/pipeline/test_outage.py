@@ -14,10 +14,10 @@ import pytest
 from dagster import DagsterInstance, SensorDefinition, SkipReason, build_sensor_context
 
 from fetch_mask_assets.definitions import build_definitions
-from fetch_mask_assets.gateways.migrations import upgrade
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.local_stack.state import State, new_state
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
+from fetch_mask_assets.postgres.migrate import upgrade
 from fetch_mask_assets_tests.chaos.harsh_queue import HarshQueue
 from fetch_mask_assets_tests.support.held_table import held_logins, wait_for_copy
 from fetch_mask_assets_tests.support.logins import bodies

@@ -14,7 +14,6 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from fetch_mask_assets.gateways import migrations
 from fetch_mask_assets.keys.keyset import KEYSET_NAMES, Keyring, new_keyset, open_keyring
 from fetch_mask_assets.keys.links import batch_links
 from fetch_mask_assets.masking.version_number import version_number, version_text
@@ -24,6 +23,7 @@ from fetch_mask_assets.operations.rotation.postgres import TokenTable
 from fetch_mask_assets.operations.rotation.remasking import remask
 from fetch_mask_assets.pipeline.batch.frames import mask_batch
 from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
+from fetch_mask_assets.postgres import migrate
 from fetch_mask_assets_tests.support.kinds import BOTH_KINDS
 from fetch_mask_assets_tests.support.logins import body, raw_batch, register
 from fetch_mask_assets_tests.support.people import person
@@ -320,7 +320,7 @@ def test_an_index_that_was_left_half_made_is_made_again(database: LoginDatabase)
         database,
         "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'user_logins_user_id'::regclass",
     )
-    migrations.upgrade(database.url)
+    migrate.upgrade(database.url)
     assert _number(database, _VALID_INDEXES) == 1
 
 
@@ -330,7 +330,7 @@ def test_an_index_on_users_that_somebody_made_is_enough(database: LoginDatabase)
         "DROP INDEX user_logins_user_id",
         "CREATE INDEX theirs ON user_logins (user_id, create_date)",
     )
-    migrations.upgrade(database.url)
+    migrate.upgrade(database.url)
     assert _number(database, _VALID_INDEXES) == 0
 
 

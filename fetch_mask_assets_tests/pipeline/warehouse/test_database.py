@@ -18,13 +18,13 @@ import psycopg
 import pytest
 
 from fetch_mask_assets.errors import DatabaseError
-from fetch_mask_assets.gateways import migrations
 from fetch_mask_assets.keys.storage import create_keysets, read_keyring
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.local_stack.state import free_port
 from fetch_mask_assets.pipeline.batch.balance import Balance, BatchCounts
 from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
 from fetch_mask_assets.pipeline.warehouse.readiness import require_writable
+from fetch_mask_assets.postgres import migrate
 from fetch_mask_assets.postgres.connection import TransientDatabaseError, connect
 from fetch_mask_assets_tests.support.kinds import BOTH_KINDS
 from fetch_mask_assets_tests.support.logins import SENT_AT, bodies, body, masked_batch, register
@@ -83,16 +83,16 @@ def empty_database_url(stack: Stack) -> Iterator[str]:
 
 
 def test_a_database_that_was_never_migrated_has_no_revision(empty_database_url: str) -> None:
-    assert LoginDatabase(empty_database_url).schema_revisions() == (None, migrations.head())
+    assert LoginDatabase(empty_database_url).schema_revisions() == (None, migrate.head())
 
 
 def test_migrations_make_everything_and_twice_is_as_once(empty_database_url: str) -> None:
-    migrations.upgrade(empty_database_url)
+    migrate.upgrade(empty_database_url)
     made = _catalog(empty_database_url)
-    migrations.upgrade(empty_database_url)
+    migrate.upgrade(empty_database_url)
     assert _catalog(empty_database_url) == made
     database = LoginDatabase(empty_database_url)
-    assert database.schema_revisions() == (migrations.head(), migrations.head())
+    assert database.schema_revisions() == (migrate.head(), migrate.head())
     assert {table for table, *_ in made} >= {
         "public.user_logins",
         "login_ingest.batch",
@@ -105,9 +105,9 @@ def test_migrations_make_everything_and_twice_is_as_once(empty_database_url: str
 
 def test_upgrades_at_once_wait_for_each_other(empty_database_url: str) -> None:
     with ThreadPoolExecutor(4) as pool:
-        for done in [pool.submit(migrations.upgrade, empty_database_url) for _ in range(4)]:
+        for done in [pool.submit(migrate.upgrade, empty_database_url) for _ in range(4)]:
             done.result()
-    assert LoginDatabase(empty_database_url).schema_revisions()[0] == migrations.head()
+    assert LoginDatabase(empty_database_url).schema_revisions()[0] == migrate.head()
 
 
 def test_an_upgrade_that_waits_holds_nobody_up_who_makes_an_index(database_url: str) -> None:
@@ -118,7 +118,7 @@ def test_an_upgrade_that_waits_holds_nobody_up_who_makes_an_index(database_url: 
         psycopg.connect(database_url, autocommit=True) as maker,
     ):
         turn.execute("LOCK login_ingest.schema_version IN SHARE UPDATE EXCLUSIVE MODE")
-        upgraded = pool.submit(migrations.upgrade, database_url)
+        upgraded = pool.submit(migrate.upgrade, database_url)
         ours = [turn.info.backend_pid, maker.info.backend_pid]
         while not maker.execute(waiting, ["^(LOCK login_ingest|ROLLBACK)", ours]).fetchall()[0][0]:
             assert not upgraded.done()
@@ -154,7 +154,7 @@ def test_a_table_that_exists_keeps_its_columns_and_rows(
         "INSERT INTO user_logins (user_id, note, app_version) VALUES ('old', 'kept', 230)",
     )
     before = _catalog(empty_database_url)
-    migrations.upgrade(empty_database_url)
+    migrate.upgrade(empty_database_url)
     after = [line for line in _catalog(empty_database_url) if line[0] == "public.user_logins"]
     assert after == before
     register(empty_database_url, keyring)
@@ -170,7 +170,7 @@ def test_a_table_that_exists_keeps_its_columns_and_rows(
 
 def test_migrating_a_database_that_is_not_there_is_an_error_with_a_remedy(stack: Stack) -> None:
     with pytest.raises(DatabaseError, match=r"migrate.*LOGIN_DATABASE_URL"):
-        migrations.upgrade(postgres.url(stack.state, "no_such_database"))
+        migrate.upgrade(postgres.url(stack.state, "no_such_database"))
 
 
 # Connections

@@ -1,4 +1,4 @@
-"""The schema of the warehouse, as Alembic migrations.
+"""The schema of the warehouse, brought to a database by Alembic migrations.
 
 Applied by `fetch-mask migrate` and by the local stack, never by a run.
 """
@@ -22,21 +22,11 @@ SCHEMA = "login_ingest"
 VERSION_TABLE = "schema_version"
 
 
-# The columns of the first migration, which then finds the table and leaves it as it is.
-_PARTITIONED = (
-    """
-    CREATE TABLE user_logins (
-        user_id          varchar(128),
-        device_type      varchar(32),
-        masked_ip        varchar(256),
-        masked_device_id varchar(256),
-        locale           varchar(32),
-        app_version      integer,
-        create_date      date
-    ) PARTITION BY RANGE (create_date)
-    """,
-    f"CREATE TABLE {SCHEMA}.user_logins_default PARTITION OF user_logins DEFAULT",
-)
+# The whole truth of the database, in the order of its making.
+SCHEMA_FILES = tuple(sorted((Path(__file__).parent / "schema").glob("*.sql")))
+
+# What 03_user_logins.sql looks at.
+_ASK_FOR_PARTITIONS = "SELECT set_config('login_ingest.partitioned', 'on', true)"
 
 _IS_PARTITIONED = """
 SELECT EXISTS (SELECT FROM pg_inherits WHERE inhparent = to_regclass('user_logins')
@@ -81,7 +71,6 @@ def upgrade(database_url: str, *, partitioned: bool = False) -> None:
         connection.execute(sqlalchemy.text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
         config = _config()
         config.attributes["connection"] = connection
-        config.attributes["is_new_table"] = _is_missing(connection)
         if partitioned:
             _require_partitions(connection)
         command.upgrade(config, "head")
@@ -155,8 +144,7 @@ def _is_missing(connection: sqlalchemy.Connection) -> bool:
 
 def _require_partitions(connection: sqlalchemy.Connection) -> None:
     if _is_missing(connection):
-        for statement in _PARTITIONED:
-            connection.execute(sqlalchemy.text(statement))
+        connection.execute(sqlalchemy.text(_ASK_FOR_PARTITIONS))
     elif not connection.execute(sqlalchemy.text(_IS_PARTITIONED)).scalar_one():
         raise DatabaseError(
             "user_logins is there already, without monthly partitions of ours, and is left as it"

@@ -1,0 +1,75 @@
+-- What a report counts and its reader may not read. Counts come from functions, so that the auditor
+-- learns them and no token.
+
+SET ROLE login_ingest_owner;
+
+-- Heads are grouped first, so that few are looked at, and only CASE promises that what is no token
+-- is not decoded. The version byte makes "A" and one of the sixteen letters after it. Source:
+-- https://developers.google.com/tink/wire-format
+CREATE FUNCTION login_ingest.rows_by_key(
+    p_keyset text
+) RETURNS TABLE (key_id bigint, key_rows bigint)
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF p_keyset = 'quarantine' THEN
+        RETURN QUERY
+        SELECT ('x' || encode(substr(q.sealed_body, 2, 4), 'hex'))::bit(32)::bigint, count(*)
+        FROM login_ingest.quarantine q
+        WHERE length(q.sealed_body) > 5 AND get_byte(q.sealed_body, 0) = 1 GROUP BY 1;
+        RETURN;
+    END IF;
+    IF p_keyset NOT IN ('ip', 'device_id') THEN
+        RETURN;
+    END IF;
+    RETURN QUERY EXECUTE format($query$
+        SELECT ('x' || encode(substr(prefix, 2, 4), 'hex'))::bit(32)::bigint, sum(times)::bigint
+        FROM (
+            SELECT CASE WHEN head ~ %L
+                   THEN decode(translate(right(head, 8), '-_', '+/'), 'base64') END AS prefix, times
+            FROM (
+                SELECT left(%I, %s) AS head, count(*) AS times FROM public.user_logins GROUP BY 1
+            ) AS heads
+        ) AS prefixes
+        WHERE prefix IS NOT NULL GROUP BY 1
+        $query$,
+        '^' || p_keyset || ':' || 'A[QRSTUVWXYZabcdef][A-Za-z0-9_-]{6}$',
+        'masked_' || p_keyset, length(p_keyset) + 9);
+END $$;
+GRANT EXECUTE ON FUNCTION login_ingest.rows_by_key TO login_ingest_recovery, login_ingest_auditor;
+COMMENT ON FUNCTION login_ingest.rows_by_key IS
+'How many rows, or sealed messages, are under each key of a keyset: ip, device_id or quarantine. '
+'Reads the whole table.';
+
+CREATE FUNCTION login_ingest.link_counts()
+RETURNS TABLE (of_field text, tokens bigint, digests bigint)
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT field, count(*) FILTER (WHERE starts_with(old_token, field || ':')),
+           count(*) FILTER (WHERE NOT starts_with(old_token, field || ':'))
+    FROM login_ingest.token_link GROUP BY field
+$$;
+GRANT EXECUTE ON FUNCTION login_ingest.link_counts TO login_ingest_recovery, login_ingest_auditor;
+COMMENT ON FUNCTION login_ingest.link_counts IS
+'How many links each field has, from tokens and from MD5 digests.';
+
+CREATE FUNCTION login_ingest.login_counts(
+    OUT login_rows bigint,
+    OUT without_ip bigint,
+    OUT without_device_id bigint,
+    OUT oldest_day date
+)
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT count(*), count(*) - count(masked_ip), count(*) - count(masked_device_id),
+           min(create_date)
+    FROM public.user_logins
+$$;
+GRANT EXECUTE ON FUNCTION login_ingest.login_counts TO login_ingest_recovery, login_ingest_auditor;
+COMMENT ON FUNCTION login_ingest.login_counts IS
+'How many rows user_logins has, how many without a token, the oldest day.';
+
+RESET ROLE;
