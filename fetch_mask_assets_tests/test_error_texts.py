@@ -38,7 +38,7 @@ REVIEWED: dict[str, set[str]] = {
     "cli/local.py": {"', '.join(missing)"},
     "cli/operations/remask.py": {"failed", "why_failed(result)"},
     "cli/pipeline/send.py": {"_what_was_not_sent(unreadable, left)"},
-    "cli/operations/unmask.py": {"path", "type(error).__name__"},
+    "cli/operations/reveal.py": {"path", "type(error).__name__"},
     "cli/operations/upgrade_md5.py": {"' '.join(unwell)"},
     "defs/operations/alerts.py": {
         "' '.join(failures.values())",
@@ -73,13 +73,8 @@ REVIEWED: dict[str, set[str]] = {
     "keys/keyset_change.py": {"key_id", "name"},
     "operations/unmasking/find.py": {"MAX_DEVICE_ID_BYTES", "limit", "line", "masker.field.name"},
     "masking/token.py": {"field.name"},
-    "operations/unmasking/requests.py": {
-        "MAX_REASON_LENGTH",
-        "_FIELD_NAMES",
-        "_REFUSALS[verdict]",
-        "name",
-        "number",
-    },
+    "operations/unmasking/requests.py": {"MAX_REASON_LENGTH", "_FIELD_NAMES", "name", "number"},
+    "operations/unmasking/verdicts.py": {"_REFUSALS[verdict]"},
     "operations/alerts/destinations.py": {
         "_COMMAND_SECONDS",
         "done.returncode",
