@@ -21,12 +21,6 @@ PRODUCT = Path(fetch_mask_assets.__file__).parent
 # codes, kinds of errors, and sentences that are made of these.
 REVIEWED: dict[str, set[str]] = {
     "cli/pipeline/dead_letters.py": {"left", "outcome.failed_run"},
-    "cli/operations/erase.py": {
-        "certificate.held",
-        "certificate.remaining",
-        "certificate.unopened",
-        "certificate.uncovered",
-    },
     "cli/pipeline/ingest.py": {"outcome.failed_run"},
     "cli/pipeline/ingestion.py": {
         "' '.join((f'[{each.name}] {each.description}' for each in unwell))",
@@ -59,6 +53,12 @@ REVIEWED: dict[str, set[str]] = {
         "MAX_TEXT_LENGTH",
         "MAX_PREFIX_LENGTH",
         "MIN_SPACE",
+    },
+    "operations/erasure/certificate.py": {
+        "certificate.remaining",
+        "certificate.still_matching",
+        "certificate.uncovered",
+        "certificate.unreadable",
     },
     "operations/erasure/subjects.py": {"_NAMES[kind]", "number"},
     "errors.py": {"tried"},
@@ -111,7 +111,8 @@ REVIEWED: dict[str, set[str]] = {
         "type(error).__name__",
     },
     "postgres/connection.py": {"sentence", "verb"},
-    "operations/quarantine/postgres.py": {"at_least", "counts", "keep_days"},
+    "operations/quarantine/postgres.py": {"keep_days", "min_days"},
+    "operations/quarantine/replay.py": {"counts"},
     "pipeline/warehouse/readiness.py": {"'; '.join(conflicts)", "current or 'none'", "needed"},
     "pipeline/queue/sqs.py": {"name"},
     "operations/report/files.py": {"path", "self.path", "type(error).__name__"},

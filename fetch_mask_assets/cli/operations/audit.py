@@ -11,8 +11,7 @@ import click
 from fetch_mask_assets.audit.chain import AuditRow, Chain, verify_chain
 from fetch_mask_assets.audit.postgres import Audit
 from fetch_mask_assets.cli import connections
-from fetch_mask_assets.cli.wording import counted, utc_time
-from fetch_mask_assets.pipeline.contract.body_profile import printable
+from fetch_mask_assets.cli.wording import counted, printable, utc_time
 
 
 @click.command()

@@ -11,7 +11,7 @@ from datetime import date
 import click
 
 from fetch_mask_assets.cli import connections
-from fetch_mask_assets.cli.wording import counted
+from fetch_mask_assets.cli.wording import counted, printable
 from fetch_mask_assets.keys.storage import read_keyring
 from fetch_mask_assets.operations.unmasking.find import (
     FindQuery,
@@ -23,7 +23,6 @@ from fetch_mask_assets.operations.unmasking.find import (
     line_of,
 )
 from fetch_mask_assets.operations.unmasking.postgres import Unmasking
-from fetch_mask_assets.pipeline.contract.body_profile import printable
 
 _HEADING = "line  user_id  device_type  locale  app_version  create_date"
 

@@ -12,12 +12,11 @@ from pathlib import Path
 import click
 
 from fetch_mask_assets.cli import connections
-from fetch_mask_assets.cli.wording import counted
+from fetch_mask_assets.cli.wording import counted, printable
 from fetch_mask_assets.keys.storage import read_keyring
 from fetch_mask_assets.operations.unmasking.postgres import Unmasking
 from fetch_mask_assets.operations.unmasking.reveal import RevealedToken, reveal_tokens
 from fetch_mask_assets.operations.unmasking.verdicts import UnmaskRefusedError
-from fetch_mask_assets.pipeline.contract.body_profile import printable
 
 SOME_REFUSED = 3
 """The exit code of a reveal that refused some of its tokens."""

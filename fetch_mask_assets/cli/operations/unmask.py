@@ -13,7 +13,7 @@ import click
 from fetch_mask_assets.cli import connections
 from fetch_mask_assets.cli.operations.audit import audit
 from fetch_mask_assets.cli.operations.reveal import reveal
-from fetch_mask_assets.cli.wording import counted, utc_time
+from fetch_mask_assets.cli.wording import counted, printable, utc_time
 from fetch_mask_assets.operations.unmasking.postgres import Unmasking
 from fetch_mask_assets.operations.unmasking.requests import (
     UnmaskRequest,
@@ -21,7 +21,6 @@ from fetch_mask_assets.operations.unmasking.requests import (
     require_line_of_text,
 )
 from fetch_mask_assets.operations.unmasking.verdicts import UnmaskRefusedError
-from fetch_mask_assets.pipeline.contract.body_profile import printable
 
 # click's \b keeps the lines after it as they are.
 _REQUEST_EXAMPLES = """\b
