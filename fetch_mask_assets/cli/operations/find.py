@@ -27,7 +27,7 @@ from fetch_mask_assets.operations.unmasking.postgres import Unmasking
 _HEADING = "line  user_id  device_type  locale  app_version  create_date"
 
 
-@click.command(epilog="Example: fetch-mask find --ip < addresses.txt")
+@click.command(epilog="Example: `fetch-mask find --ip < addresses.txt`.")
 @click.option("--ip", "is_ip", is_flag=True, help="The values are IP addresses.")
 @click.option("--device-id", "is_device_id", is_flag=True, help="The values are device ids.")
 @click.option(

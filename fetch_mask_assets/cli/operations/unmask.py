@@ -23,11 +23,14 @@ from fetch_mask_assets.operations.unmasking.requests import (
 from fetch_mask_assets.operations.unmasking.verdicts import UnmaskRefusedError
 
 # click's \b keeps the lines after it as they are.
-_REQUEST_EXAMPLES = """\b
-Examples:
+_REQUEST_EXAMPLES = """Examples:
+
+\b
   fetch-mask unmask request --file tokens.txt --reason "account takeover" --ticket SEC-12
   fetch-mask unmask request --reason "account takeover" --ticket SEC-12 \\
       --query "SELECT DISTINCT masked_ip FROM user_logins WHERE user_id = 'u1'"
+
+Then another person runs `fetch-mask unmask approve`.
 """
 
 
