@@ -41,7 +41,7 @@ run: setup ## Start the local stack and take sample messages from queue to table
 	@echo "Stop it:       make stop"
 
 quick: setup ## Run the tests that need no servers, in seconds.
-	@$(PYTEST) -m "not servers" $(QUICK)
+	@$(PYTEST) --numprocesses 2 -m "not servers" $(QUICK)
 
 test: setup ## Run the tests, but for the browser and for every fault there is.
 	@$(PYTEST)

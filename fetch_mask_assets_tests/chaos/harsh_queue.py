@@ -233,7 +233,7 @@ class HarshQueue:
     ) -> None:
         """Calls `do` at the n-th call of an operation from now on; at each, without `nth`.
 
-        The call waits for it, and goes on afterwards unless it raises `Unheard`.
+        The call waits for it, and goes on afterwards unless it raises `DropCallError`.
         """
         with self._changed:
             self._hooks.append(_Hook(operation, do, nth, moment))

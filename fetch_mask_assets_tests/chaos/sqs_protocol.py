@@ -28,7 +28,7 @@ Answer = dict[str, Any]
 """A request or an answer, as JSON."""
 
 
-class Unheard(Exception):  # noqa: N818 (a hook's order, not an error)
+class DropCallError(Exception):
     """Raised by a hook on ARRIVES: the call does nothing and gets no answer."""
 
 
@@ -137,7 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
         operation = self.headers["X-Amz-Target"].rpartition(".")[2]
         try:
             self._serve(operation, json.loads(body))
-        except Unheard:
+        except DropCallError:
             self.close_connection = True
         except ConnectionError:  # the client is gone, perhaps killed by a hook
             self.close_connection = True

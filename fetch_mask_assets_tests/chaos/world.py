@@ -59,7 +59,7 @@ _MEMORY_INTERVAL_SECONDS = 0.05
 _OF_ITS_INTERPRETER = frozenset({"LD_PRELOAD", "PYTHONPATH"})
 
 
-class NotToBeHadError(Exception):
+class MissingProgramError(Exception):
     """A program that a scenario needs is not on this machine."""
 
     def __init__(self, program: str) -> None:
