@@ -22,10 +22,7 @@ import psycopg
 from fetch_mask_assets.keys.storage import create_keysets
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets_tests.chaos import dagster_runs, machine, tables
-from fetch_mask_assets_tests.chaos.harsh_queue import Moment as QueueMoment
 from fetch_mask_assets_tests.chaos.invariants import ALL, Ended
-from fetch_mask_assets_tests.chaos.queue_faults import Fault, FaultKind, FaultPlan
-from fetch_mask_assets_tests.chaos.sqs_protocol import Call, DropCallError
 from fetch_mask_assets_tests.chaos.wire import (
     LEDGER,
     Direction,
@@ -36,6 +33,9 @@ from fetch_mask_assets_tests.chaos.wire import (
     WirePlan,
 )
 from fetch_mask_assets_tests.chaos.world import DEAD, INGEST, QUEUE, Running, World, printed
+from sqs_simulator.harsh_queue import Moment as QueueMoment
+from sqs_simulator.queue_faults import Fault, FaultKind, FaultPlan
+from sqs_simulator.sqs_protocol import Call, DropCallError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

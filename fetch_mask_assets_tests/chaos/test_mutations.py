@@ -17,7 +17,7 @@ from fetch_mask_assets.pipeline.batch.balance import Balance
 from fetch_mask_assets.pipeline.queue.sqs import BatchResult, LoginQueue
 from fetch_mask_assets.pipeline.warehouse import database
 from fetch_mask_assets_tests.chaos.laboratory import Laboratory, make_laboratory
-from fetch_mask_assets_tests.chaos.queue_faults import Fault, FaultKind
+from sqs_simulator.queue_faults import Fault, FaultKind
 
 if TYPE_CHECKING:
     import polars as pl

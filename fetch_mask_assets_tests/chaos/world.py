@@ -27,15 +27,15 @@ from fetch_mask_assets.local_stack import environment as local_environment
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.local_stack.stack import Stack
 from fetch_mask_assets_tests.chaos import tables
-from fetch_mask_assets_tests.chaos.harsh_queue import HarshQueue
 from fetch_mask_assets_tests.chaos.invariants import Claim, Ended, Evidence, Sent
-from fetch_mask_assets_tests.chaos.queue_faults import FaultPlan
-from fetch_mask_assets_tests.chaos.sqs_protocol import Call
 from fetch_mask_assets_tests.chaos.wire import Wire, WirePlan
 from fetch_mask_assets_tests.support import commands
 from fetch_mask_assets_tests.support.canaries import raw_values
 from fetch_mask_assets_tests.support.commands import FETCH_MASK, Command, Streams
 from fetch_mask_assets_tests.support.people import person
+from sqs_simulator.harsh_queue import HarshQueue
+from sqs_simulator.queue_faults import FaultPlan
+from sqs_simulator.sqs_protocol import Call
 
 INGEST = ("ingest", "--json", "--no-wait")
 QUEUE = "logins"

@@ -17,11 +17,11 @@ from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.local_stack.state import State, new_state
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets.postgres.migrate import upgrade
-from fetch_mask_assets_tests.chaos.harsh_queue import HarshQueue
 from fetch_mask_assets_tests.support import commands
 from fetch_mask_assets_tests.support.held_table import held_logins, wait_for_copy
 from fetch_mask_assets_tests.support.logins import bodies
 from fetch_mask_assets_tests.support.poison import CRASHES, poisoned, python_path
+from sqs_simulator.harsh_queue import HarshQueue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
