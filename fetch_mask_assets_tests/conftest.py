@@ -88,7 +88,7 @@ def partitioned_template(stack: Stack) -> str:
 
 
 @pytest.fixture(scope="session")
-def databases(stack: Stack, template_database: str) -> Databases:
+def plain_databases(stack: Stack, template_database: str) -> Databases:
     """Databases with a plain user_logins."""
     return Databases(stack, template_database)
 
@@ -106,7 +106,7 @@ def database_url(
 ) -> Iterator[str]:
     """A migrated, empty database of the test's own; `kinds.BOTH_KINDS` parametrizes it."""
     kind = getattr(request, "param", kinds.PLAIN)
-    fixture = "databases" if kind == kinds.PLAIN else "partitioned_databases"
+    fixture = "plain_databases" if kind == kinds.PLAIN else "partitioned_databases"
     databases: Databases = request.getfixturevalue(fixture)
     with databases.database() as url:
         yield url
