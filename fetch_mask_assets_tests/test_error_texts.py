@@ -115,7 +115,7 @@ REVIEWED: dict[str, set[str]] = {
         "stat.S_IMODE(mode)",
         "type(error).__name__",
     },
-    "postgres/connection.py": {"sentence", "verb"},
+    "postgres/errors.py": {"action", "sentence"},
     "operations/quarantine/postgres.py": {"at_least", "counts", "keep_days"},
     "pipeline/warehouse/readiness.py": {"'; '.join(conflicts)", "current or 'none'", "needed"},
     "pipeline/queue/sqs.py": {"name"},

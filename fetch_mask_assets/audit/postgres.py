@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import psycopg
 
 from fetch_mask_assets.audit.chain import AuditRow
 from fetch_mask_assets.errors import DatabaseError
-from fetch_mask_assets.postgres.connection import connect, translate_errors
-
-# Whatever the user's defaults are: the answer to a commit means that the record is on disk, and
-# times come in the one style that psycopg reads.
-RECORDING_SESSION = (
-    "-c synchronous_commit=on -c TimeZone=UTC -c DateStyle=ISO -c lock_timeout=30s"
-    " -c statement_timeout=300s -c idle_in_transaction_session_timeout=300s"
-)
+from fetch_mask_assets.postgres.sessions import READ, open_session
 
 _ROWS_AT_A_TIME = 1_000
 
@@ -27,7 +19,7 @@ def record(connection: psycopg.Connection, action: str, detail: Mapping[str, obj
     """Appends a row in the session's user's name; it is there once the caller commits.
 
     Args:
-        connection: one of `RECORDING_SESSION`, so that the commit is durable.
+        connection: of the profile `RECORD` or `LONG_RECORD`, so that the commit is durable.
         action: what is done, on one line.
         detail: never a raw value.
 
@@ -53,7 +45,10 @@ class Audit:
         Raises:
             DatabaseError: the audit cannot be read.
         """
-        with self._session() as connection, connection.cursor(name="audit") as cursor:
+        with (
+            open_session(self.url, READ, "read the audit") as connection,
+            connection.cursor(name="audit") as cursor,
+        ):
             cursor.itersize = _ROWS_AT_A_TIME
             cursor.execute(_READ)
             for line in cursor:
@@ -65,17 +60,9 @@ class Audit:
         Raises:
             DatabaseError: the audit cannot be read.
         """
-        with self._session() as connection:
+        with open_session(self.url, READ, "read the audit") as connection:
             lines = connection.execute(_READ_NEWEST, [count]).fetchall()
         return [_row(line) for line in reversed(lines)]
-
-    @contextmanager
-    def _session(self) -> Iterator[psycopg.Connection]:
-        with (
-            translate_errors("read the audit"),
-            connect(self.url, options=RECORDING_SESSION) as connection,
-        ):
-            yield connection
 
 
 def _row(line: tuple[object, ...]) -> AuditRow:

@@ -14,7 +14,7 @@ from fetch_mask_assets.keys.links import TokenLink
 from fetch_mask_assets.keys.registry import RegisteredKey
 from fetch_mask_assets.masking.fields import MASKED_FIELDS
 from fetch_mask_assets.masking.key_ids import KEY_HEAD_LENGTH, sealed_key_id, token_key_id
-from fetch_mask_assets.postgres.connection import connect, translate_errors
+from fetch_mask_assets.postgres.sessions import LONG_READ, READ, open_session
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ def key_usage(database_url: str, name: str) -> KeyUsage:
     Raises:
         DatabaseError: the registry or the tokens cannot be read.
     """
-    with translate_errors("count rows by key"), connect(database_url) as connection:
+    with open_session(database_url, LONG_READ, "count rows by key") as connection:
         return KeyUsage(registered_keys(connection, name), rows_by_key(connection, name))
 
 
@@ -41,7 +41,7 @@ def retired_keys(database_url: str) -> frozenset[tuple[str, int]]:
     Raises:
         DatabaseError: the registry cannot be read.
     """
-    with translate_errors("read the retired keys"), connect(database_url) as connection:
+    with open_session(database_url, READ, "read the retired keys") as connection:
         return frozenset(connection.execute(_RETIRED_KEYS).fetchall())
 
 

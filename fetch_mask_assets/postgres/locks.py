@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import psycopg
 
-from fetch_mask_assets.postgres.connection import one_row
+from fetch_mask_assets.postgres.sessions import one_row
 
 MD5_UPGRADE: Final = "md5_upgrade"
 REGISTRY: Final = "registry"

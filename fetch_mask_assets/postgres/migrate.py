@@ -16,7 +16,14 @@ from psycopg import sql
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from fetch_mask_assets.errors import DatabaseError
-from fetch_mask_assets.postgres.connection import RefusedRowError, connect, translate_errors
+from fetch_mask_assets.postgres.errors import RefusedRowError, translate_errors
+from fetch_mask_assets.postgres.sessions import (
+    LONG_RECORD,
+    MIGRATE,
+    connect,
+    one_row,
+    open_session,
+)
 
 SCHEMA = "login_ingest"
 VERSION_TABLE = "schema_version"
@@ -87,11 +94,25 @@ def make_index(database_url: str) -> None:
     Raises:
         DatabaseError: the database refused.
     """
-    with translate_errors("make an index"), connect(database_url) as turn:
-        _lock_version(turn)
-        with connect(database_url) as connection:
+    with open_session(database_url, MIGRATE, "make an index") as lock_session:
+        _lock_version(lock_session)
+        with open_session(database_url, MIGRATE, "make an index") as connection:
             connection.autocommit = True
             _make_index(connection)
+
+
+def create_partitions(database_url: str) -> int | None:
+    """Create the monthly partitions of user_logins that are due, last month to three months ahead.
+
+    Returns:
+        The number of new partitions; None if user_logins is not partitioned by `upgrade`.
+
+    Raises:
+        DatabaseError: none was created; if the table was in use, a later call can create them.
+    """
+    with open_session(database_url, LONG_RECORD, "make partitions") as connection:
+        (made,) = one_row(connection, "SELECT login_ingest.create_partitions()")
+    return None if made is None else int(made)
 
 
 def _make_index(connection: psycopg.Connection) -> None:
@@ -157,7 +178,7 @@ def _engine(database_url: str) -> sqlalchemy.Engine:
     # psycopg reads every form of libpq URL; SQLAlchemy would read its own.
     return sqlalchemy.create_engine(
         "postgresql+psycopg://",
-        creator=lambda: connect(database_url),
+        creator=lambda: connect(database_url, MIGRATE),
         poolclass=sqlalchemy.NullPool,
         hide_parameters=True,
     )

@@ -10,9 +10,9 @@ import psycopg
 import pytest
 
 from fetch_mask_assets.audit.chain import AuditRow, Chain, row_hash, verify_chain
-from fetch_mask_assets.audit.postgres import RECORDING_SESSION, Audit, record
+from fetch_mask_assets.audit.postgres import Audit, record
 from fetch_mask_assets.errors import DatabaseError
-from fetch_mask_assets.postgres.connection import connect
+from fetch_mask_assets.postgres.sessions import RECORD, open_session
 from fetch_mask_assets_tests.support.people import Person, person, sqlstate
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def ann(database_url: str) -> Iterator[Person]:
 
 def append(url: str, count: int = 1) -> None:
     for _ in range(count):
-        with connect(url, options=RECORDING_SESSION) as connection:
+        with open_session(url, RECORD, "append") as connection:
             record(connection, "find", DETAIL)
 
 

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, LiteralString
 
-import psycopg
 from psycopg.rows import class_row
-from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from fetch_mask_assets.errors import DatabaseError, TokenError
 from fetch_mask_assets.keys.keyset import Keyring, Sealer
 from fetch_mask_assets.keys.postgres import rows_by_key
 from fetch_mask_assets.operations.erasure.subjects import SubjectKind, Subjects
 from fetch_mask_assets.operations.quarantine.postgres import Quarantine
-from fetch_mask_assets.postgres.connection import (
-    TransientDatabaseError,
-    connect,
+from fetch_mask_assets.postgres.sessions import (
+    LONG_RECORD,
     one_row,
-    translate_errors,
+    open_session,
+    retry_transient,
 )
 
 ROWS_AT_ONCE = 5_000
@@ -31,20 +28,6 @@ ROUNDS = 3
 """How often erasing starts again where the check still finds something, which is then new."""
 
 _MESSAGES_AT_ONCE = 1_000
-_ATTEMPTS = 4
-
-# Looking through a whole table takes as long as it takes; only the waiting is bounded.
-_SESSION = (
-    "-c synchronous_commit=on -c lock_timeout=30s -c statement_timeout=0"
-    " -c idle_in_transaction_session_timeout=300s"
-)
-
-_repeated = retry(
-    retry=retry_if_exception_type(TransientDatabaseError),
-    stop=stop_after_attempt(_ATTEMPTS),
-    wait=wait_random_exponential(multiplier=0.2, max=5),
-    reraise=True,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +125,7 @@ class Erasures:
         self._call("finish an erasure", _FINISH, order.erasure_id, keys, *said)
         return self.certificate(order.erasure_id)
 
-    @_repeated
+    @retry_transient()
     def certificate(self, erasure_id: str) -> Certificate:
         """The certificate of an erasure.
 
@@ -150,7 +133,7 @@ class Erasures:
             DatabaseError: it cannot be read.
         """
         with (
-            self._session("read a certificate") as connection,
+            open_session(self.url, LONG_RECORD, "read a certificate") as connection,
             connection.cursor(row_factory=class_row(Certificate)) as cursor,
         ):
             found = cursor.execute(_READ, [erasure_id]).fetchone()
@@ -191,7 +174,7 @@ class Erasures:
         self._call("forget what an upgrade found", _ERASE_MATCHES, order.erasure_id, kind, keys)
         self._call("delete links", _ERASE_LINKS, order.erasure_id, kind, keys)
 
-    @_repeated
+    @retry_transient()
     def _found(self, subjects: Subjects, sealer: Sealer) -> _Found:
         holds = subjects.holds()
         message_ids: list[str] = []
@@ -207,13 +190,13 @@ class Erasures:
                 message_ids.append(message.message_id)
         return _Found(message_ids, unopened, looked_into)
 
-    @_repeated
+    @retry_transient()
     def _foreign_rows(self, subjects: Subjects, keyring: Keyring) -> int:
         """Rows under keys that the keyset has not: nobody can say whose they are."""
         known = {each.field.name: each.all_key_ids for each in keyring.maskers}
         if subjects.kind.value not in known:
             return 0
-        with self._session("count rows by key") as connection:
+        with open_session(self.url, LONG_RECORD, "count rows by key") as connection:
             rows = rows_by_key(connection, subjects.kind.value)
         return sum(
             count for key_id, count in rows.items() if key_id not in known[subjects.kind.value]
@@ -222,15 +205,10 @@ class Erasures:
     def _remains(self, order: ErasureOrder, keys: list[str]) -> int:
         return int(self._call("look for what is left", _REMAINS, order.subjects.kind.value, keys))
 
-    @_repeated
-    def _call(self, verb: str, statement: LiteralString, *values: object) -> Any:  # noqa: ANN401 (whatever the function returns)
-        with self._session(verb) as connection:
+    @retry_transient()
+    def _call(self, action: str, statement: LiteralString, *values: object) -> Any:  # noqa: ANN401 (whatever the function returns)
+        with open_session(self.url, LONG_RECORD, action) as connection:
             return one_row(connection, statement, *values)[0]
-
-    @contextmanager
-    def _session(self, verb: str) -> Iterator[psycopg.Connection]:
-        with translate_errors(verb), connect(self.url, options=_SESSION) as connection:
-            yield connection
 
 
 def _beginning(order: ErasureOrder) -> tuple[object, ...]:

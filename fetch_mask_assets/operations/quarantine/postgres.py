@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from datetime import UTC, datetime
@@ -11,9 +10,8 @@ from typing import Any
 
 import polars as pl
 import psycopg
-from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from fetch_mask_assets.audit.postgres import RECORDING_SESSION, record
+from fetch_mask_assets.audit.postgres import record
 from fetch_mask_assets.errors import FetchMaskError, RulesBrokenError, TokenError
 from fetch_mask_assets.keys.keyset import Keyring, Sealer
 from fetch_mask_assets.keys.links import batch_links
@@ -31,12 +29,7 @@ from fetch_mask_assets.pipeline.contract.body_profile import (
     body_profile,
     count_profiles,
 )
-from fetch_mask_assets.postgres.connection import (
-    TransientDatabaseError,
-    connect,
-    one_row,
-    translate_errors,
-)
+from fetch_mask_assets.postgres.sessions import RECORD, one_row, open_session, retry_transient
 
 MESSAGES_AT_ONCE = 200
 """Messages of one transaction, at most."""
@@ -44,14 +37,6 @@ MESSAGES_AT_ONCE = 200
 # A sealed body can be a megabyte.
 _BODIES_AT_ONCE = 50
 _ROWS_AT_ONCE = 1_000
-_ATTEMPTS = 4
-
-_repeated = retry(
-    retry=retry_if_exception_type(TransientDatabaseError),
-    stop=stop_after_attempt(_ATTEMPTS),
-    wait=wait_random_exponential(multiplier=0.2, max=5),
-    reraise=True,
-)
 
 
 class ExpiryRefusedError(FetchMaskError):
@@ -134,7 +119,7 @@ class Quarantine:
             DatabaseError: they cannot be read.
         """
         with (
-            self._session("read the quarantine") as connection,
+            open_session(self.url, RECORD, "read the quarantine") as connection,
             connection.cursor(name="quarantine") as cursor,
         ):
             cursor.itersize = _BODIES_AT_ONCE
@@ -147,7 +132,7 @@ class Quarantine:
         Raises:
             DatabaseError: it cannot be read, or the audit cannot be written.
         """
-        with self._session("show a quarantined message") as connection:
+        with open_session(self.url, RECORD, "show a quarantined message") as connection:
             row = connection.execute(_READ_ONE, [message_id]).fetchone()
             if row is None:
                 return None
@@ -161,7 +146,7 @@ class Quarantine:
         Raises:
             DatabaseError: they cannot be counted.
         """
-        with self._session("count quarantined messages") as connection:
+        with open_session(self.url, RECORD, "count quarantined messages") as connection:
             return int(one_row(connection, _COUNT, *choice.values)[0])
 
     def account(self) -> QuarantineBalance:
@@ -170,7 +155,7 @@ class Quarantine:
         Raises:
             DatabaseError: it cannot be read.
         """
-        with self._session("read the quarantine's account") as connection:
+        with open_session(self.url, RECORD, "read the quarantine's account") as connection:
             return QuarantineBalance(*one_row(connection, _READ_ACCOUNT))
 
     def replay(self, replay_id: str, choice: Choice, keyring: Keyring) -> Iterator[Replayed]:
@@ -194,14 +179,14 @@ class Quarantine:
             after, replayed = step
             yield replayed
 
-    @_repeated
+    @retry_transient()
     def replayed(self, replay_id: str) -> Replayed:
         """What the database has recorded of a replay, without what did not open.
 
         Raises:
             DatabaseError: it cannot be read.
         """
-        with self._session("read a replay") as connection:
+        with open_session(self.url, RECORD, "read a replay") as connection:
             row = connection.execute(_READ_REPLAY, [replay_id]).fetchone()
         return Replayed() if row is None else Replayed(*row)
 
@@ -224,25 +209,25 @@ class Quarantine:
         while gone := self._expire_step(keep_days):
             yield gone
 
-    @_repeated
+    @retry_transient()
     def _replay_step(
         self, replay_id: str, choice: Choice, keyring: Keyring, after: str
     ) -> tuple[str, Replayed] | None:
-        with self._session("replay quarantined messages") as connection:
+        with open_session(self.url, RECORD, "replay quarantined messages") as connection:
             taken = connection.execute(_TAKE, [after, *choice.values, MESSAGES_AT_ONCE]).fetchall()
             if not taken:
                 return None
             return taken[-1][0], _replay(connection, replay_id, taken, keyring)
 
-    @_repeated
+    @retry_transient()
     def _discard_step(self, discard_id: str, choice: Choice, why: str) -> int:
-        with self._session("discard quarantined messages") as connection:
+        with open_session(self.url, RECORD, "discard quarantined messages") as connection:
             values = [discard_id, *choice.values, why, _ROWS_AT_ONCE]
             return int(one_row(connection, _DISCARD, *values)[0])
 
-    @_repeated
+    @retry_transient()
     def _expire_step(self, keep_days: int) -> int:
-        with self._session("delete old quarantined messages") as connection:
+        with open_session(self.url, RECORD, "delete old quarantined messages") as connection:
             verdict, gone, at_least = one_row(connection, _EXPIRE, keep_days, _ROWS_AT_ONCE)
         if verdict != "expired":
             raise ExpiryRefusedError(
@@ -254,13 +239,8 @@ class Quarantine:
         return int(gone)
 
     def _record(self, action: str, detail: Mapping[str, object]) -> None:
-        with self._session("record") as connection:
+        with open_session(self.url, RECORD, "record") as connection:
             record(connection, action, detail)
-
-    @contextmanager
-    def _session(self, verb: str) -> Iterator[psycopg.Connection]:
-        with translate_errors(verb), connect(self.url, options=RECORDING_SESSION) as connection:
-            yield connection
 
 
 def _each(

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
-import psycopg
-
-from fetch_mask_assets.audit.postgres import RECORDING_SESSION
 from fetch_mask_assets.errors import DatabaseError
 from fetch_mask_assets.masking.fields import MaskedField
 from fetch_mask_assets.operations.unmasking.requests import UnmaskRequest, Verdict, refusal
-from fetch_mask_assets.postgres.connection import connect, one_row, translate_errors
+from fetch_mask_assets.postgres.sessions import RECORD, one_row, open_session
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +49,7 @@ class Unmasking:
             UnmaskRefusedError: refused; the refusal is recorded.
             DatabaseError: nothing was asked.
         """
-        with self._session("request") as connection:
+        with open_session(self.url, RECORD, "request") as connection:
             answer = one_row(connection, _REQUEST, list(tokens), reason, ticket, limit)
         _refuse(answer[0])
         return int(answer[1])
@@ -65,7 +61,7 @@ class Unmasking:
             UnmaskRefusedError: refused; the refusal is recorded.
             DatabaseError: nothing was approved.
         """
-        with self._session("approve") as connection:
+        with open_session(self.url, RECORD, "approve") as connection:
             verdict, until = one_row(connection, _APPROVE, request_id, minutes)
         _refuse(verdict)
         approved_until: datetime = until
@@ -78,7 +74,7 @@ class Unmasking:
             UnmaskRefusedError: refused; the refusal is recorded.
             DatabaseError: nothing may be unmasked, whether or not it was recorded.
         """
-        with self._session("record the reveal") as connection:
+        with open_session(self.url, RECORD, "record the reveal") as connection:
             verdict, tokens = one_row(connection, _REVEAL, request_id)
         _refuse(verdict)
         return tuple(tokens)
@@ -90,7 +86,7 @@ class Unmasking:
             UnmaskRefusedError: there is none; the refusal is recorded.
             DatabaseError: nothing was withdrawn.
         """
-        with self._session("withdraw") as connection:
+        with open_session(self.url, RECORD, "withdraw") as connection:
             verdict, by_person, since = one_row(connection, _WITHDRAW, request_id)
         _refuse(verdict)
         return str(by_person), since
@@ -101,7 +97,7 @@ class Unmasking:
         Raises:
             DatabaseError: they cannot be read.
         """
-        with self._session("read the requests") as connection:
+        with open_session(self.url, RECORD, "read the requests") as connection:
             rows = connection.execute(_LIST).fetchall()
             (now,) = one_row(connection, "SELECT clock_timestamp()")
         return tuple(UnmaskRequest(*row) for row in rows), now
@@ -117,7 +113,7 @@ class Unmasking:
             DatabaseError: the statement was refused, or its first column is no text.
         """
         texts: dict[str, None] = {}
-        with self._session("run the query") as connection:
+        with open_session(self.url, RECORD, "run the query") as connection:
             connection.read_only = True
             with connection.cursor(name="tokens") as cursor:
                 cursor.execute(statement.encode())
@@ -136,15 +132,10 @@ class Unmasking:
             DatabaseError: nothing may be shown, whether or not it was recorded.
         """
         values = (masked_field.name, list(tokens), most_rows)
-        with self._session("find rows") as connection:
+        with open_session(self.url, RECORD, "find rows") as connection:
             verdict, counts, rows = one_row(connection, _FIND, *values)
         _refuse(verdict)
         return Found(dict.fromkeys(tokens, 0) | counts, tuple(map(_found_row, rows)))
-
-    @contextmanager
-    def _session(self, verb: str) -> Iterator[psycopg.Connection]:
-        with translate_errors(verb), connect(self.url, options=RECORDING_SESSION) as connection:
-            yield connection
 
 
 def _found_row(line: Mapping[str, Any]) -> FoundRow:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
@@ -12,7 +12,6 @@ from typing import Any, LiteralString
 import polars as pl
 import psycopg
 from psycopg import errors, sql
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from fetch_mask_assets.errors import DatabaseError
 from fetch_mask_assets.keys.links import TokenLink
@@ -22,24 +21,19 @@ from fetch_mask_assets.pipeline.batch.balance import Balance, BatchCounts
 from fetch_mask_assets.pipeline.batch.frames import LOGIN_COLUMNS
 from fetch_mask_assets.pipeline.contract.rejection import Reason
 from fetch_mask_assets.postgres import migrate
-from fetch_mask_assets.postgres.connection import (
-    RefusedRowError,
-    TransientDatabaseError,
-    connect,
-    one_row,
-    translate_errors,
-)
+from fetch_mask_assets.postgres.errors import RefusedRowError, translate_errors
 from fetch_mask_assets.postgres.locks import REGISTRY, acquire_lock
+from fetch_mask_assets.postgres.sessions import (
+    COMMIT,
+    PROBE,
+    READ,
+    one_row,
+    open_session,
+    retry_transient,
+)
 
-COMMIT_ATTEMPTS = 4
 MAX_REFUSED_ROWS = 100
 """More refusals than this in one batch are a fault of the table, not of the rows."""
-
-# A session that hangs must not hold the ledger's locks until somebody notices.
-_SESSION = (
-    "-c lock_timeout=30s -c statement_timeout=300s -c idle_in_transaction_session_timeout=300s"
-)
-
 
 _INCONCLUSIVE_ERRORS = (
     psycopg.DataError,
@@ -78,7 +72,7 @@ class LoginDatabase:
         Raises:
             DatabaseError: the database cannot be reached.
         """
-        with self._session("read its schema version") as connection:
+        with open_session(self.url, READ, "read its schema version") as connection:
             return migrate.current(connection), migrate.head()
 
     def key_conflicts(self, present: CheckValues) -> tuple[str, ...]:
@@ -87,7 +81,7 @@ class LoginDatabase:
         Raises:
             DatabaseError: the registry cannot be read.
         """
-        with self._session("read the key registry") as connection:
+        with open_session(self.url, READ, "read the key registry") as connection:
             return key_conflicts(_registered(connection), present)
 
     def register_keys(self, present: CheckValues) -> tuple[str, ...]:
@@ -99,7 +93,10 @@ class LoginDatabase:
         Raises:
             DatabaseError: the registry cannot be read or written.
         """
-        with self._session("register keys") as connection, connection.transaction():
+        with (
+            open_session(self.url, COMMIT, "register keys") as connection,
+            connection.transaction(),
+        ):
             # Of two workers with different new keysets, only the first may find the registry empty.
             acquire_lock(connection, REGISTRY)
             conflicts = key_conflicts(_registered(connection), present)
@@ -107,6 +104,7 @@ class LoginDatabase:
                 _register(connection, present)
             return conflicts
 
+    @retry_transient()
     def commit_batch(self, batch: BatchToCommit) -> Balance:
         """Writes a batch in one transaction: ledger, rows, quarantine, batch record.
 
@@ -116,13 +114,12 @@ class LoginDatabase:
         Raises:
             DatabaseError: nothing was written, or it is unclear; the messages must go back.
         """
-        attempts = Retrying(
-            retry=retry_if_exception_type(TransientDatabaseError),
-            stop=stop_after_attempt(COMMIT_ATTEMPTS),
-            wait=wait_random_exponential(multiplier=0.2, max=5),
-            reraise=True,
-        )
-        return attempts(self._commit_once, batch)
+        with (
+            open_session(self.url, COMMIT, "commit a batch") as connection,
+            connection.transaction(),
+        ):
+            _commit(connection, batch)
+            return Balance(*one_row(connection, _READ_RECORD, batch.run_id))
 
     def require_writable(self, login: Sequence[object]) -> None:
         """Tries to write a login, by its columns in their order, and takes it back.
@@ -134,11 +131,10 @@ class LoginDatabase:
             DatabaseError: the database takes no rows: its disk is full, it is read-only.
         """
         with (
-            self._session("try a row") as connection,
+            open_session(self.url, PROBE, "try a row") as connection,
             suppress(*_INCONCLUSIVE_ERRORS),
             connection.transaction(force_rollback=True),
         ):
-            connection.execute("SET LOCAL lock_timeout = '1s'")
             connection.execute(_INSERT_LOGIN, list(login))
 
     def batch_counts(self, run_id: str) -> BatchCounts | None:
@@ -147,7 +143,7 @@ class LoginDatabase:
         Raises:
             DatabaseError: the counts cannot be read.
         """
-        with self._session("count a batch") as connection:
+        with open_session(self.url, READ, "count a batch") as connection:
             row = connection.execute(_COUNT_BATCH, [run_id]).fetchone()
         return None if row is None else BatchCounts(Balance(*row[:4]), row[4], row[5])
 
@@ -157,7 +153,7 @@ class LoginDatabase:
         Raises:
             DatabaseError: the rows cannot be counted.
         """
-        with self._session("count rows without tokens") as connection:
+        with open_session(self.url, READ, "count rows without tokens") as connection:
             return _number(connection, _COUNT_UNTOKENED)
 
     def query(self, statement: LiteralString, *values: object) -> list[tuple[Any, ...]]:
@@ -166,18 +162,8 @@ class LoginDatabase:
         Raises:
             DatabaseError: the statement was refused.
         """
-        with self._session("read") as connection:
+        with open_session(self.url, READ, "read") as connection:
             return connection.execute(statement, values or None).fetchall()
-
-    @contextmanager
-    def _session(self, verb: str) -> Iterator[psycopg.Connection]:
-        with translate_errors(verb), connect(self.url, options=_SESSION) as connection:
-            yield connection
-
-    def _commit_once(self, batch: BatchToCommit) -> Balance:
-        with self._session("commit a batch") as connection, connection.transaction():
-            _commit(connection, batch)
-            return Balance(*one_row(connection, _READ_RECORD, batch.run_id))
 
 
 def _commit(connection: psycopg.Connection, batch: BatchToCommit) -> None:

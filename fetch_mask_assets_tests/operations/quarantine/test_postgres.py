@@ -25,7 +25,7 @@ from fetch_mask_assets.operations.quarantine.postgres import (
     Replayed,
 )
 from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
-from fetch_mask_assets.postgres.connection import TransientDatabaseError
+from fetch_mask_assets.postgres.errors import TransientDatabaseError
 from fetch_mask_assets_tests.support.factories import new_keysets, rotated
 from fetch_mask_assets_tests.support.logins import SENT_AT, body, masked_batch, register
 from fetch_mask_assets_tests.support.people import Person, person, sqlstate
@@ -543,7 +543,7 @@ def test_no_error_holds_a_value(database_url: str, store: Quarantine, keyring: K
 def test_a_database_that_is_not_there_is_an_error_that_may_pass(
     keyring: Keyring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module.Quarantine._replay_step.retry, "sleep", lambda _seconds: None)  # noqa: SLF001  # tenacity's own handle
+    monkeypatch.setattr("tenacity.nap.time.sleep", lambda _seconds: None)
     with pytest.raises(TransientDatabaseError):
         list(Quarantine("postgresql://127.0.0.1:1/x").replay("r", ALL, keyring))
 

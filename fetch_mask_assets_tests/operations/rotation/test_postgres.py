@@ -34,7 +34,7 @@ from fetch_mask_assets.operations.rotation.remasking import (
 )
 from fetch_mask_assets.pipeline.batch.frames import mask_batch
 from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
-from fetch_mask_assets.postgres.connection import translate_errors
+from fetch_mask_assets.postgres.errors import translate_errors
 from fetch_mask_assets_tests.support.kinds import BOTH_KINDS
 from fetch_mask_assets_tests.support.logins import body, raw_batch, register
 

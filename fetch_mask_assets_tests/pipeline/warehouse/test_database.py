@@ -25,7 +25,8 @@ from fetch_mask_assets.pipeline.batch.balance import Balance, BatchCounts
 from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
 from fetch_mask_assets.pipeline.warehouse.readiness import require_writable
 from fetch_mask_assets.postgres import migrate
-from fetch_mask_assets.postgres.connection import TransientDatabaseError, connect
+from fetch_mask_assets.postgres.errors import TransientDatabaseError
+from fetch_mask_assets.postgres.sessions import MIGRATE, READ, open_session
 from fetch_mask_assets_tests.support.kinds import BOTH_KINDS
 from fetch_mask_assets_tests.support.logins import SENT_AT, bodies, body, masked_batch, register
 
@@ -114,7 +115,7 @@ def test_an_upgrade_that_waits_holds_nobody_up_who_makes_an_index(database_url: 
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE query ~ %s AND pid <> ALL (%s)"
     with (
         ThreadPoolExecutor(1) as pool,
-        connect(database_url) as turn,
+        open_session(database_url, MIGRATE, "migrate") as turn,
         psycopg.connect(database_url, autocommit=True) as maker,
     ):
         turn.execute("LOCK login_ingest.schema_version IN SHARE UPDATE EXCLUSIVE MODE")
@@ -180,7 +181,7 @@ def test_a_connection_notices_within_a_minute_that_the_servers_host_has_died(
     database_url: str,
 ) -> None:
     with (
-        connect(database_url) as connection,
+        open_session(database_url, READ, "read") as connection,
         socket.socket(fileno=os.dup(connection.fileno())) as end,
     ):
         options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
