@@ -87,8 +87,8 @@ REVIEWED: dict[str, set[str]] = {
         "type(error).__name__",
     },
     "aws.py": {"_remedy(code, remedies or {})", "code", "type(error).__name__", "verb"},
-    "pipeline/warehouse/database.py": {"MAX_REFUSED_ROWS", "copied", "sent"},
-    "keys/postgres.py": {"_unusable(name, key_id, is_known=is_known)"},
+    "pipeline/warehouse/commit.py": {"MAX_REFUSED_ROWS", "copied", "sent"},
+    "keys/postgres.py": {"_unusable(name, key_id, is_registered=is_registered)"},
     "operations/rotation/key_changes.py": {
         "change.key_id",
         "change.keyset",

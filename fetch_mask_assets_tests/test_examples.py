@@ -16,7 +16,8 @@ from psycopg import sql
 
 from fetch_mask_assets.keys.storage import read_keyring
 from fetch_mask_assets.pipeline.batch.frames import mask_batch
-from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets_tests.support.kinds import BOTH_KINDS, PARTITIONED_ONLY
 from fetch_mask_assets_tests.support.logins import body, raw_batch, register
 from fetch_mask_assets_tests.support.people import person

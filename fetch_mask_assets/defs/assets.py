@@ -36,7 +36,7 @@ from fetch_mask_assets.pipeline.batch.masking_rules import (
 from fetch_mask_assets.pipeline.queue.dry_run import DRY_RUN_SECONDS, DryRunError, dry_run_messages
 from fetch_mask_assets.pipeline.queue.poison import is_code_fault, suspects, without
 from fetch_mask_assets.pipeline.queue.sqs import LoginQueue
-from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
 from fetch_mask_assets.pipeline.warehouse.readiness import require_ready, require_writable
 
 # Soon, so that it comes to the dead-letter queue before its batches do.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any, LiteralString, ParamSpec, TypeVar
 
@@ -103,7 +103,12 @@ def open_session(
     Raises:
         DatabaseError: no connection, or an error of the database within the block.
     """
-    with translate_errors(action), connect(database_url, profile) as connection:
+    # The connection's own block leaves it open if the commit fails.
+    with (
+        translate_errors(action),
+        closing(connect(database_url, profile)) as connection,
+        connection,
+    ):
         yield connection
 
 

@@ -106,7 +106,7 @@ def test_neither_time_zone_nor_date_style_of_a_person_changes_a_hash(
 def test_rows_say_who_when_and_what(ann: Person) -> None:
     append(ann.url)
     (row,) = Audit(ann.url).rows()
-    assert (row.audit_id, row.person, row.action) == (1, ann.name, "find")
+    assert (row.audit_id, row.actor, row.action) == (1, ann.name, "find")
     assert row.at
     assert abs(datetime.now(UTC) - row.at) < timedelta(minutes=1)
 
@@ -137,7 +137,7 @@ def test_nobody_signs_in_anothers_name(database_url: str, ann: Person) -> None:
             connection.execute(f"SET ROLE {role}".encode())
             record(connection, "find", {})
         connection.commit()
-        assert {row.person for row in Audit(eve.url).rows()} == {eve.name}
+        assert {row.actor for row in Audit(eve.url).rows()} == {eve.name}
     for statement in (
         "INSERT INTO login_ingest.audit VALUES (1, now(), 'bob', 'find', '{}', '', '')",
         f"SET SESSION AUTHORIZATION {ann.name}",

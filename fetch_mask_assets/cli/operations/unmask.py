@@ -290,10 +290,10 @@ def _request_line(each: UnmaskRequest, now: datetime) -> str:
 def _print_audit(rows: Sequence[AuditRow], chain: Chain, expect_hash: str | None) -> None:
     for row in rows:
         moment = _moment(row.at) if row.at else "(no time)"
-        click.echo(printable(f"{row.audit_id}  {moment}  {row.person}  {row.action}  {row.detail}"))
+        click.echo(printable(f"{row.audit_id}  {moment}  {row.actor}  {row.action}  {row.detail}"))
     if chain.broken:
         click.secho(
-            f"BROKEN at row {chain.broken.audit_id}: {chain.broken.why}.", fg="red", err=True
+            f"BROKEN at row {chain.broken.audit_id}: {chain.broken.reason}.", fg="red", err=True
         )
     fitting = "all rows" if chain.broken is None else "before it, all rows"
     click.echo(f"{counted(chain.rows, 'row')} verified: {fitting} fit one another.")
@@ -322,7 +322,7 @@ def _audit_json(rows: Sequence[AuditRow], chain: Chain, expect_hash: str | None)
             {
                 "audit_id": row.audit_id,
                 "at": row.at.isoformat() if row.at else None,
-                "person": row.person,
+                "person": row.actor,
                 "action": row.action,
                 "detail": row.detail,
                 "hash": row.hash.hex(),

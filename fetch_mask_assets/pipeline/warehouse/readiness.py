@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fetch_mask_assets.errors import FetchMaskError, NotReadyError
 from fetch_mask_assets.keys.keyset import Keyring
-from fetch_mask_assets.keys.postgres import retired_keys
+from fetch_mask_assets.keys.postgres import register_keys, registry_conflicts, retired_keys
 from fetch_mask_assets.keys.registry import retired_primaries
 from fetch_mask_assets.keys.storage import Keysets, read_keyring
 from fetch_mask_assets.pipeline.batch.frames import LOGIN_COLUMNS
@@ -43,7 +43,7 @@ def require_ready(database: LoginDatabase, keyring: Keyring) -> None:
     """
     _require_schema(database)
     _require_no_conflict(retired_primaries(retired_keys(database.url), keyring.primary_key_ids))
-    _require_no_conflict(database.register_keys(keyring.check_values))
+    _require_no_conflict(register_keys(database.url, keyring.check_values))
 
 
 def require_writable(database: LoginDatabase, keyring: Keyring) -> None:
@@ -109,7 +109,7 @@ def _ask_schema(database: LoginDatabase) -> str:
 
 def _ask_registry(database: LoginDatabase, keyring: Keyring) -> str:
     retired = retired_primaries(retired_keys(database.url), keyring.primary_key_ids)
-    _require_no_conflict((*database.key_conflicts(keyring.check_values), *retired))
+    _require_no_conflict((*registry_conflicts(database.url, keyring.check_values), *retired))
     return "the keys are the ones that the table's tokens were made with."
 
 

@@ -21,7 +21,8 @@ from fetch_mask_assets.errors import FetchMaskError
 from fetch_mask_assets.keys.keyset import new_keyset
 from fetch_mask_assets.keys.storage import read_keyring
 from fetch_mask_assets.operations.unmasking.requests import token_digest
-from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets_tests.support.logins import body, masked_batch, register
 from fetch_mask_assets_tests.support.people import Person, person
 
@@ -101,7 +102,7 @@ def test_rows_of_an_address_are_counted_and_shown_without_masked_columns(
     (row,) = Audit(ann.url).rows()
     token = read_keyring(loaded).ip.mask(ADDRESS)
     detail = json.loads(row.detail)
-    assert (row.person, row.action, detail["field"]) == (ann.name, "find", "ip")
+    assert (row.actor, row.action, detail["field"]) == (ann.name, "find", "ip")
     assert detail["rows_by_sha256"][token_digest(token)] == 2
     assert token not in row.detail
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from shutil import copytree
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
@@ -20,7 +21,8 @@ from fetch_mask_assets.keys.keyset import KEYSET_NAMES, Keyring
 from fetch_mask_assets.keys.storage import KeysetFiles, Keysets, create_keysets, read_keyring
 from fetch_mask_assets.local_stack.state import free_port
 from fetch_mask_assets.operations.rotation import key_changes
-from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets.pipeline.warehouse.readiness import require_ready
 from fetch_mask_assets_tests.support.logins import bodies, masked_batch
 
@@ -340,7 +342,8 @@ def _retired_at(commands: Keys, key_id: int) -> object:
 
 
 def _delete_rows(commands: Keys) -> None:
-    commands.database.query("DELETE FROM user_logins RETURNING 1")
+    with psycopg.connect(commands.database.url) as connection:
+        connection.execute("DELETE FROM user_logins")
 
 
 def _remove_first_key(path: Path) -> int:

@@ -32,7 +32,8 @@ from fetch_mask_assets.keys.storage import create_keysets, read_keyring
 from fetch_mask_assets.masking.fields import MASKED_FIELDS
 from fetch_mask_assets.operations.rotation.postgres import TokenTable
 from fetch_mask_assets.pipeline.batch.frames import mask_batch
-from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets_tests.defs.conftest import checks, failure, metadata
 from fetch_mask_assets_tests.support.factories import rotated
 from fetch_mask_assets_tests.support.logins import body, raw_batch, register

@@ -22,7 +22,8 @@ from fetch_mask_assets.operations.analysis.views import ANALYSIS_VIEWS, Analysis
 from fetch_mask_assets.operations.rotation.postgres import TokenTable
 from fetch_mask_assets.operations.rotation.remasking import remask
 from fetch_mask_assets.pipeline.batch.frames import mask_batch
-from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets.postgres import migrate
 from fetch_mask_assets_tests.support.kinds import BOTH_KINDS
 from fetch_mask_assets_tests.support.logins import body, raw_batch, register

@@ -19,7 +19,8 @@ from fetch_mask_assets.operations.erasure import postgres as module
 from fetch_mask_assets.operations.erasure.postgres import Certificate, ErasureOrder, Erasures
 from fetch_mask_assets.operations.erasure.subjects import SubjectKind, parse_subjects
 from fetch_mask_assets.operations.quarantine.postgres import Choice, Quarantine
-from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets_tests.support.factories import rotated
 from fetch_mask_assets_tests.support.kinds import BOTH_KINDS
 from fetch_mask_assets_tests.support.logins import body, masked_batch, register

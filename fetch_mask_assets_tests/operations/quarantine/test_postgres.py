@@ -24,7 +24,8 @@ from fetch_mask_assets.operations.quarantine.postgres import (
     QuarantineBalance,
     Replayed,
 )
-from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets.postgres.errors import TransientDatabaseError
 from fetch_mask_assets_tests.support.factories import new_keysets, rotated
 from fetch_mask_assets_tests.support.logins import SENT_AT, body, masked_batch, register

@@ -18,7 +18,8 @@ from fetch_mask_assets.operations.report import postgres as report_facts
 from fetch_mask_assets.operations.report.postgres import ReportReader, RetentionDays, WarehouseFacts
 from fetch_mask_assets.operations.report.report import WITHHELD, Period, Unreadable
 from fetch_mask_assets.operations.unmasking.postgres import Unmasking
-from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets.pipeline.warehouse.readiness import require_ready
 from fetch_mask_assets_tests.support.factories import new_keysets
 from fetch_mask_assets_tests.support.logins import body, masked_batch, register

@@ -17,7 +17,8 @@ from fetch_mask_assets.keys.keyset_change import rotated
 from fetch_mask_assets.keys.links import batch_links
 from fetch_mask_assets.operations.rotation.postgres import Remasked, TokenTable, remask_field
 from fetch_mask_assets.operations.rotation.remasking import remask
-from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets_tests.support.logins import body, masked_batch, register
 from fetch_mask_assets_tests.support.people import Person, person, sqlstate
 

@@ -1,9 +1,7 @@
-"""The warehouse: migrations, the commit of a batch, the key registry, errors without values."""
+"""The warehouse: migrations, the commit of a batch, errors without values."""
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 import traceback
 from collections.abc import Callable
@@ -22,11 +20,12 @@ from fetch_mask_assets.keys.storage import create_keysets, read_keyring
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.local_stack.state import free_port
 from fetch_mask_assets.pipeline.batch.balance import Balance, BatchCounts
-from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets.pipeline.warehouse.readiness import require_writable
 from fetch_mask_assets.postgres import migrate
 from fetch_mask_assets.postgres.errors import TransientDatabaseError
-from fetch_mask_assets.postgres.sessions import MIGRATE, READ, open_session
+from fetch_mask_assets.postgres.sessions import MIGRATE, open_session
 from fetch_mask_assets_tests.support.kinds import BOTH_KINDS
 from fetch_mask_assets_tests.support.logins import SENT_AT, bodies, body, masked_batch, register
 
@@ -60,12 +59,6 @@ def keyring(tmp_path_factory: pytest.TempPathFactory) -> Keyring:
 def database(database_url: str, keyring: Keyring) -> LoginDatabase:
     """The test's own database, which knows the keys."""
     register(database_url, keyring)
-    return LoginDatabase(database_url)
-
-
-@pytest.fixture
-def unused(database_url: str) -> LoginDatabase:
-    """The test's own database, which knows no keys."""
     return LoginDatabase(database_url)
 
 
@@ -172,24 +165,6 @@ def test_a_table_that_exists_keeps_its_columns_and_rows(
 def test_migrating_a_database_that_is_not_there_is_an_error_with_a_remedy(stack: Stack) -> None:
     with pytest.raises(DatabaseError, match=r"migrate.*LOGIN_DATABASE_URL"):
         migrate.upgrade(postgres.url(stack.state, "no_such_database"))
-
-
-# Connections
-
-
-def test_a_connection_notices_within_a_minute_that_the_servers_host_has_died(
-    database_url: str,
-) -> None:
-    with (
-        open_session(database_url, READ, "read") as connection,
-        socket.socket(fileno=os.dup(connection.fileno())) as end,
-    ):
-        options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
-        idle, interval, probes = (end.getsockopt(socket.IPPROTO_TCP, option) for option in options)
-        unanswered = end.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
-
-    assert idle + interval * probes <= 60
-    assert 0 < unanswered <= 60_000
 
 
 # The commit
@@ -623,60 +598,6 @@ def test_a_read_only_server_takes_no_rows(database: LoginDatabase, keyring: Keyr
     )
     with pytest.raises(DatabaseError, match=r"SQLSTATE 25006.*read-only"):
         require_writable(database, keyring)
-
-
-# The key registry
-
-
-def test_keys_are_registered_at_their_first_use(unused: LoginDatabase, keyring: Keyring) -> None:
-    assert unused.key_conflicts(keyring.check_values) == ()
-    assert _number(unused, "SELECT count(*) FROM login_ingest.masking_key") == 0
-    assert unused.register_keys(keyring.check_values) == ()
-    assert unused.register_keys(keyring.check_values) == ()
-    assert _rows(unused.url, "SELECT keyset, key_id, check_value FROM masking_key") == sorted(
-        (name, key_id, check)
-        for name, checks in keyring.check_values.items()
-        for key_id, check in checks.items()
-    )
-
-
-def test_a_key_that_is_added_is_registered_too(unused: LoginDatabase) -> None:
-    unused.register_keys({"ip": {1: b"one"}})
-    assert unused.register_keys({"ip": {1: b"one", 2: b"two"}}) == ()
-    assert _number(unused, "SELECT count(*) FROM login_ingest.masking_key") == 2
-
-
-@pytest.mark.parametrize(
-    ("present", "conflict"),
-    [
-        ({"ip": {1: b"another"}}, "the keyset of ip has another key under the id 1"),
-        ({"ip": {2: b"two"}}, "the keyset of ip lacks key 1, which the database knows"),
-        ({}, "the keyset of ip lacks key 1, which the database knows"),
-        (
-            {"ip": {1: b"one"}, "device_id": {5: b"one"}},
-            "the keysets of device_id and ip share a key",
-        ),
-    ],
-)
-def test_keys_that_do_not_fit_conflict_and_are_not_registered(
-    unused: LoginDatabase, present: dict[str, dict[int, bytes]], conflict: str
-) -> None:
-    unused.register_keys({"ip": {1: b"one"}})
-    assert unused.key_conflicts(present) == (conflict,)
-    assert unused.register_keys(present) == (conflict,)
-    assert _rows(unused.url, "SELECT keyset, key_id, check_value FROM masking_key") == [
-        ("ip", 1, b"one")
-    ]
-
-
-def test_of_workers_with_different_new_keys_exactly_one_registers(
-    unused: LoginDatabase,
-) -> None:
-    keys = [{"ip": {number: b"%d" % number}} for number in range(1, 9)]
-    with ThreadPoolExecutor(8) as pool:
-        conflicts = list(pool.map(unused.register_keys, keys))
-    assert sum(found == () for found in conflicts) == 1
-    assert _number(unused, "SELECT count(*) FROM login_ingest.masking_key") == 1
 
 
 # Parts
