@@ -152,7 +152,7 @@ def lock_keys(
 def _unusable(name: str, key_id: int, *, is_registered: bool) -> str:
     why = "was retired after the keysets were read" if is_registered else "is not registered"
     return (
-        f"key {key_id} of {name}, under which values were masked or sealed, {why}. Nothing was"
+        f"values were masked or sealed under key {key_id} of {name}, which {why}. Nothing was"
         " written: received messages return to the queue, and quarantined messages stay. The next"
         " run masks them under the primary key."
     )
