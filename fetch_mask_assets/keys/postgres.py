@@ -153,7 +153,7 @@ def _unusable(name: str, key_id: int, *, is_registered: bool) -> str:
     why = "was retired after the keysets were read" if is_registered else "is not registered"
     return (
         f"values were masked or sealed under key {key_id} of {name}, which {why}. Nothing was"
-        " written: received messages return to the queue, and quarantined messages stay. The next"
+        " written: messages of a queue go back to it, and quarantined messages stay. The next"
         " run masks them under the primary key."
     )
 
