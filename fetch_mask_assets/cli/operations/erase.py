@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from datetime import datetime
+from typing import TypeVar
 from uuid import uuid4
 
 import click
@@ -16,17 +17,29 @@ from fetch_mask_assets.cli.progress import saying
 from fetch_mask_assets.errors import FetchMaskError
 from fetch_mask_assets.keys.storage import read_keyring
 from fetch_mask_assets.masking.addresses import addresses_in
+from fetch_mask_assets.masking.fields import MASKED_FIELDS
 from fetch_mask_assets.operations.erasure.postgres import (
     SELF_REPORTED,
     Certificate,
     ErasureOrder,
     Erasures,
 )
-from fetch_mask_assets.operations.erasure.subjects import SubjectKind, Subjects, parse_subjects
+from fetch_mask_assets.operations.erasure.subjects import USER, Subjects, parse_subjects
 from fetch_mask_assets.pipeline.contract.login_event import MIN_REVEALING_LENGTH
 from fetch_mask_assets.pipeline.warehouse.readiness import require_ready
 
-_NAMES = {SubjectKind.IP: "IP", SubjectKind.DEVICE_ID: "device id", SubjectKind.USER: "user"}
+_LABELS = {field.name: field.label for field in MASKED_FIELDS} | {USER: "user"}
+_OPTIONS = {field.name: field.option for field in MASKED_FIELDS} | {USER: "--user"}
+
+_Command = TypeVar("_Command", bound=Callable[..., None])
+
+
+def _kind_options(command: _Command) -> _Command:
+    """Adds an option for each kind of subject; it gives the parameter `kind`."""
+    for kind, option in reversed(_OPTIONS.items()):
+        text = f"Erase {_LABELS[kind]}s."
+        command = click.option(option, "kind", flag_value=kind, help=text)(command)
+    return command
 
 
 class EraseError(FetchMaskError):
@@ -34,11 +47,7 @@ class EraseError(FetchMaskError):
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
-@click.option("--ip", "kind", flag_value=SubjectKind.IP.value, help="Erase IPs.")
-@click.option(
-    "--device-id", "kind", flag_value=SubjectKind.DEVICE_ID.value, help="Erase device ids."
-)
-@click.option("--user", "kind", flag_value=SubjectKind.USER.value, help="Erase users.")
+@_kind_options
 @click.option("--reason", required=True, help="Why; kept for good. No value in it.")
 @click.option("--ticket", required=True, help="Where it was asked for; kept for good.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -52,7 +61,7 @@ def erase(  # noqa: PLR0913 (click passes options one by one)
     What to erase is read from standard input, one a line, or asked for without showing it; it is
     never an argument, which other users of the machine could see. There is no way back.
 
-    An IP or a device id: its tokens under every enabled key become null in user_logins, whose
+    A value of a masked field: its tokens under every enabled key become null in user_logins, whose
     rows stay; its links and its places in requests to unmask go, and so do quarantined messages
     that hold it. A user: their rows and their quarantined messages are deleted.
 
@@ -62,12 +71,12 @@ def erase(  # noqa: PLR0913 (click passes options one by one)
     """
     _refuse_arguments(context.args)
     if kind is None:
-        raise click.UsageError("Say what to erase: --ip, --device-id or --user.")
+        raise click.UsageError(f"give one of {', '.join(_OPTIONS.values())}.")
     _refuse_blank(reason, ticket)
     database = connections.recovery_database()
     keyring = read_keyring(connections.keysets())
     require_ready(database, keyring)
-    subjects = parse_subjects(SubjectKind(kind), _lines(SubjectKind(kind)))
+    subjects = parse_subjects(kind, _lines(kind))
     _refuse_revealing(subjects, reason, ticket)
     _confirm(subjects, yes=yes)
     order = ErasureOrder(str(uuid4()), subjects, reason, ticket)
@@ -102,9 +111,9 @@ def _refuse_revealing(subjects: Subjects, *texts: str) -> None:
         )
 
 
-def _lines(kind: SubjectKind) -> list[str]:
+def _lines(kind: str) -> list[str]:
     if sys.stdin.isatty():
-        return [click.prompt(f"The {_NAMES[kind]} to erase", hide_input=True, err=True)]
+        return [click.prompt(f"The {_LABELS[kind]} to erase", hide_input=True, err=True)]
     try:
         return sys.stdin.buffer.read().decode().split("\n")
     except UnicodeDecodeError:
@@ -119,7 +128,7 @@ def _confirm(subjects: Subjects, *, yes: bool) -> None:
             "standard input holds the values, so nobody can be asked: add --yes. Nothing was"
             " erased."
         )
-    what = f"{len(subjects.values)} {_NAMES[subjects.kind]}(s)"
+    what = f"{len(subjects.values)} {_LABELS[subjects.kind]}(s)"
     click.confirm(f"Erase {what} for good? There is no way back.", abort=True, err=True)
 
 

@@ -115,7 +115,7 @@ def replay(
 @quarantine.command()
 @click.argument("message_ids", nargs=-1, metavar="[MESSAGE_ID]...")
 @click.option("--reason", type=_REASONS, help="All messages of this reason.")
-@click.option("--why", required=True, help="Why; kept for good. No IP, no device id in it.")
+@click.option("--why", required=True, help="Why; kept for good. No value of a masked field in it.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def discard(

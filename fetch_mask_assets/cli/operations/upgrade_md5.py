@@ -28,7 +28,7 @@ from fetch_mask_assets.cli.progress import saying
 from fetch_mask_assets.errors import FetchMaskError, NotReadyError
 from fetch_mask_assets.keys.keyset import FieldMasker
 from fetch_mask_assets.keys.storage import read_keyring
-from fetch_mask_assets.masking.fields import MASKED_FIELDS
+from fetch_mask_assets.masking.fields import MASKED_FIELDS, masked_field
 from fetch_mask_assets.operations.md5_upgrade.digests import searches
 from fetch_mask_assets.operations.md5_upgrade.postgres import (
     Attempt,
@@ -183,7 +183,9 @@ def _attempts(
     cidrs = [cidr for each in networks for cidr in _cidrs(each)]
     return {
         name: Attempt(
-            searches(name, networks=cidrs, patterns=patterns, only_named=only_named), values, cores
+            searches(masked_field(name), networks=cidrs, patterns=patterns, only_named=only_named),
+            values,
+            cores,
         )
         for name in names
     }

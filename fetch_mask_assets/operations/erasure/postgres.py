@@ -15,7 +15,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 from fetch_mask_assets.errors import DatabaseError, TokenError
 from fetch_mask_assets.keys.keyset import Keyring, Sealer
 from fetch_mask_assets.keys.postgres import rows_by_key
-from fetch_mask_assets.operations.erasure.subjects import SubjectKind, Subjects
+from fetch_mask_assets.operations.erasure.subjects import USER, Subjects
 from fetch_mask_assets.operations.quarantine.postgres import Quarantine
 from fetch_mask_assets.postgres.connection import (
     TransientDatabaseError,
@@ -160,19 +160,19 @@ class Erasures:
 
     def _keys(self, subjects: Subjects, keyring: Keyring) -> list[str]:
         """What the rows are found by: user ids, or tokens and what they are linked to."""
-        if subjects.kind is SubjectKind.USER:
+        if subjects.kind == USER:
             return list(subjects.values)
         given = list(subjects.tokens(keyring))
-        return list(self._call("read links", _TOKENS, subjects.kind.value, given))
+        return list(self._call("read links", _TOKENS, subjects.kind, given))
 
     def _erase_logins(self, order: ErasureOrder, keys: list[str]) -> None:
         kind = order.subjects.kind
         while True:
-            if kind is SubjectKind.USER:
+            if kind == USER:
                 values = (order.erasure_id, keys, ROWS_AT_ONCE)
                 gone = self._call("delete rows", _ERASE_USERS, *values)
             else:
-                masked = (order.erasure_id, kind.value, keys, ROWS_AT_ONCE)
+                masked = (order.erasure_id, kind, keys, ROWS_AT_ONCE)
                 gone = self._call("erase tokens", _ERASE_TOKENS, *masked)
             if not gone:
                 return
@@ -184,10 +184,10 @@ class Erasures:
 
     def _erase_kept_tokens(self, order: ErasureOrder, keys: list[str]) -> None:
         # Links last: until the rows are done, only they lead to tokens of keys that are gone.
-        if order.subjects.kind is SubjectKind.USER:
+        if order.subjects.kind == USER:
             return
         self._call("take tokens out of requests", _ERASE_REQUESTS, order.erasure_id, keys)
-        kind = order.subjects.kind.value
+        kind = order.subjects.kind
         self._call("forget what an upgrade found", _ERASE_MATCHES, order.erasure_id, kind, keys)
         self._call("delete links", _ERASE_LINKS, order.erasure_id, kind, keys)
 
@@ -211,16 +211,14 @@ class Erasures:
     def _foreign_rows(self, subjects: Subjects, keyring: Keyring) -> int:
         """Rows under keys that the keyset has not: nobody can say whose they are."""
         known = {each.field.name: each.all_key_ids for each in keyring.maskers}
-        if subjects.kind.value not in known:
+        if subjects.kind not in known:
             return 0
         with self._session("count rows by key") as connection:
-            rows = rows_by_key(connection, subjects.kind.value)
-        return sum(
-            count for key_id, count in rows.items() if key_id not in known[subjects.kind.value]
-        )
+            rows = rows_by_key(connection, subjects.kind)
+        return sum(count for key_id, count in rows.items() if key_id not in known[subjects.kind])
 
     def _remains(self, order: ErasureOrder, keys: list[str]) -> int:
-        return int(self._call("look for what is left", _REMAINS, order.subjects.kind.value, keys))
+        return int(self._call("look for what is left", _REMAINS, order.subjects.kind, keys))
 
     @_repeated
     def _call(self, verb: str, statement: LiteralString, *values: object) -> Any:  # noqa: ANN401 (whatever the function returns)
@@ -235,7 +233,7 @@ class Erasures:
 
 def _beginning(order: ErasureOrder) -> tuple[object, ...]:
     subjects = order.subjects
-    counts = (subjects.kind.value, len(subjects.values))
+    counts = (subjects.kind, len(subjects.values))
     return (order.erasure_id, *counts, order.reason, order.ticket)
 
 

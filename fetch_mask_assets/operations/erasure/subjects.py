@@ -8,40 +8,37 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
-from enum import StrEnum
 from typing import Any, NamedTuple
 
 from fetch_mask_assets.errors import FetchMaskError
 from fetch_mask_assets.keys.keyset import FieldMasker, Keyring
-from fetch_mask_assets.masking.addresses import addresses_in, packed
-from fetch_mask_assets.masking.canonical import MAX_DEVICE_ID_BYTES, pack_ip, unpack_ip
-from fetch_mask_assets.pipeline.contract.login_event import MAX_LENGTH, MIN_REVEALING_LENGTH
+from fetch_mask_assets.masking.addresses import addresses_in, pack_ip, packed
+from fetch_mask_assets.masking.canonical import IP_ADDRESS, TEXT, CanonicalForm
+from fetch_mask_assets.masking.fields import FIELD_NAMES, MASKED_FIELDS, USER_ID, masked_field
+from fetch_mask_assets.pipeline.contract.login_event import MIN_REVEALING_LENGTH
 
 
 class SubjectError(FetchMaskError):
     """What was given to be erased is not what it should be; names the line, never the value."""
 
 
-class SubjectKind(StrEnum):
-    """What kind of thing is erased."""
-
-    IP = "ip"
-    DEVICE_ID = "device_id"
-    USER = "user"
+USER = "user"
+SUBJECT_KINDS = (*(field.name for field in MASKED_FIELDS), USER)
+"""The kinds of subjects: values of a masked field, by its name, and users."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subjects:
     """The values of one kind that are to be erased."""
 
-    kind: SubjectKind
+    kind: str
     values: tuple[str, ...] = dataclass_field(repr=False)
 
     def tokens(self, keyring: Keyring) -> tuple[str, ...]:
         """Their tokens under every key, retired ones too, and their MD5; none for users."""
-        maskers = {each.field.name: each for each in keyring.maskers}
-        masker = maskers.get(self.kind.value)
-        return () if masker is None else tuple(sorted(_tokens(masker, self.values)))
+        if self.kind == USER:
+            return ()
+        return tuple(sorted(_tokens(keyring.masker(self.kind), self.values)))
 
     def holds(self) -> Callable[[str], bool]:
         """A function that says whether a message body holds one of them.
@@ -49,11 +46,11 @@ class Subjects:
         A body that is JSON is read to its leaves, which are compared by the canonical form. In
         any other body the value is sought as text, which may find more than is meant.
         """
-        finder = _FINDERS[self.kind](self.values)
+        finder = _finder(self.kind, self.values)
         return lambda body: _holds(finder, body)
 
 
-def parse_subjects(kind: SubjectKind, lines: Iterable[str]) -> Subjects:
+def parse_subjects(kind: str, lines: Iterable[str]) -> Subjects:
     """The values to erase, one a line; empty lines are left out.
 
     Raises:
@@ -69,43 +66,28 @@ def parse_subjects(kind: SubjectKind, lines: Iterable[str]) -> Subjects:
     return Subjects(kind, tuple(values))
 
 
-def _checked(kind: SubjectKind, value: str, number: int) -> str:
+def _checked(kind: str, value: str, number: int) -> str:
     try:
-        return _CHECKS[kind](value)
+        return _checked_user(value) if kind == USER else _checked_value(kind, value)
     except ValueError:
         raise SubjectError(
-            f"line {number} is not {_NAMES[kind]}: nothing was erased, not of the other lines"
-            " either."
+            f"line {number} is not a valid value of {kind}: nothing was erased, not of the other"
+            " lines either."
         ) from None
 
 
-def _checked_ip(value: str) -> str:
-    return unpack_ip(pack_ip(value.strip()))
-
-
-def _checked_device_id(value: str) -> str:
-    if not 0 < len(value.encode()) <= MAX_DEVICE_ID_BYTES:
-        raise ValueError("too long")
-    return value
+def _checked_value(kind: str, value: str) -> str:
+    form = masked_field(kind).form
+    text = value.strip() if form is IP_ADDRESS else value
+    form.check(text)
+    return form.to_text(form.to_bytes(text))
 
 
 def _checked_user(value: str) -> str:
-    if len(value) > MAX_LENGTH["user_id"] or "\0" in value:
+    if len(value) > USER_ID.max_length or "\0" in value:
         raise ValueError("too long")
     value.encode()
     return value
-
-
-_CHECKS: dict[SubjectKind, Callable[[str], str]] = {
-    SubjectKind.IP: _checked_ip,
-    SubjectKind.DEVICE_ID: _checked_device_id,
-    SubjectKind.USER: _checked_user,
-}
-_NAMES = {
-    SubjectKind.IP: "an IP address",
-    SubjectKind.DEVICE_ID: "a device id",
-    SubjectKind.USER: "a user id",
-}
 
 
 def _tokens(masker: FieldMasker, values: Iterable[str]) -> set[str]:
@@ -192,7 +174,7 @@ def _ip_finder(values: tuple[str, ...]) -> _Finder:
     return _Finder(in_leaf=lambda leaf: in_text(leaf.text), in_text=in_text)
 
 
-def _device_finder(values: tuple[str, ...]) -> _Finder:
+def _text_finder(values: tuple[str, ...]) -> _Finder:
     wanted = set(values)
     alone = _alone(value for value in values if len(value) >= MIN_REVEALING_LENGTH)
 
@@ -203,7 +185,7 @@ def _device_finder(values: tuple[str, ...]) -> _Finder:
 
 
 # A short user id may well be another field's whole text.
-_NOT_OF_USER = MAX_LENGTH.keys() - {"user_id"}
+_NOT_OF_USER = frozenset(FIELD_NAMES) - {USER_ID.name}
 
 
 def _user_finder(values: tuple[str, ...]) -> _Finder:
@@ -230,8 +212,11 @@ def _alone(values: Iterable[str]) -> Callable[[str], bool]:
     return (lambda text: pattern.search(text) is not None) if patterns else (lambda _text: False)
 
 
-_FINDERS: dict[SubjectKind, Callable[[tuple[str, ...]], _Finder]] = {
-    SubjectKind.IP: _ip_finder,
-    SubjectKind.DEVICE_ID: _device_finder,
-    SubjectKind.USER: _user_finder,
+_FINDERS: dict[CanonicalForm, Callable[[tuple[str, ...]], _Finder]] = {
+    IP_ADDRESS: _ip_finder,
+    TEXT: _text_finder,
 }
+
+
+def _finder(kind: str, values: tuple[str, ...]) -> _Finder:
+    return _user_finder(values) if kind == USER else _FINDERS[masked_field(kind).form](values)

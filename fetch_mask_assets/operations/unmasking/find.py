@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from fetch_mask_assets.errors import FetchMaskError
 from fetch_mask_assets.keys.keyset import FieldMasker
-from fetch_mask_assets.masking.canonical import MAX_DEVICE_ID_BYTES
-from fetch_mask_assets.masking.fields import DEVICE_ID
+from fetch_mask_assets.masking.canonical import MAX_TEXT_BYTES, TEXT
 
 
 class FindRefusedError(FetchMaskError):
@@ -56,9 +55,8 @@ def _tokens(masker: FieldMasker, line: int, value: str) -> tuple[str, ...]:
 
 
 def _refuse_impossible(masker: FieldMasker, line: int, value: str) -> None:
-    if masker.field is DEVICE_ID and (
-        not value.strip() or len(value.encode()) > MAX_DEVICE_ID_BYTES
-    ):
+    if masker.field.form is TEXT and (not value.strip() or len(value.encode()) > MAX_TEXT_BYTES):
         raise FindRefusedError(
-            f"line {line} is blank or longer than {MAX_DEVICE_ID_BYTES} bytes: no device id is."
+            f"line {line} is blank or longer than {MAX_TEXT_BYTES} bytes:"
+            f" no {masker.field.label} is."
         )

@@ -5,28 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
 
 import psycopg
 
 from fetch_mask_assets.audit.postgres import RECORDING_SESSION
 from fetch_mask_assets.errors import DatabaseError
-from fetch_mask_assets.masking.fields import MaskedField
+from fetch_mask_assets.masking.fields import CLEAR_COLUMNS, MaskedField
 from fetch_mask_assets.operations.unmasking.requests import UnmaskRequest, Verdict, refusal
 from fetch_mask_assets.postgres.connection import connect, one_row, translate_errors
 
 
 @dataclass(frozen=True, slots=True)
 class FoundRow:
-    """A row of `user_logins` without its masked columns, and the token that found it."""
+    """A row of `user_logins` by its clear columns, and the token that found it; days as ISO."""
 
     token: str
-    user_id: str | None
-    device_type: str | None
-    locale: str | None
-    app_version: int | None
-    create_date: date | None
+    columns: Mapping[str, str | int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +144,7 @@ class Unmasking:
 
 
 def _found_row(line: Mapping[str, Any]) -> FoundRow:
-    day = line["create_date"]
-    return FoundRow(**{**line, "create_date": date.fromisoformat(day) if day else None})
+    return FoundRow(line["token"], {name: line[name] for name in CLEAR_COLUMNS})
 
 
 def _refuse_non_text(value: object) -> None:

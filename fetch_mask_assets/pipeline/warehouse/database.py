@@ -18,6 +18,7 @@ from fetch_mask_assets.errors import DatabaseError
 from fetch_mask_assets.keys.links import TokenLink
 from fetch_mask_assets.keys.postgres import lock_keys, write_links
 from fetch_mask_assets.keys.registry import CheckValues, RetiredCheckValue, key_conflicts
+from fetch_mask_assets.masking.fields import MASKED_FIELDS
 from fetch_mask_assets.pipeline.batch.balance import Balance, BatchCounts
 from fetch_mask_assets.pipeline.batch.frames import LOGIN_COLUMNS
 from fetch_mask_assets.pipeline.contract.rejection import Reason
@@ -210,7 +211,7 @@ def _commit(connection: psycopg.Connection, batch: BatchToCommit) -> None:
 
 def _links_of(links: Sequence[TokenLink], logins: pl.DataFrame) -> list[TokenLink]:
     # A message that comes again must not bring back the links of a value that was erased since.
-    loaded = {*logins["masked_ip"], *logins["masked_device_id"]}
+    loaded = {token for field in MASKED_FIELDS for token in logins[field.column]}
     return [link for link in links if link.new_token in loaded]
 
 
