@@ -136,12 +136,12 @@ def upgrade_md5(  # noqa: PLR0913 (one for each option)
 ) -> None:
     r"""Turn a table of MD5 digests into one of tokens, in place.
 
-    For user_logins whose masked_ip and masked_device_id hold md5(ip) and md5(device_id) as 32 hex
-    digits. MD5 is no masking: this command tries every value, computes its MD5 on all cores, and
-    where the table holds that digest, puts the value's token in its place, in every row. By
-    default it tries every IPv4 address, and every device id of the shape NNN-NN-NNNN. With
-    --networks, --pattern or --values it tries only what they name. IPv6 addresses and ids of no
-    regular shape need --values.
+    For user_logins whose masked columns hold the MD5 of their values as 32 hex digits. MD5 is no
+    masking: this command tries every value, computes its MD5 on all cores, and where the table
+    holds that digest, puts the value's token in its place, in every row. By default it tries every
+    IPv4 address, and every other value of the shape NNN-NN-NNNN. With --networks, --pattern or
+    --values it tries only what they name. IPv6 addresses and ids of no regular shape need
+    --values.
 
     It can be stopped at any point and repeated, and goes on where it stopped. Digests that are not
     found stay and are counted. No value is printed, logged or stored; the start, the end and the
