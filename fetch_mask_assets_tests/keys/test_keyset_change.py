@@ -69,7 +69,7 @@ def test_a_new_key_never_takes_the_id_of_a_known_one(monkeypatch: pytest.MonkeyP
     made = iter([first, known, free])
     monkeypatch.setattr(keyset_change, "new_keyset", lambda _name: next(made))
 
-    rotation = rotated("ip", first, taken=[_primary("ip", known)])
+    rotation = rotated("ip", first, reserved=[_primary("ip", known)])
 
     assert rotation.key_id == _primary("ip", free)
 
