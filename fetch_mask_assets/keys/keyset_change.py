@@ -55,7 +55,7 @@ def key_states(name: str, keyset: str) -> tuple[KeyState, ...]:
 def rotated(name: str, keyset: str, reserved: Collection[int] = ()) -> Rotation:
     """The keyset with a new primary key beside the old ones, which stay as they are.
 
-    `reserved` are ids that the new key must not have: those of keys that are no longer in the keyset.
+    `reserved` are ids that the new key must not have: those of keys that left the keyset.
 
     Raises:
         KeysetError: the text is not a keyset of this name.
