@@ -1,1 +1,1 @@
-"""A masked field and a clear one that only a scratch copy of the package declares."""
+"""Two masked fields and a clear one that only a scratch copy of the package declares."""

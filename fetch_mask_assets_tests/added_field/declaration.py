@@ -1,4 +1,4 @@
-"""A scratch copy of the package whose declaration has a masked and a clear field more."""
+"""A scratch copy of the package whose declaration has a clear and two masked fields more."""
 
 from __future__ import annotations
 
@@ -25,11 +25,20 @@ _ADDED = """
         label="session id",
         singular="session",
         plural="sessions",
+    ),
+    MaskedField(
+        name="household_id",
+        max_length=64,
+        form=TEXT,
+        label="household id",
+        singular="household",
+        plural="households",
+        is_required=False,
     ),"""
 
 
 def scratch_copy(directory: Path) -> Path:
-    """Copies the package into a directory and adds the two fields; the directory."""
+    """Copies the package into a directory and adds the fields; returns the directory."""
     package = Path(fetch_mask_assets.__file__).parent
     copy = directory / package.name
     shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))

@@ -1,4 +1,6 @@
-"""The tests that run with the scratch copy: a masked session_id and a clear os_version.
+"""The tests that run with the scratch copy.
+
+It has a masked session_id, a clear os_version, and an optional masked household_id.
 
 `test_added_field.py` runs them in a process of their own.
 """
@@ -30,7 +32,7 @@ from fetch_mask_assets.operations.unmasking.find import find_queries
 from fetch_mask_assets.operations.unmasking.requests import named_tokens, open_tokens
 from fetch_mask_assets.pipeline.batch.frames import LOGIN_COLUMNS, MASKED_SCHEMA, mask_batch
 from fetch_mask_assets.pipeline.batch.masked_batch import MaskedBatch
-from fetch_mask_assets.pipeline.batch.masking_rules import broken_rules
+from fetch_mask_assets.pipeline.batch.masking_rules import broken_rules, quarantine_violations
 from fetch_mask_assets.pipeline.contract.body_profile import body_profile
 from fetch_mask_assets.pipeline.contract.login_event import decode_login_event
 from fetch_mask_assets.pipeline.contract.rejection import Reason, Rejection
@@ -136,6 +138,39 @@ def test_a_rule_finds_what_is_done_to_a_session(column: str, value: str | None, 
     bad = MaskedBatch(good.raw, good.masked.with_columns(cells), good.keyring)
 
     assert broken_rules(bad)[rule] > 0
+
+
+def test_an_optional_masked_field_may_be_missing_and_then_has_no_token() -> None:
+    batch = masked(login(household_id="house-4711"), login(), login(household_id=None))
+    token, missing, null = batch.masked["masked_household_id"]
+
+    assert keyring().masker("household_id").unmask(token) == "house-4711"
+    assert missing is null is None
+    assert batch.masked["reason"].null_count() == 3
+    assert broken_rules(batch) == {}
+    assert batch_links(batch.masked, rotated_keyring()) != ()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [(" ", Reason.BLANK), ("x" * 65, Reason.TOO_LONG), ("😀" * 33, Reason.TOO_LONG)],
+)
+def test_an_optional_masked_field_is_checked_where_it_is_sent(text: str, reason: Reason) -> None:
+    decoded = decode_login_event(login(household_id=text))
+
+    assert decoded == Rejection(reason, "household_id")
+
+
+@pytest.mark.parametrize("row", [0, 1], ids=["token lost", "token of nothing"])
+def test_a_rule_finds_a_token_without_a_value_and_a_value_without_a_token(row: int) -> None:
+    good = masked(login(household_id="house-4711"), login(), login(household_id="house-4711"))
+    cells = good.masked["masked_household_id"].to_list()
+    cells[row] = None if row == 0 else cells[0]
+    column = pl.Series("masked_household_id", cells, pl.String)
+    bad = MaskedBatch(good.raw, good.masked.with_columns(column), good.keyring)
+
+    assert broken_rules(bad) == {"tokens_unmask": 1}
+    assert quarantine_violations(bad)["reason"].to_list()[row] == Reason.BREAKS_MASKING_RULE
 
 
 def test_a_token_has_the_lengths_that_the_migration_states() -> None:

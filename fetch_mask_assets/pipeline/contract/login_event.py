@@ -87,10 +87,16 @@ def _required(field: ClearField | MaskedField) -> _Reader:
 
 def _optional(field: ClearField | MaskedField) -> _Reader:
     name, max_length = field.name, field.max_length
+    allows_blank = isinstance(field, ClearField)
 
     def read(members: Mapping[str, Any]) -> str | None:
         value = members.get(name)
-        return None if value is None else _text(value, name, max_length)
+        if value is None:
+            return None
+        text = _text(value, name, max_length)
+        if not (allows_blank or text.strip()):
+            raise RejectedError(Reason.BLANK, name)
+        return text
 
     return read
 
