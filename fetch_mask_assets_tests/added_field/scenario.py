@@ -29,7 +29,8 @@ from fetch_mask_assets.operations.erasure.subjects import SUBJECT_KINDS, parse_s
 from fetch_mask_assets.operations.md5_upgrade.digests import searches
 from fetch_mask_assets.operations.rotation.remasking import ranges_under, remask
 from fetch_mask_assets.operations.unmasking.find import find_queries
-from fetch_mask_assets.operations.unmasking.requests import named_tokens, open_tokens
+from fetch_mask_assets.operations.unmasking.requests import parse_tokens
+from fetch_mask_assets.operations.unmasking.reveal import reveal_tokens
 from fetch_mask_assets.pipeline.batch.frames import LOGIN_COLUMNS, MASKED_SCHEMA, mask_batch
 from fetch_mask_assets.pipeline.batch.masked_batch import MaskedBatch
 from fetch_mask_assets.pipeline.batch.masking_rules import broken_rules, quarantine_violations
@@ -198,14 +199,14 @@ def test_a_session_is_found_unmasked_and_erased_under_every_key() -> None:
     masker = rotated_keyring().masker("session_id")
     tokens = {keyring().masker("session_id").mask(SESSION), masker.mask(SESSION)}
     [query] = find_queries(masker, [SESSION], 10)
-    opened = open_tokens(named_tokens(tokens, 10), rotated_keyring().maskers)
+    opened = reveal_tokens(parse_tokens(tokens, 10), rotated_keyring().maskers)
     subjects = parse_subjects("session_id", [SESSION])
 
     assert set(query.tokens) == tokens
     assert [each.original for each in opened] == [SESSION, SESSION]
     assert tokens <= set(subjects.tokens(rotated_keyring()))
-    assert subjects.holds()(login())
-    assert not subjects.holds()(login(session_id=OTHER_SESSION))
+    assert subjects.matcher()(login())
+    assert not subjects.matcher()(login(session_id=OTHER_SESSION))
     assert "session_id" in SUBJECT_KINDS
 
 
