@@ -25,7 +25,8 @@ from fetch_mask_assets.keys.keyset_change import rotated
 from fetch_mask_assets.keys.links import batch_links
 from fetch_mask_assets.keys.postgres import register_keys
 from fetch_mask_assets.pipeline.batch.frames import RAW_SCHEMA, mask_batch
-from fetch_mask_assets.pipeline.batch.masking_rules import MaskedBatch, broken_rules
+from fetch_mask_assets.pipeline.batch.masked_batch import MaskedBatch
+from fetch_mask_assets.pipeline.batch.masking_rules import broken_rules
 from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets.postgres.migrate import upgrade

@@ -60,7 +60,7 @@ REVIEWED: dict[str, set[str]] = {
         "certificate.uncovered",
         "certificate.unreadable",
     },
-    "operations/erasure/subjects.py": {"_NAMES[kind]", "number"},
+    "operations/erasure/subjects.py": {"kind", "number"},
     "errors.py": {"tried"},
     "keys/keyset.py": {
         "key.get('keyId', 0)",
@@ -71,7 +71,13 @@ REVIEWED: dict[str, set[str]] = {
         "self.name",
     },
     "keys/keyset_change.py": {"key_id", "name"},
-    "operations/unmasking/find.py": {"MAX_DEVICE_ID_BYTES", "limit", "line", "masker.field.name"},
+    "operations/unmasking/find.py": {
+        "MAX_TEXT_BYTES",
+        "limit",
+        "line",
+        "masker.field.label",
+        "masker.field.name",
+    },
     "masking/token.py": {"field.name"},
     "operations/unmasking/requests.py": {"MAX_REASON_LENGTH", "_FIELD_NAMES", "name", "number"},
     "operations/unmasking/verdicts.py": {"_REFUSALS[verdict]"},

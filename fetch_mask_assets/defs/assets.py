@@ -28,8 +28,8 @@ from fetch_mask_assets.errors import PoisonError, RulesBrokenError
 from fetch_mask_assets.keys.links import batch_links
 from fetch_mask_assets.pipeline.batch.balance import Balance
 from fetch_mask_assets.pipeline.batch.frames import mask_batch, newest_handles
+from fetch_mask_assets.pipeline.batch.masked_batch import MaskedBatch
 from fetch_mask_assets.pipeline.batch.masking_rules import (
-    MaskedBatch,
     broken_rules,
     quarantine_violations,
 )

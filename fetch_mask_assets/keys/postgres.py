@@ -20,7 +20,7 @@ from fetch_mask_assets.keys.registry import (
     key_conflicts,
 )
 from fetch_mask_assets.masking.fields import MASKED_FIELDS
-from fetch_mask_assets.masking.key_ids import KEY_HEAD_LENGTH, sealed_key_id, token_key_id
+from fetch_mask_assets.masking.token import key_head_length, sealed_key_id, token_key_id
 from fetch_mask_assets.postgres.locks import REGISTRY, acquire_lock
 from fetch_mask_assets.postgres.sessions import COMMIT, LONG_READ, READ, open_session
 
@@ -137,11 +137,11 @@ def lock_keys(
         psycopg.Error: refused; wrap the call in `translate_errors`.
     """
     heads = {
-        (field.name, head)
+        (field, head)
         for field in MASKED_FIELDS
-        for head in logins[field.column].str.slice(0, KEY_HEAD_LENGTH[field.name]).unique()
+        for head in logins[field.column].str.slice(0, key_head_length(field)).unique()
     }
-    keys = {(name, token_key_id(name, head)) for name, head in heads if head}
+    keys = {(field.name, token_key_id(field, head)) for field, head in heads if head}
     keys |= {(QUARANTINE, sealed_key_id(body)) for body in sealed_bodies}
     used = sorted((name, key_id) for name, key_id in keys if key_id is not None)
     values = [[name for name, _ in used], [key_id for _, key_id in used]]

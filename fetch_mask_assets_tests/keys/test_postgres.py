@@ -80,13 +80,13 @@ def test_what_is_no_token_is_under_no_key_and_hinders_no_count(
     keyring = open_keyring(new_keysets())
     _commit(database, keyring, bodies(2))
     _run(database.url, "INSERT INTO user_logins (masked_ip) VALUES (%s)", text)
-    assert key_usage(database.url, "ip").rows == {keyring.ip.primary_key_id: 2}
+    assert key_usage(database.url, "ip").rows == {keyring.masker("ip").primary_key_id: 2}
 
 
 def test_the_registry_says_when_a_key_was_first_used_and_retired(database: LoginDatabase) -> None:
     keyring = open_keyring(new_keysets())
     require_ready(database, keyring)
-    key_id = keyring.ip.primary_key_id
+    key_id = keyring.masker("ip").primary_key_id
     assert retired_keys(database.url) == frozenset()
     _retire(database, key_id)
     known = key_usage(database.url, "ip").registered[key_id]
@@ -102,7 +102,7 @@ def test_a_retired_key_may_be_absent(database: LoginDatabase) -> None:
     new = open_keyring(keysets | {"ip": new_keysets()["ip"]})
     with pytest.raises(NotReadyError, match="lacks key"):
         require_ready(database, new)
-    _retire(database, old.ip.primary_key_id)
+    _retire(database, old.masker("ip").primary_key_id)
     require_ready(database, new)
 
 
@@ -120,8 +120,10 @@ def test_a_retired_key_that_is_primary_again_stops_runs_and_is_found(
 ) -> None:
     keyring = read_keyring(keysets_directory)
     require_ready(database, keyring)
-    _retire(database, keyring.ip.primary_key_id)
-    description = f"the primary key of the keyset of ip, {keyring.ip.primary_key_id}, is retired"
+    _retire(database, keyring.masker("ip").primary_key_id)
+    description = (
+        f"the primary key of the keyset of ip, {keyring.masker('ip').primary_key_id}, is retired"
+    )
     with pytest.raises(NotReadyError, match=description):
         require_ready(database, keyring)
     found = {each.name: each for each in findings(database, keysets_directory)}
@@ -191,7 +193,7 @@ def test_of_workers_with_different_new_keys_exactly_one_registers(
 
 def _commit(database: LoginDatabase, keyring: Keyring, texts: list[str]) -> None:
     masked = masked_batch(keyring, texts)
-    run_id = f"{keyring.ip.primary_key_id}-{keyring.sealer.primary_key_id}-{len(texts)}"
+    run_id = f"{keyring.masker('ip').primary_key_id}-{keyring.sealer.primary_key_id}-{len(texts)}"
     register(database.url, keyring)
     database.commit_batch(BatchToCommit(run_id=run_id, masked=masked, seal=lambda _: b""))
 

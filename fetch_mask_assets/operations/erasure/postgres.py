@@ -14,7 +14,7 @@ from fetch_mask_assets.keys.postgres import rows_by_key
 from fetch_mask_assets.operations.erasure.body_search import QuarantineMatches, search_quarantine
 from fetch_mask_assets.operations.erasure.certificate import Certificate
 from fetch_mask_assets.operations.erasure.order import ErasureOrder
-from fetch_mask_assets.operations.erasure.subjects import SubjectKind, Subjects
+from fetch_mask_assets.operations.erasure.subjects import USER, Subjects
 from fetch_mask_assets.operations.quarantine.postgres import Quarantine
 from fetch_mask_assets.postgres.sessions import LONG_RECORD, one_row, open_session, retry_transient
 
@@ -87,10 +87,10 @@ class Erasures:
 
     def _keys(self, subjects: Subjects, keyring: Keyring) -> list[str]:
         """The keys of the rows: user ids, or tokens with the tokens linked to them."""
-        if subjects.kind is SubjectKind.USER:
+        if subjects.kind == USER:
             return list(subjects.values)
         tokens = list(subjects.tokens(keyring))
-        return list(self._call("read links", _TOKENS, subjects.kind.value, tokens))
+        return list(self._call("read links", _TOKENS, subjects.kind, tokens))
 
     def _erase_logins(self, order: ErasureOrder, keys: list[str]) -> None:
         while self._erase_some_logins(order, keys):
@@ -98,10 +98,10 @@ class Erasures:
 
     def _erase_some_logins(self, order: ErasureOrder, keys: list[str]) -> int:
         kind = order.subjects.kind
-        if kind is SubjectKind.USER:
+        if kind == USER:
             values = (order.erasure_id, keys, ROWS_AT_ONCE)
             return int(self._call("delete rows", _ERASE_USERS, *values))
-        masked = (order.erasure_id, kind.value, keys, ROWS_AT_ONCE)
+        masked = (order.erasure_id, kind, keys, ROWS_AT_ONCE)
         return int(self._call("erase tokens", _ERASE_TOKENS, *masked))
 
     def _erase_quarantined(self, order: ErasureOrder, sealer: Sealer) -> None:
@@ -112,10 +112,10 @@ class Erasures:
 
     def _erase_kept_tokens(self, order: ErasureOrder, keys: list[str]) -> None:
         # Links last: only they lead to the tokens of rows under keys that the keyset does not have.
-        if order.subjects.kind is SubjectKind.USER:
+        if order.subjects.kind == USER:
             return
         self._call("remove tokens from requests", _ERASE_REQUESTS, order.erasure_id, keys)
-        kind = order.subjects.kind.value
+        kind = order.subjects.kind
         self._call("delete MD5 matches", _ERASE_MATCHES, order.erasure_id, kind, keys)
         self._call("delete links", _ERASE_LINKS, order.erasure_id, kind, keys)
 
@@ -127,15 +127,15 @@ class Erasures:
     def _rows_under_unknown_keys(self, subjects: Subjects, keyring: Keyring) -> int:
         """Count rows under keys that the keyset does not have: their values are unknown."""
         key_ids = {each.field.name: each.all_key_ids for each in keyring.maskers}
-        if subjects.kind.value not in key_ids:
+        if subjects.kind not in key_ids:
             return 0
         with open_session(self.url, LONG_RECORD, "count rows by key") as connection:
-            rows = rows_by_key(connection, subjects.kind.value)
-        known = key_ids[subjects.kind.value]
+            rows = rows_by_key(connection, subjects.kind)
+        known = key_ids[subjects.kind]
         return sum(count for key_id, count in rows.items() if key_id not in known)
 
     def _remaining(self, order: ErasureOrder, keys: list[str]) -> int:
-        return int(self._call("check what is left", _REMAINS, order.subjects.kind.value, keys))
+        return int(self._call("check what is left", _REMAINS, order.subjects.kind, keys))
 
     @retry_transient()
     def _call(self, action: str, statement: LiteralString, *values: object) -> Any:  # noqa: ANN401 (the result of the function)
@@ -145,7 +145,7 @@ class Erasures:
 
 def _begin_parameters(order: ErasureOrder) -> tuple[object, ...]:
     subjects = order.subjects
-    kind, count = subjects.kind.value, len(subjects.values)
+    kind, count = subjects.kind, len(subjects.values)
     return (order.erasure_id, kind, count, order.reason, order.ticket)
 
 

@@ -25,8 +25,7 @@ from psycopg import sql
 
 from fetch_mask_assets.errors import FetchMaskError
 from fetch_mask_assets.keys.keyset import FieldMasker
-from fetch_mask_assets.masking.fields import MaskedField
-from fetch_mask_assets.masking.token import MAX_TOKEN_LENGTH
+from fetch_mask_assets.masking.fields import MAX_TOKEN_LENGTH, MaskedField
 from fetch_mask_assets.operations.md5_upgrade.digests import (
     Search,
     Space,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
 from fetch_mask_assets.errors import DatabaseError
-from fetch_mask_assets.masking.fields import MaskedField
+from fetch_mask_assets.masking.fields import CLEAR_COLUMNS, MaskedField
 from fetch_mask_assets.operations.unmasking.find import FindResult, FoundRow
 from fetch_mask_assets.operations.unmasking.requests import UnmaskRequest, Withdrawal
 from fetch_mask_assets.operations.unmasking.verdicts import Verdict, refusal
@@ -117,8 +117,7 @@ class Unmasking:
 
 
 def _found_row(row: Mapping[str, Any]) -> FoundRow:
-    day = row["create_date"]
-    return FoundRow(**{**row, "create_date": date.fromisoformat(day) if day else None})
+    return FoundRow(row["token"], {name: row[name] for name in CLEAR_COLUMNS})
 
 
 def _distinct_texts(rows: Iterable[tuple[Any, ...]]) -> Iterator[str]:

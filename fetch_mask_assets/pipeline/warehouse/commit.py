@@ -12,6 +12,7 @@ from psycopg import sql
 from fetch_mask_assets.errors import DatabaseError
 from fetch_mask_assets.keys.links import TokenLink
 from fetch_mask_assets.keys.postgres import lock_keys, write_links
+from fetch_mask_assets.masking.fields import MASKED_FIELDS
 from fetch_mask_assets.pipeline.batch.balance import Balance
 from fetch_mask_assets.pipeline.batch.frames import LOGIN_COLUMNS
 from fetch_mask_assets.pipeline.contract.rejection import Reason
@@ -168,7 +169,7 @@ def _insert_quarantine(
 
 def _links_of(links: Sequence[TokenLink], logins: pl.DataFrame) -> list[TokenLink]:
     # A message that is received again must not restore the links of a value that was erased since.
-    loaded = {*logins["masked_ip"], *logins["masked_device_id"]}
+    loaded = {token for field in MASKED_FIELDS for token in logins[field.column]}
     return [link for link in links if link.new_token in loaded]
 
 

@@ -100,7 +100,7 @@ def test_rows_of_an_address_are_counted_and_shown_without_masked_columns(
     assert "ip:" not in done.output
     assert_value_absent(done, database_url)
     (row,) = Audit(ann.url).rows()
-    token = read_keyring(loaded).ip.mask(ADDRESS)
+    token = read_keyring(loaded).masker("ip").mask(ADDRESS)
     detail = json.loads(row.detail)
     assert (row.actor, row.action, detail["field"]) == (ann.name, "find", "ip")
     assert detail["rows_by_sha256"][token_digest(token)] == 2
@@ -111,7 +111,7 @@ def test_rows_of_a_device_are_found_as_json(find: Find, loaded: Path, database_u
     done = find("--device-id", "--json", text=f"{DEVICE}\r\n\ndevice-1\n")
     found = json.loads(done.output)
     assert [(each["line"], each["row_count"]) for each in found["values"]] == [(1, 1), (3, 1)]
-    token = read_keyring(loaded).device_id.mask(DEVICE)
+    token = read_keyring(loaded).masker("device_id").mask(DEVICE)
     assert found["values"][0]["tokens"] == [token]
     assert {row["line"]: row["user_id"] for row in found["rows"]} == {1: "user-1", 3: "user-1"}
     assert_value_absent(done, database_url)
