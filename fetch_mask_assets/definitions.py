@@ -44,7 +44,7 @@ from fetch_mask_assets.defs.resources import (
 )
 from fetch_mask_assets.defs.sensor import prune_schedule, queue_depth_sensor
 from fetch_mask_assets.pipeline.queue.poison import MIN_SUSPECT_RECEIVES
-from fetch_mask_assets.settings import Tuning
+from fetch_mask_assets.settings import QueueTuning, Tuning, WarningLimits, numbers_of
 
 _ASSETS = [raw_login_batch, masked_logins, user_logins, remasked_logins, *analysis_assets]
 _CHECKS = [raw_thresholds, masking_rules, masked_thresholds, table_rules]
@@ -80,7 +80,7 @@ def _pipeline(environ: Mapping[str, str], queue_url: str | None, tuning: Tuning)
             create_partitions,
         ],
         sensors=[
-            queue_depth_sensor(tuning.max_runs, tuning.fresh_seconds),
+            queue_depth_sensor(tuning),
             alert_sensor(check_meanings() | REPORT_MEANINGS, tuning.fresh_seconds),
         ],
         schedules=[
@@ -98,7 +98,7 @@ def _pipeline(environ: Mapping[str, str], queue_url: str | None, tuning: Tuning)
             "masking_keys": MaskingKeysResource(
                 location=EnvVar(settings.KEYSETS), kms_key=settings.kms_key(environ) or ""
             ),
-            "warning_limits": _warning_limits(tuning),
+            "warning_limits": WarningLimitsResource(**numbers_of(tuning, WarningLimits)),
             "alert_destinations": alert_destinations(environ),
             BATCH_MEMORY: batch_memory,
         },
@@ -117,24 +117,9 @@ def check_meanings() -> dict[AssetCheckKey, str]:
 def _login_queue(tuning: Tuning, other: str | None) -> LoginQueueResource:
     return LoginQueueResource(
         url=other or EnvVar(settings.QUEUE_URL),
-        # What waits elsewhere waits there for a reason.
+        # A message on another queue has failed before.
         dry_run_from_receive=1 if other else MIN_SUSPECT_RECEIVES,
-        batch_messages=tuning.batch_messages,
-        batch_bytes=tuning.batch_bytes,
-        batch_seconds=tuning.batch_seconds,
-        receivers=tuning.receivers,
-        wait_seconds=tuning.wait_seconds,
-        empty_answers=tuning.empty_answers,
-        visibility_seconds=tuning.visibility_seconds,
-    )
-
-
-def _warning_limits(tuning: Tuning) -> WarningLimitsResource:
-    return WarningLimitsResource(
-        rejected_percent=tuning.warn_rejected_percent,
-        unparsed_version_percent=tuning.warn_unparsed_version_percent,
-        redelivered_percent=tuning.warn_redelivered_percent,
-        age_seconds=tuning.warn_age_seconds,
+        **numbers_of(tuning, QueueTuning),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Self
 
 from fetch_mask_assets.errors import SettingError
 
@@ -40,9 +40,9 @@ def _number(name: str, default: int, at_least: int, at_most: int, meaning: str) 
     return field(default=default, metadata=bounds)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tuning:
-    """The numbers of a deployment. Each has a default, bounds and a name in the environment."""
+@dataclass(frozen=True, kw_only=True)
+class QueueTuning:
+    """How the login queue is read."""
 
     batch_messages: int = _number(
         "LOGIN_BATCH_MESSAGES", 10_000, 1, 100_000, "messages in one batch, at most"
@@ -68,6 +68,31 @@ class Tuning:
         "seconds for which a received message stays hidden from other runs",
     )
     max_runs: int = _number("LOGIN_MAX_RUNS", 4, 1, 1_000, "runs at once, at most")
+
+    def checked(self) -> Self:
+        """The same numbers.
+
+        Raises:
+            SettingError: two of them do not go together.
+        """
+        if self.batch_seconds + self.wait_seconds >= self.visibility_seconds:
+            raise SettingError(
+                "LOGIN_VISIBILITY_SECONDS must exceed LOGIN_BATCH_SECONDS plus"
+                " LOGIN_RECEIVE_WAIT_SECONDS: otherwise messages come back before they are"
+                " committed."
+            )
+        if self.batch_messages * self.max_runs > IN_FLIGHT_LIMIT:
+            raise SettingError(
+                f"LOGIN_BATCH_MESSAGES times LOGIN_MAX_RUNS must not exceed {IN_FLIGHT_LIMIT}:"
+                " SQS hands out no more messages than that at once. Lower one of them."
+            )
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarningLimits:
+    """The highest normal values of a batch; a check warns above them."""
+
     warn_rejected_percent: int = _number(
         "LOGIN_WARN_REJECTED_PERCENT", 5, 0, 100, "rejected messages of a batch that are normal"
     )
@@ -84,6 +109,12 @@ class Tuning:
     warn_age_seconds: int = _number(
         "LOGIN_WARN_AGE_SECONDS", 3_600, 1, 1_209_600, "age of the oldest message that is normal"
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning(WarningLimits, QueueTuning):
+    """The numbers of a deployment. Each has a default, bounds and a name in the environment."""
+
     fresh_seconds: int = _number(
         "LOGIN_FRESH_SECONDS",
         3_600,
@@ -97,7 +128,6 @@ class Tuning:
     unmask_limit: int = _number(
         "LOGIN_UNMASK_LIMIT", 100, 1, 10_000, "tokens in one request to unmask, values in one find"
     )
-
     quarantine_retention_days: int = _number(
         "LOGIN_QUARANTINE_RETENTION_DAYS",
         90,
@@ -124,7 +154,22 @@ class Tuning:
             for each in fields(cls)
             if environ.get(each.metadata["name"], "").strip()
         }
-        return _consistent(cls(**given))
+        return cls(**given).checked()
+
+
+def numbers_of(tuning: Tuning, group: type[QueueTuning | WarningLimits]) -> dict[str, int]:
+    """The numbers of one group, by name."""
+    return {each.name: getattr(tuning, each.name) for each in fields(group)}
+
+
+def setting_of(number: str) -> str:
+    """The name in the environment of a number of `Tuning`.
+
+    Raises:
+        KeyError: `Tuning` has no such number.
+    """
+    name: str = {each.name: each.metadata["name"] for each in fields(Tuning)}[number]
+    return name
 
 
 def required(environ: Mapping[str, str], name: str) -> str:
@@ -207,17 +252,3 @@ def _bounded(text: str, bounds: Mapping[str, Any]) -> int:
         f"{bounds['name']} ({bounds['meaning']}) must be a whole number"
         f" from {lowest} to {highest}: set it so, or unset it."
     )
-
-
-def _consistent(tuning: Tuning) -> Tuning:
-    if tuning.batch_seconds + tuning.wait_seconds >= tuning.visibility_seconds:
-        raise SettingError(
-            "LOGIN_VISIBILITY_SECONDS must exceed LOGIN_BATCH_SECONDS plus"
-            " LOGIN_RECEIVE_WAIT_SECONDS: otherwise messages come back before they are committed."
-        )
-    if tuning.batch_messages * tuning.max_runs > IN_FLIGHT_LIMIT:
-        raise SettingError(
-            f"LOGIN_BATCH_MESSAGES times LOGIN_MAX_RUNS must not exceed {IN_FLIGHT_LIMIT}:"
-            " SQS hands out no more messages than that at once. Lower one of them."
-        )
-    return tuning

@@ -94,12 +94,6 @@ def queue(url: str | None = None) -> Iterator[LoginQueue]:
         SettingError: LOGIN_QUEUE_URL is not set.
         QueueError: the AWS settings do not allow a client to be made.
     """
-    numbers = tuning()
-    queue_settings = QueueSettings(
-        url=url or settings.required(os.environ, settings.QUEUE_URL),
-        receivers=numbers.receivers,
-        wait_seconds=numbers.wait_seconds,
-        visibility_seconds=numbers.visibility_seconds,
-    )
-    with connect_queue(queue_settings) as connected:
+    where = url or settings.required(os.environ, settings.QUEUE_URL)
+    with connect_queue(QueueSettings.of(where, tuning())) as connected:
         yield connected

@@ -34,6 +34,7 @@ from fetch_mask_assets.pipeline.batch.masking_rules import (
     quarantine_violations,
 )
 from fetch_mask_assets.pipeline.queue.dry_run import DRY_RUN_SECONDS, DryRunError, dry_run_messages
+from fetch_mask_assets.pipeline.queue.limits import DrainLimits
 from fetch_mask_assets.pipeline.queue.poison import is_code_fault, suspects, without
 from fetch_mask_assets.pipeline.queue.sqs import LoginQueue
 from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit
@@ -87,7 +88,7 @@ def raw_login_batch(
     with redact_errors("receiving"):
         require_ready(login_database.database, masking_keys.keyring)
         require_writable(login_database.database, masking_keys.keyring)
-        drained = login_queue.queue.receive(login_queue.limits)
+        drained = login_queue.queue.receive(DrainLimits.of(login_queue.tuning))
         raw = _without_poison(context.log, login_queue, drained.raw)
         metadata = table_metadata.receive_metadata(drained, raw, datetime.now(UTC))
     return MaterializeResult(value=raw, metadata=metadata)
@@ -170,13 +171,13 @@ def _without_poison(
     queue, lines = login_queue.queue, suspects(raw, login_queue.dry_run_from_receive)
     if not lines:
         return raw
-    hidden_for = login_queue.visibility_seconds + DRY_RUN_SECONDS
+    hidden_for = login_queue.tuning.visibility_seconds + DRY_RUN_SECONDS
     try:
         verdict = dry_run_messages(raw, lines, on_death=lambda: queue.extend_visibility(hidden_for))
     except DryRunError as error:
         # Late, so that what keeps the process from starting has time to pass.
         log.warning("%s %d messages are left on the queue untried.", error, len(lines))
-        return _left_on(queue, raw, lines, login_queue.visibility_seconds)
+        return _left_on(queue, raw, lines, login_queue.tuning.visibility_seconds)
     if is_code_fault(len(lines), len(verdict.left)):
         raise PoisonError(len(lines))
     if verdict.left:

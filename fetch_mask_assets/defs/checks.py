@@ -29,6 +29,7 @@ from fetch_mask_assets.pipeline.batch.masking_rules import (
 from fetch_mask_assets.pipeline.batch.table_rules import TABLE_RULES, TableFacts, TableRule
 from fetch_mask_assets.pipeline.batch.thresholds import MASKED_THRESHOLDS, RAW_THRESHOLDS, Threshold
 from fetch_mask_assets.pipeline.contract.rejection import Reason
+from fetch_mask_assets.settings import WarningLimits
 
 _RAW = {"raw": AssetIn(RAW_LOGIN_BATCH)}
 _MASKED = {"masked": AssetIn(MASKED_LOGINS)}
@@ -93,15 +94,15 @@ def table_rules(
         yield _rule_result(rule, USER_LOGINS, count, {"received": facts.received})
 
 
-def _threshold_specs(key: AssetKey, measures: Iterable[Threshold]) -> list[AssetCheckSpec]:
+def _threshold_specs(key: AssetKey, thresholds: Iterable[Threshold]) -> list[AssetCheckSpec]:
     return [
         AssetCheckSpec(
-            measure.name,
+            each.name,
             asset=key,
-            description=f"{measure.description} Its limit is the setting {measure.setting}."
-            f" If over it: {measure.remedy}",
+            description=f"{each.description} Its limit is the setting {each.setting}."
+            f" If over it: {each.remedy}",
         )
-        for measure in measures
+        for each in thresholds
     ]
 
 
@@ -113,7 +114,7 @@ def raw_thresholds(
     raw: pl.DataFrame, warning_limits: WarningLimitsResource
 ) -> Iterator[AssetCheckResult]:
     """Whether the messages are as fresh as usual; warns if not."""
-    yield from _measured(RAW_LOGIN_BATCH, raw, RAW_THRESHOLDS, warning_limits)
+    yield from _threshold_results(RAW_LOGIN_BATCH, raw, RAW_THRESHOLDS, warning_limits.limits)
 
 
 @multi_asset_check(
@@ -123,7 +124,7 @@ def masked_thresholds(
     masked: pl.DataFrame, warning_limits: WarningLimitsResource
 ) -> Iterator[AssetCheckResult]:
     """Whether the events are as well formed as usual; warns if not."""
-    yield from _measured(MASKED_LOGINS, masked, MASKED_THRESHOLDS, warning_limits)
+    yield from _threshold_results(MASKED_LOGINS, masked, MASKED_THRESHOLDS, warning_limits.limits)
 
 
 def _rule_result(
@@ -154,23 +155,20 @@ def _quarantined_result(
     )
 
 
-def _measured(
-    key: AssetKey,
-    frame: pl.DataFrame,
-    measures: Iterable[Threshold],
-    warning_limits: WarningLimitsResource,
+def _threshold_results(
+    key: AssetKey, frame: pl.DataFrame, thresholds: Iterable[Threshold], limits: WarningLimits
 ) -> Iterator[AssetCheckResult]:
     now = datetime.now(UTC)
-    for measure in measures:
+    for threshold in thresholds:
         with redact_errors("measuring the batch"):
-            value = measure.value(frame, now)
-        limit = measure.limit(warning_limits.limits)
+            value = threshold.value(frame, now)
+        limit = threshold.limit(limits)
         yield AssetCheckResult(
             passed=value <= limit,
             asset_key=key,
-            check_name=measure.name,
+            check_name=threshold.name,
             severity=AssetCheckSeverity.WARN,
-            description=f"{measure.description} {value:.1f}{measure.unit}, normal up to"
-            f" {limit:g}{measure.unit} ({measure.setting}).",
+            description=f"{threshold.description} {value:.1f}{threshold.unit}, normal up to"
+            f" {limit:g}{threshold.unit} ({threshold.setting}).",
             metadata={"value": value, "limit": limit},
         )

@@ -27,11 +27,12 @@ from fetch_mask_assets.defs.resources import (
 )
 from fetch_mask_assets.pipeline.queue.backlog import RunsSoFar, runs_to_request
 from fetch_mask_assets.pipeline.warehouse.readiness import findings
+from fetch_mask_assets.settings import Tuning
 
 # Dagster's name for runs that a person starts by selecting assets.
 AD_HOC = "__ASSET_JOB"
-BECAUSE_TAG = "fetch_mask/because"
-"""Why the sensor asked for a run; the page of the run shows it."""
+REASON_TAG = "fetch_mask/reason"
+"""Why the sensor requested the run; the page of the run shows it."""
 
 _ACTIVE = [
     DagsterRunStatus.QUEUED,
@@ -42,12 +43,10 @@ _ACTIVE = [
 ]
 
 
-def queue_depth_sensor(max_runs: int, fresh_seconds: int) -> SensorDefinition:
-    """The sensor that asks for as many runs as the backlog needs, up to a cap.
+def queue_depth_sensor(tuning: Tuning) -> SensorDefinition:
+    """The sensor that requests as many runs as the backlog needs, up to a cap.
 
-    Where nothing waits, it asks for a run before the table would count as stale.
-
-    It keeps no cursor and uses no run key: each tick counts anew what waits and what runs.
+    It has no cursor and no run key: each tick counts the waiting messages and active runs anew.
     """
 
     @sensor(
@@ -55,8 +54,8 @@ def queue_depth_sensor(max_runs: int, fresh_seconds: int) -> SensorDefinition:
         job=ingest_logins,
         minimum_interval_seconds=15,
         default_status=DefaultSensorStatus.RUNNING,
-        description="Starts runs when messages wait on the login queue, while the database and"
-        " the keys are ready.",
+        description="Requests runs when messages wait on the login queue, while the database and"
+        " the keys are ready. On an empty queue it requests a run before user_logins is stale.",
     )
     def login_queue_depth(
         context: SensorEvaluationContext,
@@ -65,30 +64,23 @@ def queue_depth_sensor(max_runs: int, fresh_seconds: int) -> SensorDefinition:
         masking_keys: MaskingKeysResource,
     ) -> SensorResult | SkipReason:
         depth = login_queue.queue.depth()
-        unwell = [
+        not_ready = [
             finding.description
             for finding in findings(
                 login_database.database, masking_keys.keysets, commits=depth.waiting > 0
             )
             if not finding.ok
         ]
-        if unwell:
-            return SkipReason(f"Not ready, so no run was asked for: {' '.join(unwell)}")
+        if not_ready:
+            return SkipReason(f"Not ready, so no run was requested: {' '.join(not_ready)}")
         fail_dead_runs(context.instance)
-        request = runs_to_request(
-            depth,
-            batch_messages=login_queue.batch_messages,
-            runs=_runs_so_far(
-                context.instance, login_queue.batch_seconds + login_queue.visibility_seconds
-            ),
-            max_runs=max_runs,
-            look_after_seconds=fresh_seconds / 2,
-        )
-        if not request.runs:
-            return SkipReason(request.because)
-        context.log.info(request.because)
-        because = {BECAUSE_TAG: request.because}
-        return SensorResult(run_requests=[RunRequest(tags=because) for _ in range(request.runs)])
+        max_seconds = tuning.batch_seconds + tuning.visibility_seconds
+        needed = runs_to_request(depth, _runs_so_far(context.instance, max_seconds), tuning)
+        if not needed.runs:
+            return SkipReason(needed.reason)
+        context.log.info(needed.reason)
+        tags = {REASON_TAG: needed.reason}
+        return SensorResult(run_requests=[RunRequest(tags=tags) for _ in range(needed.runs)])
 
     return login_queue_depth
 
@@ -105,7 +97,7 @@ def prune_schedule(keep_days: int) -> ScheduleDefinition:
     )
 
 
-def _runs_so_far(instance: DagsterInstance, longest_seconds: int) -> RunsSoFar:
+def _runs_so_far(instance: DagsterInstance, max_seconds: int) -> RunsSoFar:
     records = [
         record
         for name in (INGEST_LOGINS, AD_HOC)
@@ -113,7 +105,7 @@ def _runs_so_far(instance: DagsterInstance, longest_seconds: int) -> RunsSoFar:
     ]
     now = time.time()
     active = sum(
-        not _has_lost_its_batch(record, now - longest_seconds)
+        not _has_lost_its_batch(record, now - max_seconds)
         for record in records
         if _drains_logins(record)
     )

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 
 import click
@@ -115,8 +116,8 @@ def _dead_letter_queue() -> Iterator[tuple[str, LoginQueue]]:
 
 
 def _looking(sample: int) -> DrainLimits:
-    numbers = connections.tuning()
-    return DrainLimits(sample, _SAMPLE_BYTES, numbers.batch_seconds, numbers.empty_answers)
+    limits = DrainLimits.of(connections.tuning())
+    return replace(limits, messages=sample, bytes=_SAMPLE_BYTES)
 
 
 def _json(depth: QueueDepth, found: DeadLetters) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from fetch_mask_assets.settings import QueueTuning
+
 MAX_RECEIVE = 10
 
 _FIRST_DELAY_SECONDS = 5
@@ -28,6 +30,16 @@ class DrainLimits:
     bytes: int
     seconds: float
     empty_answers: int
+
+    @classmethod
+    def of(cls, tuning: QueueTuning) -> DrainLimits:
+        """The limits by the numbers of the deployment."""
+        return cls(
+            messages=tuning.batch_messages,
+            bytes=tuning.batch_bytes,
+            seconds=tuning.batch_seconds,
+            empty_answers=tuning.empty_answers,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ from fetch_mask_assets.pipeline.queue.limits import (
     release_delay,
 )
 from fetch_mask_assets.pipeline.queue.receivers import Drain
+from fetch_mask_assets.settings import QueueTuning
 
 if TYPE_CHECKING:  # the stubs are for the type checker alone and are not installed with us
     from mypy_boto3_sqs.client import SQSClient
@@ -48,6 +49,7 @@ _LOG = logging.getLogger(__name__)
 _BATCH = 10
 _BATCH_BYTES = 2**20
 _ENTRY_ATTEMPTS = 4
+_DEFAULTS = QueueTuning()
 
 Entry = dict[str, Any]
 """One entry of a batch request, as boto3 takes it; `Id` tells entries apart in the answer."""
@@ -57,14 +59,19 @@ Operation = Literal["delete_message_batch", "change_message_visibility_batch", "
 
 @dataclass(frozen=True, slots=True)
 class QueueSettings:
-    """Where the queue is and how it is read."""
+    """The queue's URL, how many receivers read it and for how long messages stay hidden."""
 
     url: str
-    receivers: int = 4
-    wait_seconds: int = 2
-    visibility_seconds: int = 300
+    receivers: int = _DEFAULTS.receivers
+    wait_seconds: int = _DEFAULTS.wait_seconds
+    visibility_seconds: int = _DEFAULTS.visibility_seconds
     max_attempts: int = 5
     client_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, url: str, tuning: QueueTuning) -> QueueSettings:
+        """The settings of a queue by its URL and the numbers of the deployment."""
+        return cls(url, tuning.receivers, tuning.wait_seconds, tuning.visibility_seconds)
 
 
 @dataclass(frozen=True, slots=True)
