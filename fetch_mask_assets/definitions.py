@@ -11,6 +11,7 @@ from fetch_mask_assets.defs.assets import (
     masked_logins,
     raw_login_batch,
     user_logins,
+    with_freshness,
 )
 from fetch_mask_assets.defs.checks import (
     masked_thresholds,
@@ -18,7 +19,6 @@ from fetch_mask_assets.defs.checks import (
     raw_thresholds,
     table_rules,
 )
-from fetch_mask_assets.defs.freshness import with_freshness
 from fetch_mask_assets.defs.io_manager import BATCH_MEMORY, batch_memory
 from fetch_mask_assets.defs.jobs import ingest_logins, prune_runs
 from fetch_mask_assets.defs.operations.alerts import alert_destinations, alert_sensor

@@ -1,4 +1,4 @@
-"""What the Dagster UI shows of each asset: columns, lineage, counts. Never a value of a row."""
+"""Metadata of the assets in the Dagster UI: columns, lineage, counts. Never a value of a row."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -32,20 +32,20 @@ Metadata = dict[str, Any]
 
 _DESCRIPTIONS = {
     "message_id": "SQS MessageId, the only identity of a message.",
-    "receipt_handle": "What deletes the message from the queue.",
-    "sent_at": "When SQS took the message.",
-    "receive_count": "How often the message has been received.",
+    "receipt_handle": "SQS ReceiptHandle of this delivery; needed to delete the message.",
+    "sent_at": "When SQS received the message.",
+    "receive_count": "Receives of the message so far, this one included.",
     "body": "The login event in JSON, in the clear. In memory only.",
     "user_id": "The user, as the app sent it.",
     "device_type": "The kind of device, as the app sent it.",
     "masked_ip": "Token of the IP: equal IPs have equal tokens.",
     "masked_device_id": "Token of the device id: equal ids have equal tokens.",
     "locale": "The locale, or null.",
-    "app_version": "major * 1,000,000 + minor * 1,000 + patch; null if it has no such number.",
-    "create_date": "The UTC day on which SQS took the message.",
-    "app_version_text": "The version as it came; kept in the ledger.",
-    "extra_fields": "How many fields the event had beyond the contract's.",
-    "reason": "Why the message is no login, or null.",
+    "app_version": "major * 1,000,000 + minor * 1,000 + patch; null if it cannot be parsed.",
+    "create_date": "The UTC day on which SQS received the message.",
+    "app_version_text": "The version as received; kept in the ledger.",
+    "extra_fields": "Number of fields beyond the contract's.",
+    "reason": "Reason for rejection, or null.",
     "field": "The field that broke the contract.",
     "sealed_body": "The body of a rejected message, encrypted.",
 }
@@ -115,28 +115,28 @@ TABLE_DEFINITION: Metadata = {
 }
 
 
-def receive_metadata(drained: ReceiveResult, raw: pl.DataFrame, now: datetime) -> Metadata:
-    """What a drain received, how fast, and how long its oldest message waited.
+def receive_metadata(received: ReceiveResult, raw: pl.DataFrame, now: datetime) -> Metadata:
+    """Counts, rate and age of the received messages.
 
-    `raw` is what goes on; the others are left on the queue.
+    `raw` is the batch without the messages that returned to the queue.
     """
     return {
         "dagster/row_count": raw.height,
         "dagster/column_lineage": RAW_LINEAGE,
         "messages": raw.height,
-        "left": drained.raw.height - raw.height,
+        "returned_to_queue": received.raw.height - raw.height,
         "body_bytes": int(raw["body"].str.len_bytes().sum()),
-        "receive_requests": drained.requests,
-        "receive_seconds": round(drained.seconds, 3),
-        "messages_per_second": _rate(raw.height, drained.seconds),
-        "ended_by": drained.end.value,
+        "receive_requests": received.requests,
+        "receive_seconds": round(received.seconds, 3),
+        "messages_per_second": _rate(raw.height, received.seconds),
+        "end_reason": received.end.value,
         "redelivered": raw.filter(pl.col("receive_count") > 1).height,
         "oldest_message_age_seconds": round(oldest_age_seconds(raw, now), 1),
     }
 
 
 def masking_metadata(masked: pl.DataFrame, keyring: Keyring, seconds: float) -> Metadata:
-    """How many logins and rejections there are, why, and under which keys."""
+    """Counts of logins, rejections and tokens, the reasons for rejection and the primary keys."""
     logins = masked.filter(pl.col("reason").is_null())
     distinct = {
         f"distinct_{each.field.name}s": logins[each.field.column].n_unique()
@@ -148,7 +148,7 @@ def masking_metadata(masked: pl.DataFrame, keyring: Keyring, seconds: float) -> 
         "logins": logins.height,
         "rejected": rejected_count(masked),
         "rejected_percent": 100.0 * _share(rejected_count(masked), masked.height),
-        "reasons": _counts_table("reason", reason_counts(masked)),
+        "rejected_by_reason": _counts_table("reason", reason_counts(masked)),
         "unparsed_versions": logins["app_version"].null_count(),
         "events_with_extra_fields": logins.filter(pl.col("extra_fields") > 0).height,
         "tokens_per_key": _counts_table(
@@ -163,7 +163,7 @@ def masking_metadata(masked: pl.DataFrame, keyring: Keyring, seconds: float) -> 
 def commit_metadata(
     balance: Balance, deleted: BatchResult, stages: Mapping[str, float]
 ) -> Metadata:
-    """The balance, what was deleted, and the seconds that each stage of the run took."""
+    """The balance, the deleted messages and the seconds of each stage of the run."""
     commit = stages.get("commit_seconds", 0.0)
     return {
         "dagster/column_lineage": TABLE_LINEAGE,
@@ -171,14 +171,14 @@ def commit_metadata(
         "stages": MetadataValue.md(_stages_picture(stages)),
         **balance.as_counts(),
         "deleted_from_queue": deleted.done,
-        "left_on_queue": deleted.left,
+        "not_deleted": deleted.left,
         **{name: round(seconds, 3) for name, seconds in stages.items()},
         "rows_per_second": _rate(balance.loaded, commit),
     }
 
 
 def arrival_metadata(raw: pl.DataFrame, masked: pl.DataFrame, now: datetime) -> Metadata:
-    """How old the oldest message is by the time it is in the table, and why others are not."""
+    """The age of the oldest message at its commit, and the reasons for rejection."""
     return {
         "oldest_message_age_seconds": round(oldest_age_seconds(raw, now), 1),
         "rejected_by_reason": _counts_table("reason", reason_counts(masked)),
@@ -186,7 +186,7 @@ def arrival_metadata(raw: pl.DataFrame, masked: pl.DataFrame, now: datetime) -> 
 
 
 def stage_seconds(materializations: Iterable[AssetMaterialization]) -> dict[str, float]:
-    """The seconds of the stages that a run has behind it, by name."""
+    """The seconds of the run's earlier stages, by name."""
     return {
         name: value.value
         for materialization in materializations

@@ -5,15 +5,14 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import polars as pl
 from dagster import ConfigurableResource, InitResourceContext
 from dagster_aws.utils import ResourceWithBoto3Configuration
 from pydantic import Field, PrivateAttr, create_model
 
 from fetch_mask_assets.keys.keyset import Keyring
 from fetch_mask_assets.keys.storage import Keysets, keysets_at, read_keyring
-from fetch_mask_assets.pipeline.batch.masking_rules import MaskedBatch
 from fetch_mask_assets.pipeline.queue.crash_dumps import disable_core_dumps
+from fetch_mask_assets.pipeline.queue.isolation import DryRunPolicy
 from fetch_mask_assets.pipeline.queue.poison import MIN_SUSPECT_RECEIVES
 from fetch_mask_assets.pipeline.queue.sqs import LoginQueue, QueueSettings, connect_queue
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
@@ -56,10 +55,15 @@ class LoginQueueResource(_QueueNumbers):  # type: ignore[misc]  # made of `Queue
     url: str = Field(description="URL of the SQS queue that login events wait on.")
     dry_run_from_receive: int = Field(
         default=MIN_SUSPECT_RECEIVES,
-        description="From this receive on, a message is masked in a process of its own first.",
+        description="From this receive on, a message is dry-run in another process first.",
     )
 
     _queue: LoginQueue = PrivateAttr()
+
+    @property
+    def dry_run_policy(self) -> DryRunPolicy:
+        """Which messages are dry-run."""
+        return DryRunPolicy(self.dry_run_from_receive, self.tuning.visibility_seconds)
 
     @property
     def queue(self) -> LoginQueue:
@@ -134,7 +138,6 @@ class MaskingKeysResource(ConfigurableResource["MaskingKeysResource"]):
     kms_key: str = Field(default="", description="KMS key that wraps them; empty if none does.")
 
     _keyring: Keyring | None = PrivateAttr(default=None)
-    _batch: MaskedBatch | None = PrivateAttr(default=None)
 
     @property
     def keysets(self) -> Keysets:
@@ -155,16 +158,6 @@ class MaskingKeysResource(ConfigurableResource["MaskingKeysResource"]):
         if self._keyring is None:
             self._keyring = read_keyring(self.keysets)
         return self._keyring
-
-    def batch(self, raw: pl.DataFrame, masked: pl.DataFrame) -> MaskedBatch:
-        """What the rules look at; for the same two frames the same, so that a run reads them once.
-
-        Other frames, equal or not, are looked at anew.
-        """
-        known = self._batch
-        if known is None or known.raw is not raw or known.masked is not masked:
-            known = self._batch = MaskedBatch(raw, masked, self.keyring)
-        return known
 
 
 class WarningLimitsResource(_WarningNumbers):  # type: ignore[misc]  # made of `WarningLimits`

@@ -165,7 +165,12 @@ def _signal_at(point: KillPoint, by: signal.Signals) -> Bring:
 
 def _signal_while_masking(by: signal.Signals) -> Bring:
     def bring(world: World, _dice: random.Random) -> None:
-        driver = (sys.executable, "-c", _SELF_SIGNAL, "fetch_mask_assets.defs.assets.mask_batch")
+        driver = (
+            sys.executable,
+            "-c",
+            _SELF_SIGNAL,
+            "fetch_mask_assets.pipeline.batch.checked_batch.mask_batch",
+        )
         victim = world.start_driver(*driver, str(int(by)), *INGEST)
         victim.signalled = by
         _end_of_victim(world, victim, by, f"while masking: {by.name}")

@@ -120,8 +120,8 @@ def _run_everything(traces: Traces) -> None:
         for name, value in settings.items():
             patch.setenv(name, value)
         for target in (
-            "fetch_mask_assets.defs.assets.mask_batch",
-            "fetch_mask_assets.defs.assets.broken_rules",
+            "fetch_mask_assets.pipeline.batch.checked_batch.mask_batch",
+            "fetch_mask_assets.pipeline.batch.checked_batch.broken_rules",
             "fetch_mask_assets.pipeline.warehouse.database.LoginDatabase.commit_batch",
         ):
             send(client, queue_url, texts)

@@ -49,10 +49,10 @@ def show(*, sample: int, as_json: bool) -> None:
         depth = queue.depth()
         try:
             raw = queue.receive(_looking(sample)).raw
-            left = dry_run_messages(
+            unfit = dry_run_messages(
                 raw, range(raw.height), lambda: queue.extend_visibility(DRY_RUN_SECONDS)
-            ).left
-            found = described(raw, left)
+            ).excluded
+            found = described(raw, unfit)
         finally:
             queue.release(lambda _: 0)
     click.echo(_json(depth, found) if as_json else "\n".join(_lines(depth, found)))

@@ -19,12 +19,8 @@ import polars as pl
 
 from fetch_mask_assets.keys.keyset import KEYSET_NAMES, Keyring, new_keyset, open_keyring
 from fetch_mask_assets.keys.links import batch_links
-from fetch_mask_assets.pipeline.batch.frames import RAW_SCHEMA, mask_batch
-from fetch_mask_assets.pipeline.batch.masking_rules import (
-    MaskedBatch,
-    broken_rules,
-    quarantine_violations,
-)
+from fetch_mask_assets.pipeline.batch.checked_batch import mask_and_check
+from fetch_mask_assets.pipeline.batch.frames import RAW_SCHEMA
 from fetch_mask_assets.pipeline.queue.crash_dumps import disable_core_dumps
 
 UNIT_SECONDS = 10
@@ -58,11 +54,9 @@ def _answer() -> None:
 def _mask(bodies: Sequence[str], keyring: Keyring) -> None:
     """All that a run does with a body in its own process."""
     now = datetime.now(UTC)
-    lines = [(str(number), "", now, 1, body) for number, body in enumerate(bodies)]
-    raw = pl.DataFrame(lines, schema=RAW_SCHEMA, orient="row")
-    masked = quarantine_violations(MaskedBatch(raw, mask_batch(raw, keyring), keyring))
-    broken_rules(MaskedBatch(raw, masked, keyring))
-    batch_links(masked, keyring)
+    rows = [(str(number), "", now, 1, body) for number, body in enumerate(bodies)]
+    batch = mask_and_check(pl.DataFrame(rows, schema=RAW_SCHEMA, orient="row"), keyring)
+    batch_links(batch.masked, keyring)
 
 
 def _be_killed_first() -> None:
