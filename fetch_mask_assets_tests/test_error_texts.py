@@ -20,23 +20,18 @@ PRODUCT = Path(fetch_mask_assets.__file__).parent
 # Counts, numbers of lines, ids and names of keys, fields, settings, paths, AWS's and Postgres's
 # codes, kinds of errors, and sentences that are made of these.
 REVIEWED: dict[str, set[str]] = {
-    "cli/pipeline/dead_letters.py": {"left", "outcome.failed_run"},
+    "cli/pipeline/dead_letters.py": {"remaining", "result.failure"},
     "cli/operations/erase.py": {
         "certificate.held",
         "certificate.remaining",
         "certificate.unopened",
         "certificate.uncovered",
     },
-    "cli/pipeline/ingest.py": {"outcome.failed_run"},
-    "cli/pipeline/ingestion.py": {
-        "' '.join((f'[{each.name}] {each.description}' for each in unwell))",
-        "run",
-        "type(error).__name__",
-    },
-    "cli/instance.py": {"_unset(error)", "type(error).__name__"},
+    "cli/pipeline/ingest.py": {"failure", "result.failure", "type(error).__name__"},
+    "cli/instance.py": {"_unset_settings(error)", "type(error).__name__"},
     "cli/operations/keys.py": {"found", "key_id"},
     "cli/local.py": {"', '.join(missing)"},
-    "cli/operations/remask.py": {"failed", "why_failed(result)"},
+    "cli/operations/remask.py": {"failed", "describe_failure(result)"},
     "cli/pipeline/send.py": {"_what_was_not_sent(unreadable, left)"},
     "cli/operations/unmask.py": {"path", "type(error).__name__"},
     "cli/operations/upgrade_md5.py": {"' '.join(unwell)"},
@@ -118,7 +113,12 @@ REVIEWED: dict[str, set[str]] = {
     },
     "postgres/connection.py": {"sentence", "verb"},
     "operations/quarantine/postgres.py": {"at_least", "counts", "keep_days"},
-    "pipeline/warehouse/readiness.py": {"'; '.join(conflicts)", "current or 'none'", "needed"},
+    "pipeline/warehouse/readiness.py": {
+        "' '.join(not_ok)",
+        "'; '.join(conflicts)",
+        "current or 'none'",
+        "needed",
+    },
     "pipeline/queue/sqs.py": {"name"},
     "operations/report/files.py": {"path", "self.path", "type(error).__name__"},
     "keys/secrets.py": {"self.place(name)"},

@@ -325,7 +325,7 @@ def _in_flight_limit(world: World, _dice: random.Random) -> None:
     )
     ended = world.run()
     world.must(ended.exit_code == 0, "a queue at its limit failed the run")
-    world.must("receives find none" in ended.said, "it is not said that messages wait")
+    world.must("receives return none" in ended.said, "it is not said that messages wait")
     world.must(bool(world.queue.limited), "no receive met the limit")
     world.must(not world.committed(), "something was received beyond the limit")
     # Then one batch holds as much as may be in flight before it has received all that waits.

@@ -12,7 +12,7 @@ from uuid import uuid4
 import click
 
 from fetch_mask_assets.cli import connections
-from fetch_mask_assets.cli.progress import saying
+from fetch_mask_assets.cli.output import progress_text
 from fetch_mask_assets.errors import FetchMaskError
 from fetch_mask_assets.keys.storage import read_keyring
 from fetch_mask_assets.masking.addresses import addresses_in
@@ -71,7 +71,7 @@ def erase(  # noqa: PLR0913 (click passes options one by one)
     _refuse_revealing(subjects, reason, ticket)
     _confirm(subjects, yes=yes)
     order = ErasureOrder(str(uuid4()), subjects, reason, ticket)
-    with saying() as say:
+    with progress_text() as say:
         certificate = Erasures(database.url).erase(order, keyring, say)
     _print(certificate, as_json=as_json)
     _refuse_unverified(certificate)

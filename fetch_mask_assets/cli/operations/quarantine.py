@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fetch_mask_assets.cli import connections
-from fetch_mask_assets.cli.progress import counting
+from fetch_mask_assets.cli.output import progress_count
 from fetch_mask_assets.errors import FetchMaskError
 from fetch_mask_assets.keys.storage import read_keyring
 from fetch_mask_assets.masking.addresses import addresses_in
@@ -57,7 +57,7 @@ def list_(*, as_json: bool) -> None:
     """
     store = _store()
     sealer = read_keyring(connections.keysets()).sealer
-    with counting("Opening") as count:
+    with progress_count("Opening") as count:
         counts = store.shapes(sealer, count)
     account = store.account()
     if as_json:

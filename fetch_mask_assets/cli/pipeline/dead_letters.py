@@ -13,6 +13,7 @@ import click
 
 from fetch_mask_assets.cli import connections
 from fetch_mask_assets.errors import FetchMaskError
+from fetch_mask_assets.pipeline.ingestion import IngestOptions
 from fetch_mask_assets.pipeline.queue.backlog import QueueDepth
 from fetch_mask_assets.pipeline.queue.dead_letters import DeadLetters, described
 from fetch_mask_assets.pipeline.queue.dry_run import DRY_RUN_SECONDS, dry_run_messages
@@ -70,34 +71,32 @@ def drain(*, max_batches: int | None, as_json: bool, verbose: bool) -> None:
     Exit code 1 if a run failed or messages are still there; nothing is lost.
     """
     # Dagster takes seconds to import, and `show` does without it.
-    from fetch_mask_assets.cli.pipeline.ingestion import IngestError, ingestion  # noqa: PLC0415 (as above)
+    from fetch_mask_assets.cli.pipeline import ingest  # noqa: PLC0415 (as above)
     from fetch_mask_assets.definitions import build_definitions  # noqa: PLC0415 (as above)
     from fetch_mask_assets.defs.local_runs import QUEUE_TAG  # noqa: PLC0415 (as above)
 
-    with (
-        _dead_letter_queue() as (url, queue),
-        ingestion(
+    options = IngestOptions(max_batches, ingest.max_wait_seconds(), awaits_returned=False)
+    with _dead_letter_queue() as (url, queue):
+        result = ingest.run_ingestion(
             queue,
+            options,
             verbose=verbose,
             definitions=build_definitions(os.environ, queue_url=url),
             tags={QUEUE_TAG: "dead-letters"},
-            waits_for_left=False,
-        ) as work,
-    ):
-        outcome = work.run(max_batches=max_batches, wait=True)
+        )
         depth = queue.depth()
-    left = depth.waiting + depth.hidden
+    remaining = depth.waiting + depth.hidden
     click.echo(
-        json.dumps({**outcome.as_counts(), "left": left})
+        json.dumps({**result.as_counts(), "remaining": remaining})
         if as_json
-        else f"{outcome.sentence()} {left} are left on the dead-letter queue."
+        else f"{ingest.summary(result)} {remaining} remain on the dead-letter queue."
     )
-    if outcome.failed_run:
-        raise IngestError(outcome.failed_run)
-    if left and max_batches is None:
+    if result.failure:
+        raise ingest.IngestError(result.failure)
+    if remaining and max_batches is None:
         raise DeadLettersError(
-            f"{left} messages are still on the dead-letter queue: another consumer holds them, or"
-            " they cannot be taken. docs/dead-letters.md says what to do with those."
+            f"{remaining} messages remain on the dead-letter queue: another consumer has received"
+            " them, or they cannot be masked. See docs/dead-letters.md."
         )
 
 

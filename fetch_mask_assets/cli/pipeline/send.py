@@ -9,8 +9,7 @@ from typing import BinaryIO
 import click
 
 from fetch_mask_assets.cli import connections
-from fetch_mask_assets.cli.progress import counting
-from fetch_mask_assets.cli.wording import counted
+from fetch_mask_assets.cli.output import count_noun, progress_count
 from fetch_mask_assets.errors import FetchMaskError
 
 _SHOWN_LINES = 5
@@ -32,14 +31,14 @@ def send(file: BinaryIO, *, as_json: bool) -> None:
     """
     sent = left = 0
     unreadable: list[int] = []
-    with connections.queue() as queue, counting("Sending") as count:
+    with connections.queue() as queue, progress_count("Sending") as count:
         for settled in queue.send(_lines(file, unreadable)):
             sent, left = sent + settled.done, left + settled.left
             count(settled.done + settled.left)
     if as_json:
         click.echo(json.dumps({"sent": sent, "not_sent": left + len(unreadable)}))
     else:
-        click.echo(f"Sent {counted(sent, 'message', 'messages')}.")
+        click.echo(f"Sent {count_noun(sent, 'message', 'messages')}.")
     if unreadable or left:
         raise SendError(_what_was_not_sent(unreadable, left))
 

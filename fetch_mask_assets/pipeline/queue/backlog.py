@@ -1,9 +1,8 @@
-"""How many runs a backlog needs."""
+"""The backlog of the queue, and the runs that it needs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from fetch_mask_assets.settings import Tuning
 
@@ -18,7 +17,7 @@ class QueueDepth:
 
     @property
     def hidden(self) -> int:
-        """How many messages somebody works on, or will show later."""
+        """Messages that no receive returns now: in flight or delayed."""
         return self.in_flight + self.delayed
 
 
@@ -76,24 +75,3 @@ def _freshness_run(runs: RunsSoFar, after_seconds: float, counts: str) -> RunsNe
         f"No message is waiting, and the last run was requested {ago / 60:.0f} minutes ago: one"
         f" run receives once, so that the table counts as fresh. {counts}",
     )
-
-
-class NextStep(StrEnum):
-    """What to do after a batch, when the queue is to be emptied."""
-
-    RECEIVE = "receive"
-    WAIT = "wait"
-    STOP = "stop"
-
-
-def next_step(depth: QueueDepth, *, ran_dry: bool, staying: int = 0) -> NextStep:
-    """Whether to take another batch, to wait for messages that are hidden, or to stop.
-
-    Args:
-        depth: the queue's counts after the batch.
-        ran_dry: whether the batch ended on empty answers. Counts alone would not do: they lag.
-        staying: hidden messages that are not worth waiting for.
-    """
-    if depth.waiting or not ran_dry:
-        return NextStep.RECEIVE
-    return NextStep.STOP if depth.hidden <= staying else NextStep.WAIT

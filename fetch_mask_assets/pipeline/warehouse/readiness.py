@@ -6,7 +6,7 @@ messages to the dead-letter queue.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -88,6 +88,17 @@ def findings(
     if not commits or not all(each.ok for each in found):
         return found
     return (*found, _finding("table", lambda: _ask_table(database, keyring())))
+
+
+def require_all_ok(found: Iterable[Finding]) -> None:
+    """Refuses to go on if something is not ready.
+
+    Raises:
+        NotReadyError: names each finding that is not ok.
+    """
+    not_ok = [f"[{each.name}] {each.description}" for each in found if not each.ok]
+    if not_ok:
+        raise NotReadyError(f"Nothing was received: {' '.join(not_ok)}")
 
 
 def _finding(name: str, ask: Callable[[], str]) -> Finding:

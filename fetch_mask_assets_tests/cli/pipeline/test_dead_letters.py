@@ -142,7 +142,7 @@ def test_dead_letters_load_once_and_those_committed_before_are_recognised(place:
         "quarantined": 1,
         "already_known": 10,
         "batches": 1,
-        "left": 0,
+        "remaining": 0,
     }
     assert place.ledger() == sorted([*committed, *new])
     assert place.database.query("SELECT count(*) FROM user_logins") == [(39,)]

@@ -59,8 +59,8 @@ def test_poison_ends_on_the_dead_letter_queue_and_what_shared_its_batches_loads(
     drained = _run(settings, tmp_path, "dead-letters", "drain", "--json")
     assert drained.returncode == 1
     counts = json.loads(drained.stdout)
-    assert (counts["loaded"], counts["left"]) == (len(rest), 2)
-    assert "2 messages are still on the dead-letter queue" in drained.stderr
+    assert (counts["loaded"], counts["remaining"]) == (len(rest), 2)
+    assert "2 messages remain on the dead-letter queue" in drained.stderr
     outputs = [each.stdout + each.stderr for each in (killed, done, shown, drained)]
     assert CRASHES not in "".join(outputs)
 
@@ -72,7 +72,7 @@ def test_a_message_that_hangs_is_poison_as_well(
     send(sqs, url, [*bodies(5), poisoned(1, HANGS)])
     done = _run(settings, tmp_path, "dead-letters", "drain", "--json")
     counts = json.loads(done.stdout)
-    assert (counts["loaded"], counts["left"]) == (5, 1)
+    assert (counts["loaded"], counts["remaining"]) == (5, 1)
     assert len(_buried(sqs, settings["LOGIN_QUEUE_URL"])) == 1
 
 

@@ -7,10 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fetch_mask_assets.pipeline.queue.backlog import (
-    NextStep,
     QueueDepth,
     RunsSoFar,
-    next_step,
     runs_to_request,
 )
 from fetch_mask_assets.settings import Tuning
@@ -123,41 +121,3 @@ def test_the_reason_is_one_sentence_with_the_numbers(
     assert actual.reason == expected.format(7, active_runs)
     requested = "are requested" in actual.reason or "one run receives" in actual.reason
     assert bool(actual.runs) == requested
-
-
-@pytest.mark.parametrize(
-    ("depth", "ran_dry", "expected"),
-    [
-        (_depth(), True, NextStep.STOP),
-        (_depth(), False, NextStep.RECEIVE),
-        (_depth(waiting=1), True, NextStep.RECEIVE),
-        (_depth(waiting=1), False, NextStep.RECEIVE),
-        (_depth(in_flight=1), True, NextStep.WAIT),
-        (_depth(in_flight=1), False, NextStep.RECEIVE),
-        (_depth(delayed=1), True, NextStep.WAIT),
-        (_depth(1, 1, 1), True, NextStep.RECEIVE),
-    ],
-)
-def test_a_queue_that_is_emptied_is_left_only_when_it_is_dry(
-    depth: QueueDepth, expected: NextStep, *, ran_dry: bool
-) -> None:
-    actual = next_step(depth, ran_dry=ran_dry)
-
-    assert expected == actual
-
-
-@pytest.mark.parametrize(
-    ("depth", "expected"),
-    [
-        (_depth(in_flight=2), NextStep.STOP),
-        (_depth(in_flight=1, delayed=1), NextStep.STOP),
-        (_depth(in_flight=2, delayed=1), NextStep.WAIT),
-        (_depth(waiting=1), NextStep.RECEIVE),
-    ],
-)
-def test_messages_that_will_not_be_taken_are_not_waited_for(
-    depth: QueueDepth, expected: NextStep
-) -> None:
-    actual = next_step(depth, ran_dry=True, staying=2)
-
-    assert expected == actual
