@@ -36,7 +36,7 @@ from fetch_mask_assets.local_stack import stack as local_stack
 from fetch_mask_assets.local_stack.dev import dagster_dev, usual_port
 from fetch_mask_assets.local_stack.environment import DAGSTER, LOGINS
 from fetch_mask_assets.local_stack.stack import Stack
-from fetch_mask_assets.pipeline.queue.crash_dumps import disable_core_dumps
+from fetch_mask_assets.pipeline.queue.process_limits import disable_core_dumps
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets_tests.chaos.harsh_queue import HarshQueue
 from fetch_mask_assets_tests.support.logins import body

@@ -32,7 +32,7 @@ REVIEWED: dict[str, set[str]] = {
     "cli/operations/keys.py": {"found", "key_id"},
     "cli/local.py": {"', '.join(missing)"},
     "cli/operations/remask.py": {"failed", "describe_failure(result)"},
-    "cli/pipeline/send.py": {"_what_was_not_sent(unreadable, left)"},
+    "cli/pipeline/send.py": {"_failures(unreadable, refused)"},
     "cli/operations/unmask.py": {"path", "type(error).__name__"},
     "cli/operations/upgrade_md5.py": {"' '.join(unwell)"},
     "defs/operations/alerts.py": {
@@ -80,7 +80,7 @@ REVIEWED: dict[str, set[str]] = {
         "status",
         "type(error).__name__",
     },
-    "aws.py": {"_remedy(code, remedies or {})", "code", "type(error).__name__", "verb"},
+    "aws.py": {"_remedy(code, remedies)", "code", "type(error).__name__", "verb"},
     "pipeline/queue/isolation.py": {"len(rows)"},
     "pipeline/warehouse/commit.py": {"counts"},
     "pipeline/warehouse/database.py": {"MAX_REFUSED_ROWS", "copied", "sent"},
@@ -119,7 +119,7 @@ REVIEWED: dict[str, set[str]] = {
         "current or 'none'",
         "needed",
     },
-    "pipeline/queue/sqs.py": {"name"},
+    "pipeline/queue/attributes.py": {"name"},
     "operations/report/files.py": {"path", "self.path", "type(error).__name__"},
     "keys/secrets.py": {"self.place(name)"},
     "pipeline/queue/dry_run.py": {
@@ -196,10 +196,10 @@ def own_errors(*trees: ast.Module) -> set[str]:
 
 
 def parts(tree: ast.Module, kinds: set[str]) -> set[str]:
-    """The expressions that go into the texts of these errors; `kind` is one chosen by a caller."""
+    """The expressions in the texts of these errors; `error_class` is chosen by a caller."""
     found: set[str] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and _name(node.func) in {*kinds, "kind"}:
+        if isinstance(node, ast.Call) and _name(node.func) in {*kinds, "error_class"}:
             found |= _said_by(node)
         if isinstance(node, ast.ClassDef) and node.name in kinds:
             inner = (each for each in ast.walk(node) if isinstance(each, ast.Call))

@@ -82,7 +82,7 @@ def dead_letter_queue_url(login_queue: LoginQueue) -> str | None:
     url = settings.dead_letter_queue_url(os.environ)
     if url:
         return url
-    policy = login_queue.terms().redrive
+    policy = login_queue.retention().redrive
     return login_queue.dead_letter_url(policy) if policy else None
 
 

@@ -10,7 +10,7 @@ import click
 from dotenv import load_dotenv
 
 from fetch_mask_assets.errors import FetchMaskError
-from fetch_mask_assets.pipeline.queue.crash_dumps import disable_core_dumps
+from fetch_mask_assets.pipeline.queue.process_limits import disable_core_dumps
 
 # Each command: its module in this package, and its line in the list of commands.
 _COMMANDS: Mapping[str, tuple[str, str]] = {

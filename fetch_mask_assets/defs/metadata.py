@@ -26,7 +26,8 @@ from fetch_mask_assets.pipeline.batch.frames import (
     rejected_count,
 )
 from fetch_mask_assets.pipeline.batch.thresholds import oldest_age_seconds
-from fetch_mask_assets.pipeline.queue.sqs import BatchResult, ReceiveResult
+from fetch_mask_assets.pipeline.queue.batch_requests import BatchResult
+from fetch_mask_assets.pipeline.queue.sqs import ReceiveResult
 
 Metadata = dict[str, Any]
 
@@ -170,8 +171,8 @@ def commit_metadata(
         "balance": MetadataValue.md(_balance_picture(balance)),
         "stages": MetadataValue.md(_stages_picture(stages)),
         **balance.as_counts(),
-        "deleted_from_queue": deleted.done,
-        "not_deleted": deleted.left,
+        "deleted_from_queue": deleted.succeeded,
+        "not_deleted": deleted.failed,
         **{name: round(seconds, 3) for name, seconds in stages.items()},
         "rows_per_second": _rate(balance.loaded, commit),
     }

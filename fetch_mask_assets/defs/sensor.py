@@ -19,7 +19,7 @@ from dagster import (
 )
 
 from fetch_mask_assets.defs.jobs import INGEST_LOGINS, ingest_logins, prune_runs
-from fetch_mask_assets.defs.local_runs import QUEUE_TAG, fail_dead_runs
+from fetch_mask_assets.defs.local_runs import QUEUE_TAG, fail_orphaned_runs
 from fetch_mask_assets.defs.resources import (
     LoginDatabaseResource,
     LoginQueueResource,
@@ -73,7 +73,7 @@ def queue_depth_sensor(tuning: Tuning) -> SensorDefinition:
         ]
         if not_ready:
             return SkipReason(f"Not ready, so no run was requested: {' '.join(not_ready)}")
-        fail_dead_runs(context.instance)
+        fail_orphaned_runs(context.instance)
         max_seconds = tuning.batch_seconds + tuning.visibility_seconds
         needed = runs_to_request(depth, _runs_so_far(context.instance, max_seconds), tuning)
         if not needed.runs:

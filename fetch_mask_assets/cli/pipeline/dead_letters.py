@@ -15,7 +15,7 @@ from fetch_mask_assets.cli import connections
 from fetch_mask_assets.errors import FetchMaskError
 from fetch_mask_assets.pipeline.ingestion import IngestOptions
 from fetch_mask_assets.pipeline.queue.backlog import QueueDepth
-from fetch_mask_assets.pipeline.queue.dead_letters import DeadLetters, described
+from fetch_mask_assets.pipeline.queue.dead_letters import DeadLetterSummary, summarize
 from fetch_mask_assets.pipeline.queue.dry_run import DRY_RUN_SECONDS, dry_run_messages
 from fetch_mask_assets.pipeline.queue.limits import DrainLimits
 from fetch_mask_assets.pipeline.queue.sqs import LoginQueue
@@ -25,50 +25,56 @@ _SAMPLE_BYTES = 64 * 2**20
 
 
 class DeadLettersError(FetchMaskError):
-    """There is no dead-letter queue, or not all of it could be taken; says what to do."""
+    """There is no dead-letter queue, or messages remain on it."""
 
 
 @click.group("dead-letters")
 def dead_letters() -> None:
-    """Look at and drain the dead-letter queue.
+    """Show and drain the dead-letter queue.
 
-    SQS moves a message there that was received as often as the login queue's redrive policy
-    allows. The queue is the one of that policy, or LOGIN_DEAD_LETTER_QUEUE_URL.
+    SQS moves a message there when it was received as often as the login queue's redrive policy
+    allows. The queue is LOGIN_DEAD_LETTER_QUEUE_URL, or the one that the policy names.
     """
 
 
 @dead_letters.command()
-@click.option("--sample", type=click.IntRange(1, 100_000), default=_SAMPLE, show_default=True)
+@click.option(
+    "--sample",
+    type=click.IntRange(1, 100_000),
+    default=_SAMPLE,
+    show_default=True,
+    help="Messages to receive.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def show(*, sample: int, as_json: bool) -> None:
-    """Count the messages, with their ages and shapes; of at most so many of them.
+    """Count the messages, and show ages and body profiles of a sample.
 
-    The shape is the set of keys that a body has: the contract's by name, any others only as a
-    number. To look, messages are received and handed back at once; no value is shown.
+    A body profile is the set of keys that a body has: those of the contract by name, others as a
+    number. The sample is received and released at once; no value is shown.
     """
     with _dead_letter_queue() as (_, queue):
         depth = queue.depth()
         try:
-            raw = queue.receive(_looking(sample)).raw
-            unfit = dry_run_messages(
+            raw = queue.receive(_sample_limits(sample)).raw
+            poison = dry_run_messages(
                 raw, range(raw.height), lambda: queue.extend_visibility(DRY_RUN_SECONDS)
             ).excluded
-            found = described(raw, unfit)
+            found = summarize(raw, poison)
         finally:
             queue.release(lambda _: 0)
     click.echo(_json(depth, found) if as_json else "\n".join(_lines(depth, found)))
 
 
 @dead_letters.command()
-@click.option("--max-batches", type=click.IntRange(min=1), help="Stop after so many batches.")
+@click.option("--max-batches", type=click.IntRange(min=1), help="Stop after this many batches.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--verbose", is_flag=True, help="Print Dagster's log to standard error.")
 def drain(*, max_batches: int | None, as_json: bool, verbose: bool) -> None:
-    """Take messages from the dead-letter queue to the table until it is dry.
+    """Load messages from the dead-letter queue into the table until it is dry.
 
-    Runs the Dagster job ingest_logins on that queue: the same masking, rules, ledger, quarantine
-    and hand-back. A message that was committed already is recognised and loads no second time.
-    Exit code 1 if a run failed or messages are still there; nothing is lost.
+    Runs the Dagster job ingest_logins on that queue, with the same masking, rules, ledger and
+    quarantine. A message that is already committed does not load again. Exit code 1 if a run failed
+    or messages remain on the queue; nothing is lost.
     """
     # Dagster takes seconds to import, and `show` does without it.
     from fetch_mask_assets.cli.pipeline import ingest  # noqa: PLC0415 (as above)
@@ -114,34 +120,34 @@ def _dead_letter_queue() -> Iterator[tuple[str, LoginQueue]]:
         yield url, queue
 
 
-def _looking(sample: int) -> DrainLimits:
+def _sample_limits(sample: int) -> DrainLimits:
     limits = DrainLimits.of(connections.tuning())
     return replace(limits, messages=sample, bytes=_SAMPLE_BYTES)
 
 
-def _json(depth: QueueDepth, found: DeadLetters) -> str:
+def _json(depth: QueueDepth, found: DeadLetterSummary) -> str:
     return json.dumps(
         {
             "waiting": depth.waiting,
             "in_flight": depth.in_flight,
             "delayed": depth.delayed,
-            "looked_at": found.looked_at,
+            "sampled": found.sampled,
             "oldest_sent_at": _text(found.oldest),
             "newest_sent_at": _text(found.newest),
-            "shapes": found.shapes,
+            "profiles": found.profiles,
         }
     )
 
 
-def _lines(depth: QueueDepth, found: DeadLetters) -> Iterator[str]:
+def _lines(depth: QueueDepth, found: DeadLetterSummary) -> Iterator[str]:
     yield f"{depth.waiting} messages wait on the dead-letter queue, {depth.hidden} are hidden."
-    if not found.looked_at:
+    if not found.sampled:
         return
     yield (
-        f"Of {found.looked_at} looked at, the oldest was sent {_text(found.oldest)}, the newest"
+        f"Of {found.sampled} sampled, the oldest was sent {_text(found.oldest)}, the newest"
         f" {_text(found.newest)}."
     )
-    yield from (f"{count:8}  {shape}" for shape, count in found.shapes.items())
+    yield from (f"{count:8}  {profile}" for profile, count in found.profiles.items())
 
 
 def _text(moment: datetime | None) -> str | None:

@@ -17,7 +17,7 @@ from fetch_mask_assets.cli.output import count_noun, progress_text
 from fetch_mask_assets.definitions import defs
 from fetch_mask_assets.defs.assets import RAW_LOGIN_BATCH
 from fetch_mask_assets.defs.jobs import INGEST_LOGINS
-from fetch_mask_assets.defs.local_runs import fail_dead_runs, own_process_tags
+from fetch_mask_assets.defs.local_runs import fail_orphaned_runs, own_process_tags
 from fetch_mask_assets.errors import FetchMaskError
 from fetch_mask_assets.pipeline import ingestion
 from fetch_mask_assets.pipeline.ingestion import BatchRun, IngestEnd, IngestOptions, IngestResult
@@ -149,7 +149,7 @@ class _IngestJob:
     def _execute(self) -> ExecuteInProcessResult:
         level = "INFO" if self.verbose else "CRITICAL"
         try:
-            fail_dead_runs(self.instance)
+            fail_orphaned_runs(self.instance)
             return self.definitions.resolve_job_def(INGEST_LOGINS).execute_in_process(
                 instance=self.instance,
                 raise_on_error=False,

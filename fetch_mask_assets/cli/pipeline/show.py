@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import click
 from dagster import AssetCheckKey, AssetCheckSeverity, DagsterInstance
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -15,6 +14,7 @@ from rich.text import Text
 from fetch_mask_assets.cli import connections
 from fetch_mask_assets.cli.instance import dagster_instance
 from fetch_mask_assets.definitions import defs
+from fetch_mask_assets.defs.dagster_internals import AssetCheckExecutionRecordStatus
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 
 _HISTORY = 1_000

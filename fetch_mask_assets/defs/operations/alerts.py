@@ -20,14 +20,12 @@ from dagster import (
     SkipReason,
     sensor,
 )
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
-from dagster._core.storage.asset_check_execution_record import (
-    AssetCheckExecutionRecordStatus as _Status,
-)
 from pydantic import Field
 
 from fetch_mask_assets import settings
 from fetch_mask_assets.defs.assets import USER_LOGINS
+from fetch_mask_assets.defs.dagster_internals import AssetCheckExecutionRecord
+from fetch_mask_assets.defs.dagster_internals import AssetCheckExecutionRecordStatus as _Status
 from fetch_mask_assets.defs.jobs import INGEST_LOGINS, MAX_RUN_SECONDS
 from fetch_mask_assets.defs.redaction import redact_errors
 from fetch_mask_assets.defs.resources import LoginDatabaseResource, LoginQueueResource

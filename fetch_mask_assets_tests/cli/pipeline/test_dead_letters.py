@@ -155,9 +155,9 @@ def test_show_tells_counts_ages_and_shapes_and_no_value_and_takes_nothing(place:
     done = place.run("dead-letters", "show", "--json")
     assert done.returncode == 0, done.stderr
     shown = json.loads(done.stdout)
-    assert (shown["waiting"], shown["looked_at"]) == (3, 3)
+    assert (shown["waiting"], shown["sampled"]) == (3, 3)
     assert shown["oldest_sent_at"] <= shown["newest_sent_at"]
-    assert sorted(shown["shapes"].values()) == [1, 2]
+    assert sorted(shown["profiles"].values()) == [1, 2]
     for_people = place.run("dead-letters", "show")
     assert "3 messages wait on the dead-letter queue, 0 are hidden." in for_people.stdout
     assert CANARY not in done.stdout + done.stderr + for_people.stdout + for_people.stderr

@@ -33,7 +33,7 @@ QUICK = {
 }
 
 STEPS = (
-    "fetch_mask_assets.pipeline.queue.sqs.LoginQueue._failed",  # in the deletes
+    "fetch_mask_assets.pipeline.queue.batch_requests.BatchRequests._failed",  # in the deletes
     "fetch_mask_assets.pipeline.queue.sqs.LoginQueue.delete",  # between the commit and them
     "fetch_mask_assets.pipeline.warehouse.database._insert_quarantine",  # late in the commit
     "fetch_mask_assets.pipeline.warehouse.database._copy_logins",  # early in it

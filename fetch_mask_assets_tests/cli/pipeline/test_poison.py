@@ -54,7 +54,7 @@ def test_poison_ends_on_the_dead_letter_queue_and_what_shared_its_batches_loads(
     assert _buried(sqs, url) == dict.fromkeys(poison, 5)
 
     shown = _run(settings, tmp_path, "dead-letters", "show", "--json")
-    assert json.loads(shown.stdout)["shapes"] == {"kills the process that masks it": 2}
+    assert json.loads(shown.stdout)["profiles"] == {"kills the process that masks it": 2}
     rest = send(sqs, f"{url}-dead-letter", bodies(20))
     drained = _run(settings, tmp_path, "dead-letters", "drain", "--json")
     assert drained.returncode == 1
