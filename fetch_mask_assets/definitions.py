@@ -1,4 +1,4 @@
-"""The pipeline on a page. Every value that differs between places comes from the environment."""
+"""The pipeline on a page. Values that differ between deployments come from the environment."""
 
 import os
 from collections.abc import Mapping
@@ -51,14 +51,14 @@ _CHECKS = [raw_thresholds, masking_rules, masked_thresholds, table_rules]
 
 
 def build_definitions(environ: Mapping[str, str], queue_url: str | None = None) -> Definitions:
-    """The definitions for an environment; what is required is read when a run starts.
+    """The definitions for an environment; required settings are read when a run starts.
 
     Args:
         environ: the environment.
-        queue_url: another queue than the environment's to take login events from.
+        queue_url: another queue than the environment's to receive login events from.
 
     Raises:
-        SettingError: a number in the environment is not one, or is out of its bounds.
+        SettingError: a number in the environment is malformed or out of its bounds.
     """
     tuning = Tuning.from_environment(environ)
     return Definitions.merge(
@@ -106,7 +106,7 @@ def _pipeline(environ: Mapping[str, str], queue_url: str | None, tuning: Tuning)
 
 
 def check_meanings() -> dict[AssetCheckKey, str]:
-    """For each check of the pipeline, what it means and what to do when it fails."""
+    """The meaning of each check of the pipeline, and the remedy if it fails."""
     return {
         spec.key: spec.description or ""
         for each in (*_ASSETS, *_CHECKS)

@@ -126,7 +126,7 @@ REVIEWED: dict[str, set[str]] = {
         "_NOT_STARTED.format('no answer')",
         "_NOT_STARTED.format(type(error).__name__)",
     },
-    "local_stack/dev.py": {"_USUAL_PORT"},
+    "local_stack/dev.py": {"_FIRST_PORT"},
     "local_stack/environment.py": {"name", "path"},
     "local_stack/postgres.py": {
         "done.returncode",

@@ -18,7 +18,7 @@ _SHELLS: Mapping[str, type[ShellComplete]] = {
 @click.argument("shell", type=click.Choice(list(_SHELLS)))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print what makes SHELL complete the words of fetch-mask.
+    """Print the completion script of fetch-mask for SHELL.
 
     \b
     bash, 4.4 or newer, in ~/.bashrc:  eval "$(fetch-mask completion bash)"
@@ -27,6 +27,6 @@ def completion(context: click.Context, shell: str) -> None:
     \f
 
     Source: https://click.palletsprojects.com/en/stable/shell-completion/
-    """  # noqa: D301 (click's own marks, not text)
+    """  # noqa: D301 (marks of click)
     root = context.find_root().command
     click.echo(_SHELLS[shell](root, {}, "fetch-mask", "_FETCH_MASK_COMPLETE").source())

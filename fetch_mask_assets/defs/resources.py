@@ -1,4 +1,4 @@
-"""The gateways as Dagster resources: settings, and nothing more."""
+"""Dagster resources: the queue, the database, the keysets and the limits of warnings."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,7 +84,7 @@ class LoginQueueResource(_QueueNumbers):  # type: ignore[misc]  # made of `Queue
         self,
         context: InitResourceContext,  # noqa: ARG002 (Dagster passes it by name)
     ) -> Iterator["LoginQueueResource"]:
-        """Connects, and at the end hands back what is neither deleted nor released."""
+        """Connects; at the end releases messages that are neither deleted nor released."""
         disable_core_dumps()
         with connect_queue(self._settings()) as queue:
             self._queue = queue
@@ -108,7 +108,7 @@ class LoginQueueResource(_QueueNumbers):  # type: ignore[misc]  # made of `Queue
         return {name: value for name, value in given.items() if value is not None}
 
     def __repr__(self) -> str:
-        """Names the class only: its fields can hold credentials."""
+        """Only the name of the class: the fields can hold credentials."""
         return "LoginQueueResource(...)"
 
     __str__ = __repr__
@@ -121,36 +121,36 @@ class LoginDatabaseResource(ConfigurableResource["LoginDatabaseResource"]):
 
     @property
     def database(self) -> LoginDatabase:
-        """The gateway to the warehouse."""
+        """The warehouse by its URL."""
         return LoginDatabase(self.url)
 
     def __repr__(self) -> str:
-        """Names the class only: the URL holds a password."""
+        """Only the name of the class: the URL holds a password."""
         return "LoginDatabaseResource(...)"
 
     __str__ = __repr__
 
 
 class MaskingKeysResource(ConfigurableResource["MaskingKeysResource"]):
-    """Where the masking keysets are kept; never the keys themselves."""
+    """The location of the masking keysets; never the keys themselves."""
 
-    location: str = Field(description="Directory or aws-secretsmanager:// that has the keysets.")
+    location: str = Field(description="Directory or aws-secretsmanager:// location of the keysets.")
     kms_key: str = Field(default="", description="KMS key that wraps them; empty if none does.")
 
     _keyring: Keyring | None = PrivateAttr(default=None)
 
     @property
     def keysets(self) -> Keysets:
-        """The keysets, wherever they are kept.
+        """The keysets at the location.
 
         Raises:
-            KeysetError: the location is none, or the AWS settings do not allow it.
+            KeysetError: the location is malformed, or AWS cannot be reached.
         """
         return keysets_at(self.location, self.kms_key or None)
 
     @property
     def keyring(self) -> Keyring:
-        """The keys, read once: a run masks, checks and seals with the same ones.
+        """The keys, read once, so that a run masks, checks and seals with the same ones.
 
         Raises:
             KeysetError: a keyset cannot be read.

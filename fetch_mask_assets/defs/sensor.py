@@ -1,4 +1,4 @@
-"""What starts runs by itself: the sensor on queue depth, the schedule that prunes."""
+"""The sensor on queue depth, and the schedule that deletes old runs."""
 
 import time
 
@@ -29,7 +29,7 @@ from fetch_mask_assets.pipeline.queue.backlog import RunsSoFar, runs_to_request
 from fetch_mask_assets.pipeline.warehouse.readiness import findings
 from fetch_mask_assets.settings import Tuning
 
-# Dagster's name for runs that a person starts by selecting assets.
+# Dagster's job name for runs that are started by selecting assets.
 AD_HOC = "__ASSET_JOB"
 REASON_TAG = "fetch_mask/reason"
 """Why the sensor requested the run; the page of the run shows it."""
@@ -86,7 +86,7 @@ def queue_depth_sensor(tuning: Tuning) -> SensorDefinition:
 
 
 def prune_schedule(keep_days: int) -> ScheduleDefinition:
-    """The schedule that clears away old runs, each night."""
+    """The schedule that deletes old runs each night."""
     return ScheduleDefinition(
         name="prune_runs_nightly",
         job=prune_runs,
@@ -114,10 +114,10 @@ def _runs_so_far(instance: DagsterInstance, max_seconds: int) -> RunsSoFar:
 
 
 def _drains_logins(record: RunRecord) -> bool:
-    # The command that drains the dead-letter queue takes nothing from the login queue.
+    # A drain of the dead-letter queue receives nothing from the login queue.
     return QUEUE_TAG not in record.dagster_run.tags
 
 
 def _has_lost_its_batch(record: RunRecord, oldest: float) -> bool:
-    # What a run holds for longer than the visibility is back on the queue: it hangs, or was killed.
+    # After the visibility timeout its messages are back on the queue: it hangs, or was killed.
     return record.start_time is not None and record.start_time < oldest

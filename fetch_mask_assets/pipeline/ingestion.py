@@ -36,7 +36,7 @@ class BatchRun:
 
 @dataclass(frozen=True, slots=True)
 class IngestOptions:
-    """When an ingestion ends.
+    """The conditions that end an ingestion.
 
     `max_wait_seconds` is the longest wait for messages in flight; 0 for none. `awaits_returned` is
     whether returned messages are among them: from a dead-letter queue they never move on.
@@ -104,7 +104,7 @@ def ingest(
 
 
 class NextStep(StrEnum):
-    """What to do after a batch."""
+    """The step after a batch."""
 
     RECEIVE = "receive"
     WAIT = "wait"
@@ -112,7 +112,7 @@ class NextStep(StrEnum):
 
 
 def next_step(depth: QueueDepth, *, ran_dry: bool, unavailable: int = 0) -> NextStep:
-    """Whether to take another batch, to wait for hidden messages, or to stop.
+    """The next step: take another batch, wait for hidden messages, or stop.
 
     Args:
         depth: the queue's counts after the batch.
@@ -131,7 +131,7 @@ class _Queue:
     options: IngestOptions
 
     def end_after(self, run: BatchRun, empty: int) -> IngestEnd | None:
-        """Why to end after this run, the last of `empty` empty ones; None to go on."""
+        """The end after this run, the last of `empty` empty ones; None to go on."""
         unavailable = 0 if self.options.awaits_returned else run.returned
         if unavailable and not run.messages:
             return IngestEnd.DONE

@@ -44,8 +44,8 @@ class IngestError(FetchMaskError):
     def __init__(self, failure: str) -> None:
         """Names the run and why it failed."""
         super().__init__(
-            f"{failure} Messages that were not committed go back to the queue. Fix the cause, then"
-            " run the same command again."
+            f"{failure} Messages that were not committed go back to the queue; once the cause is"
+            " fixed, the same command takes them."
         )
 
 

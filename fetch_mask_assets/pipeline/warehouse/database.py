@@ -1,4 +1,4 @@
-"""The warehouse: `commit_batch`, and what the database itself says of it."""
+"""The warehouse: `commit_batch`, and the database's own counts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ COMMIT_ATTEMPTS = 4
 MAX_REFUSED_ROWS = 100
 """More refusals than this in one batch are a fault of the table, not of the rows."""
 
-# A session that hangs must not hold the ledger's locks until somebody notices.
+# A session that hangs must not block the ledger's locks for long.
 _SESSION = (
     "-c lock_timeout=30s -c statement_timeout=300s -c idle_in_transaction_session_timeout=300s"
 )
@@ -82,7 +82,7 @@ class LoginDatabase:
             return migrate.current(connection), migrate.head()
 
     def key_conflicts(self, present: CheckValues) -> tuple[str, ...]:
-        """Why these keysets do not fit the key registry; empty if they do.
+        """The conflicts of these keysets with the key registry.
 
         Raises:
             DatabaseError: the registry cannot be read.
@@ -125,10 +125,9 @@ class LoginDatabase:
         return attempts(self._commit_once, batch)
 
     def require_writable(self, login: Sequence[object]) -> None:
-        """Tries to write a login, by its columns in their order, and takes it back.
+        """Inserts a login, by its columns in their order, and rolls back.
 
-        That the table refuses this one login, or that somebody holds the table for a moment, says
-        nothing about a batch.
+        A refusal of this one login, or a lock on the table, is inconclusive and ignored.
 
         Raises:
             DatabaseError: the database takes no rows: its disk is full, it is read-only.
@@ -142,7 +141,7 @@ class LoginDatabase:
             connection.execute(_INSERT_LOGIN, list(login))
 
     def batch_counts(self, run_id: str) -> BatchCounts | None:
-        """What the database counts of a run's batch, or None if the run committed none.
+        """The database's counts of a run's batch; None if the run committed none.
 
         Raises:
             DatabaseError: the counts cannot be read.
@@ -152,7 +151,7 @@ class LoginDatabase:
         return None if row is None else BatchCounts(Balance(*row[:4]), row[4], row[5])
 
     def rows_without_tokens(self) -> int:
-        """How many rows of `user_logins` hold anything but tokens in the masked columns.
+        """The number of rows of `user_logins` with a value that is no token in a masked column.
 
         Raises:
             DatabaseError: the rows cannot be counted.
@@ -193,7 +192,7 @@ def _commit(connection: psycopg.Connection, batch: BatchToCommit) -> None:
     )
     lock_keys(connection, logins, rejected["sealed_body"])
     quarantined = _insert_quarantine(connection, batch_id, rejected)
-    # Late, because whoever else links waits from here until the end of the transaction.
+    # Late: other transactions that write links wait from here until this one ends.
     write_links(connection, _links_of(batch.links, logins))
     counts = {
         "batch_id": batch_id,
@@ -248,7 +247,7 @@ def _copy_logins(connection: psycopg.Connection, logins: pl.DataFrame) -> list[s
 
 
 def _copy_part(connection: psycopg.Connection, part: pl.DataFrame) -> bool:
-    """Whether the table took these rows; if not, it is as it was before."""
+    """Copies rows; returns False, and copies none, if the table refuses one."""
     try:
         with translate_errors("copy rows"), connection.transaction():
             cursor = connection.cursor()
