@@ -69,7 +69,7 @@ def build_definitions(environ: Mapping[str, str], queue_url: str | None = None) 
 
 def _pipeline(environ: Mapping[str, str], queue_url: str | None, tuning: Tuning) -> Definitions:
     return Definitions(
-        assets=[login_queue_messages, *with_freshness(_ASSETS, tuning.fresh_seconds)],
+        assets=[login_queue_messages, *with_freshness(_ASSETS, tuning.freshness_seconds)],
         asset_checks=_CHECKS,
         jobs=[
             ingest_logins,
@@ -81,7 +81,7 @@ def _pipeline(environ: Mapping[str, str], queue_url: str | None, tuning: Tuning)
         ],
         sensors=[
             queue_depth_sensor(tuning),
-            alert_sensor(check_meanings() | REPORT_MEANINGS, tuning.fresh_seconds),
+            alert_sensor(check_meanings() | REPORT_MEANINGS, tuning.freshness_seconds),
         ],
         schedules=[
             prune_schedule(tuning.run_retention_days),

@@ -59,8 +59,8 @@ class QueueTuning:
     )
     receivers: int = _number("LOGIN_RECEIVERS", 4, 1, 32, "parallel receive calls")
     wait_seconds: int = _number("LOGIN_RECEIVE_WAIT_SECONDS", 2, 1, 20, "seconds of one long poll")
-    empty_answers: int = _number(
-        "LOGIN_EMPTY_ANSWERS",
+    empty_receives: int = _number(
+        "LOGIN_EMPTY_RECEIVES",
         4,
         2,
         100,
@@ -133,8 +133,8 @@ class WarningLimits:
 class Tuning(WarningLimits, QueueTuning):
     """The numbers of a deployment. Each has a default, bounds and a name in the environment."""
 
-    fresh_seconds: int = _number(
-        "LOGIN_FRESH_SECONDS",
+    freshness_seconds: int = _number(
+        "LOGIN_FRESHNESS_SECONDS",
         3_600,
         120,
         604_800,

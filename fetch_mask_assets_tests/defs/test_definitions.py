@@ -150,7 +150,7 @@ def test_jobs_sensors_and_schedules_are_there_and_on() -> None:
 
 
 def test_the_table_has_a_freshness_policy_of_the_settings_length() -> None:
-    graph = build_definitions({"LOGIN_FRESH_SECONDS": "600"}).resolve_asset_graph()
+    graph = build_definitions({"LOGIN_FRESHNESS_SECONDS": "600"}).resolve_asset_graph()
     policy = graph.get(AssetKey("user_logins")).freshness_policy
     assert isinstance(policy, TimeWindowFreshnessPolicy)
     assert policy.fail_window.to_timedelta().total_seconds() == 600

@@ -109,7 +109,7 @@ def _run_everything(traces: Traces) -> None:
     stack = traces.stack
     settings = {
         **stack.environment,
-        "LOGIN_EMPTY_ANSWERS": "2",
+        "LOGIN_EMPTY_RECEIVES": "2",
         "TMPDIR": str(traces.directory),
         "HOME": str(traces.directory),
     }

@@ -83,12 +83,12 @@ def alert_destinations(environ: Mapping[str, str]) -> AlertDestinationsResource:
     )
 
 
-def alert_sensor(meanings: Mapping[AssetCheckKey, str], fresh_seconds: int) -> SensorDefinition:
+def alert_sensor(meanings: Mapping[AssetCheckKey, str], freshness_seconds: int) -> SensorDefinition:
     """The sensor that sends alerts.
 
     Args:
         meanings: for each check, what it means and what to do when it fails.
-        fresh_seconds: for how long nothing may be loaded while messages wait.
+        freshness_seconds: for how long nothing may be loaded while messages wait.
     """
 
     @sensor(
@@ -113,7 +113,7 @@ def alert_sensor(meanings: Mapping[AssetCheckKey, str], fresh_seconds: int) -> S
                 *_failed_runs(context.instance, alert_state, batches),
                 *_evaluations(context.instance, alert_state, batches, meanings),
                 _freshness(
-                    context.instance, login_queue, alert_state.started, (now, fresh_seconds)
+                    context.instance, login_queue, alert_state.started, (now, freshness_seconds)
                 ),
             ]
             destinations = alert_destinations.destinations

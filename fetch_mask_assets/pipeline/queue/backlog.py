@@ -41,7 +41,7 @@ def runs_to_request(depth: QueueDepth, runs: RunsSoFar, tuning: Tuning) -> RunsN
     """As many runs as the waiting messages fill, less the active ones.
 
     A run is active from its request on, so that a tick does not request runs again that are still
-    starting. When nothing was waiting for half of `fresh_seconds`, one run is requested all the
+    starting. When nothing was waiting for half of `freshness_seconds`, one run is requested all the
     same: the table is as fresh as the last look at the queue.
     """
     counts = (
@@ -49,7 +49,7 @@ def runs_to_request(depth: QueueDepth, runs: RunsSoFar, tuning: Tuning) -> RunsN
         " are active."
     )
     if depth.waiting == 0:
-        return _freshness_run(runs, tuning.fresh_seconds / 2, counts)
+        return _freshness_run(runs, tuning.freshness_seconds / 2, counts)
     batch_messages = tuning.batch_messages
     needed = min(-(-depth.waiting // batch_messages), tuning.max_runs)
     missing = max(0, needed - runs.active)

@@ -83,7 +83,7 @@ class Drain:
                 messages=before.messages + len(messages),
                 claimed=before.claimed - claim,
                 bytes=before.bytes + sum(map(_body_bytes, messages)),
-                empty_answers=0 if messages else before.empty_answers + 1,
+                empty_receives=0 if messages else before.empty_receives + 1,
             )
 
 

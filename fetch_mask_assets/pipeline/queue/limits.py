@@ -29,7 +29,7 @@ class DrainLimits:
     messages: int
     bytes: int
     seconds: float
-    empty_answers: int
+    empty_receives: int
 
     @classmethod
     def of(cls, tuning: QueueTuning) -> DrainLimits:
@@ -38,7 +38,7 @@ class DrainLimits:
             messages=tuning.batch_messages,
             bytes=tuning.batch_bytes,
             seconds=tuning.batch_seconds,
-            empty_answers=tuning.empty_answers,
+            empty_receives=tuning.empty_receives,
         )
 
 
@@ -49,7 +49,7 @@ class DrainProgress:
     messages: int = 0
     claimed: int = 0
     bytes: int = 0
-    empty_answers: int = 0
+    empty_receives: int = 0
     seconds: float = 0.0
 
 
@@ -59,7 +59,7 @@ def drain_end(limits: DrainLimits, progress: DrainProgress) -> DrainEnd | None:
         return DrainEnd.MESSAGES
     if progress.bytes >= limits.bytes:
         return DrainEnd.BYTES
-    if progress.empty_answers >= limits.empty_answers:
+    if progress.empty_receives >= limits.empty_receives:
         return DrainEnd.DRY
     if progress.seconds >= limits.seconds:
         return DrainEnd.TIME

@@ -42,7 +42,7 @@ def _depth(waiting: int = 0, in_flight: int = 0, delayed: int = 0) -> QueueDepth
 def test_the_requested_runs_are_those_that_the_backlog_lacks(
     waiting: int, batch_messages: int, active_runs: int, max_runs: int, expected: int
 ) -> None:
-    tuning = Tuning(batch_messages=batch_messages, max_runs=max_runs, fresh_seconds=3_600)
+    tuning = Tuning(batch_messages=batch_messages, max_runs=max_runs, freshness_seconds=3_600)
 
     actual = runs_to_request(
         _depth(waiting, in_flight=50), RunsSoFar(active_runs, 60.0), tuning
@@ -62,7 +62,7 @@ def test_the_requested_runs_are_those_that_the_backlog_lacks(
 def test_no_more_runs_are_requested_than_are_free_or_than_have_messages_to_take(
     waiting: int, hidden: int, batch_messages: int, active_runs: int, max_runs: int
 ) -> None:
-    tuning = Tuning(batch_messages=batch_messages, max_runs=max_runs, fresh_seconds=3_600)
+    tuning = Tuning(batch_messages=batch_messages, max_runs=max_runs, freshness_seconds=3_600)
 
     request = runs_to_request(_depth(waiting, hidden, hidden), RunsSoFar(active_runs, 60.0), tuning)
 
@@ -114,7 +114,7 @@ COUNTS = "{} messages are in flight, {} of at most 4 runs are active."
 def test_the_reason_is_one_sentence_with_the_numbers(
     depth: QueueDepth, active_runs: int, since_last: float | None, expected: str
 ) -> None:
-    tuning = Tuning(batch_messages=100, max_runs=4, fresh_seconds=3_600)
+    tuning = Tuning(batch_messages=100, max_runs=4, freshness_seconds=3_600)
 
     actual = runs_to_request(depth, RunsSoFar(active_runs, since_last), tuning)
 

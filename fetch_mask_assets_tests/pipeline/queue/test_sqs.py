@@ -75,7 +75,7 @@ def test_bytes_end_a_batch(sqs: SQSClient, queue_url: str) -> None:
 
 def test_time_ends_a_batch(sqs: SQSClient, queue_url: str, queue: LoginQueue) -> None:
     send(sqs, queue_url, bodies(3))
-    received = queue.receive(_limits(seconds=0.5, empty_answers=1_000))
+    received = queue.receive(_limits(seconds=0.5, empty_receives=1_000))
     assert received.end is DrainEnd.TIME
     assert received.raw.height == 3
 
@@ -94,7 +94,7 @@ def test_an_empty_answer_does_not_end_a_batch(
     send(sqs, queue_url, bodies(30))
     client = _EmptyFirst(sqs, times=3)
     with closing(_queue(client, queue_url, receivers=receivers)) as queue:
-        received = queue.receive(_limits(messages=30, empty_answers=8))
+        received = queue.receive(_limits(messages=30, empty_receives=8))
     assert received.raw.height == 30
     assert client.times < 0
 
@@ -104,7 +104,7 @@ def test_as_many_empty_answers_in_a_row_as_the_limit_end_a_batch(
 ) -> None:
     send(sqs, queue_url, bodies(5))
     with closing(_queue(_EmptyFirst(sqs, times=3), queue_url, receivers=1)) as queue:
-        received = queue.receive(_limits(empty_answers=3))
+        received = queue.receive(_limits(empty_receives=3))
     assert received.raw.is_empty()
     assert received.end is DrainEnd.DRY
     assert received.requests == 3
@@ -547,9 +547,9 @@ def _limits(
     messages: int = 1_000,
     bytes: int = 2**20,  # noqa: A002 (the limit's name)
     seconds: float = 30,
-    empty_answers: int = 4,
+    empty_receives: int = 4,
 ) -> DrainLimits:
-    return DrainLimits(messages, bytes, seconds, empty_answers)
+    return DrainLimits(messages, bytes, seconds, empty_receives)
 
 
 def _receive_raw(
