@@ -25,12 +25,15 @@ _Group = TypeVar("_Group", bound="DataclassInstance")
 
 
 def _with_numbers(base: type[Any], group: type[Any]) -> Any:  # noqa: ANN401 (made at run time)
-    """A resource with a field for each number of a group of settings."""
+    """A resource with a field for each number of a group of settings.
+
+    The fields have no defaults: Dagster would take those, and not the environment's numbers, for
+    what the configuration of a run leaves out.
+    """
     numbers: Any = {
         each.name: (
             int,
             Field(
-                default=each.default,
                 ge=each.metadata["at_least"],
                 le=each.metadata["at_most"],
                 description=f"{each.metadata['name']}: {each.metadata['meaning']}.",
