@@ -21,19 +21,13 @@ PRODUCT = Path(fetch_mask_assets.__file__).parent
 # codes, kinds of errors, and sentences that are made of these.
 REVIEWED: dict[str, set[str]] = {
     "cli/pipeline/dead_letters.py": {"remaining", "result.failure"},
-    "cli/operations/erase.py": {
-        "certificate.held",
-        "certificate.remaining",
-        "certificate.unopened",
-        "certificate.uncovered",
-    },
     "cli/pipeline/ingest.py": {"failure", "result.failure", "type(error).__name__"},
     "cli/instance.py": {"_unset_settings(error)", "type(error).__name__"},
     "cli/operations/keys.py": {"found", "key_id"},
     "cli/local.py": {"', '.join(missing)"},
     "cli/operations/remask.py": {"failed", "describe_failure(result)"},
     "cli/pipeline/send.py": {"_failures(unreadable, refused)"},
-    "cli/operations/unmask.py": {"path", "type(error).__name__"},
+    "cli/operations/reveal.py": {"path", "type(error).__name__"},
     "cli/operations/upgrade_md5.py": {"' '.join(unwell)"},
     "defs/operations/alerts.py": {
         "' '.join(failures.values())",
@@ -54,6 +48,12 @@ REVIEWED: dict[str, set[str]] = {
         "MAX_PREFIX_LENGTH",
         "MIN_SPACE",
     },
+    "operations/erasure/certificate.py": {
+        "certificate.remaining",
+        "certificate.still_matching",
+        "certificate.uncovered",
+        "certificate.unreadable",
+    },
     "operations/erasure/subjects.py": {"_NAMES[kind]", "number"},
     "errors.py": {"tried"},
     "keys/keyset.py": {
@@ -67,13 +67,8 @@ REVIEWED: dict[str, set[str]] = {
     "keys/keyset_change.py": {"key_id", "name"},
     "operations/unmasking/find.py": {"MAX_DEVICE_ID_BYTES", "limit", "line", "masker.field.name"},
     "masking/token.py": {"field.name"},
-    "operations/unmasking/requests.py": {
-        "MAX_REASON_LENGTH",
-        "_FIELD_NAMES",
-        "_REFUSALS[verdict]",
-        "name",
-        "number",
-    },
+    "operations/unmasking/requests.py": {"MAX_REASON_LENGTH", "_FIELD_NAMES", "name", "number"},
+    "operations/unmasking/verdicts.py": {"_REFUSALS[verdict]"},
     "operations/alerts/destinations.py": {
         "_COMMAND_SECONDS",
         "done.returncode",
@@ -112,7 +107,8 @@ REVIEWED: dict[str, set[str]] = {
         "type(error).__name__",
     },
     "postgres/connection.py": {"sentence", "verb"},
-    "operations/quarantine/postgres.py": {"at_least", "counts", "keep_days"},
+    "operations/quarantine/postgres.py": {"keep_days", "min_days"},
+    "operations/quarantine/replay.py": {"counts"},
     "pipeline/warehouse/readiness.py": {
         "' '.join(not_ok)",
         "'; '.join(conflicts)",

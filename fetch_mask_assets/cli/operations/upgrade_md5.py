@@ -24,7 +24,7 @@ from rich.progress import (
 from rich.text import Text
 
 from fetch_mask_assets.cli import connections
-from fetch_mask_assets.cli.output import progress_text
+from fetch_mask_assets.cli.progress import progress_text
 from fetch_mask_assets.errors import FetchMaskError, NotReadyError
 from fetch_mask_assets.keys.keyset import FieldMasker
 from fetch_mask_assets.keys.storage import read_keyring

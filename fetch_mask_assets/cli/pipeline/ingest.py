@@ -13,7 +13,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from fetch_mask_assets.cli import connections
 from fetch_mask_assets.cli.instance import dagster_instance, describe_failure
-from fetch_mask_assets.cli.output import count_noun, progress_text
+from fetch_mask_assets.cli.progress import progress_text
+from fetch_mask_assets.cli.wording import counted
 from fetch_mask_assets.definitions import defs
 from fetch_mask_assets.defs.assets import RAW_LOGIN_BATCH
 from fetch_mask_assets.defs.jobs import INGEST_LOGINS
@@ -82,8 +83,8 @@ def summary(result: IngestResult) -> str:
     """The counts of an ingestion as a sentence."""
     balance = result.total
     return (
-        f"Received {count_noun(balance.received, 'message', 'messages')}"
-        f" in {count_noun(len(result.balances), 'batch', 'batches')}: {balance.loaded} loaded,"
+        f"Received {counted(balance.received, 'message', 'messages')}"
+        f" in {counted(len(result.balances), 'batch', 'batches')}: {balance.loaded} loaded,"
         f" {balance.quarantined} quarantined, {balance.already_known} already known."
     )
 

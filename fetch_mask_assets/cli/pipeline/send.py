@@ -9,7 +9,8 @@ from typing import BinaryIO
 import click
 
 from fetch_mask_assets.cli import connections
-from fetch_mask_assets.cli.output import count_noun, progress_count
+from fetch_mask_assets.cli.progress import progress_count
+from fetch_mask_assets.cli.wording import counted
 from fetch_mask_assets.errors import FetchMaskError
 
 _SHOWN_LINES = 5
@@ -38,7 +39,7 @@ def send(file: BinaryIO, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"sent": sent, "not_sent": refused + len(unreadable)}))
     else:
-        click.echo(f"Sent {count_noun(sent, 'message', 'messages')}.")
+        click.echo(f"Sent {counted(sent, 'message', 'messages')}.")
     if unreadable or refused:
         raise SendError(_failures(unreadable, refused))
 

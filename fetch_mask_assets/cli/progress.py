@@ -1,4 +1,4 @@
-"""Output of commands: progress on standard error if it is a terminal, and counts in words."""
+"""Progress on standard error, if that is a terminal."""
 
 from __future__ import annotations
 
@@ -23,11 +23,6 @@ def progress_text() -> Iterator[Callable[[str], None]]:
     with _progress() as progress:
         task = progress.add_task("", total=None)
         yield lambda text: progress.update(task, description=text)
-
-
-def count_noun(number: int, one: str, many: str) -> str:
-    """A number and its noun: `1 message`, `2 messages`."""
-    return f"{number} {one if number == 1 else many}"
 
 
 def _progress(*columns: TextColumn) -> Progress:
