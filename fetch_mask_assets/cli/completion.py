@@ -24,6 +24,8 @@ def completion(context: click.Context, shell: str) -> None:
     bash, 4.4 or newer, in ~/.bashrc:  eval "$(fetch-mask completion bash)"
     zsh, in ~/.zshrc:                  eval "$(fetch-mask completion zsh)"
     fish, in ~/.config/fish:           fetch-mask completion fish | source
+
+    A new shell then completes commands and options.
     \f
 
     Source: https://click.palletsprojects.com/en/stable/shell-completion/
