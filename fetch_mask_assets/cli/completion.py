@@ -1,4 +1,7 @@
-"""`fetch-mask completion`."""
+"""`fetch-mask completion`.
+
+Source: https://click.palletsprojects.com/en/stable/shell-completion/
+"""
 
 from __future__ import annotations
 
@@ -26,9 +29,6 @@ def completion(context: click.Context, shell: str) -> None:
     fish, in ~/.config/fish:           fetch-mask completion fish | source
 
     A new shell then completes commands and options.
-    \f
-
-    Source: https://click.palletsprojects.com/en/stable/shell-completion/
     """  # noqa: D301 (marks of click)
     root = context.find_root().command
     click.echo(_SHELLS[shell](root, {}, "fetch-mask", "_FETCH_MASK_COMPLETE").source())
