@@ -129,7 +129,9 @@ def write_job_links(
 
 _RETIRED_KEYS = "SELECT keyset, key_id FROM login_ingest.masking_key WHERE retired_at IS NOT NULL"
 
-_LOCK_KEYS = "SELECT keyset, key_id, is_known FROM login_ingest.lock_keys(%s::text[], %s::bigint[])"
+_LOCK_KEYS = (
+    "SELECT keyset, key_id, is_registered FROM login_ingest.lock_keys(%s::text[], %s::bigint[])"
+)
 
 _LINK_TOKENS = "SELECT login_ingest.link_tokens(%s::text[], %s::text[], %s::text[])"
 

@@ -102,10 +102,10 @@ def _plain(verb: str, error: BaseException | None) -> DatabaseError:
 
 # Rules of our own functions, which they give as constraints.
 _REMEDIES = {
-    "key_is_in_use": "The key is retired, or not registered: read the keysets anew.",
-    "key_is_known": "The key registry does not know the key: check MASKING_KEYSETS.",
-    "one_link": "A token is linked to another value's: check MASKING_KEYSETS.",
-    "no_conflict": "The keysets are not those of this database: check MASKING_KEYSETS.",
+    "key_usable": "The key is retired, or not registered: read the keysets anew.",
+    "key_registered": "The key registry does not know the key: check MASKING_KEYSETS.",
+    "link_unique": "A token is linked to another value's: check MASKING_KEYSETS.",
+    "key_conflict": "The keysets are not those of this database: check MASKING_KEYSETS.",
 }
 
 

@@ -482,13 +482,13 @@ VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
 
 _ANY_NOTED = "SELECT EXISTS (SELECT FROM login_ingest.md5_match WHERE field = %s)"
 
-_BEGIN = "SELECT change FROM login_ingest.begin_remask_job('replace-digests', %s, '{}')"
+_BEGIN = "SELECT job FROM login_ingest.begin_remask_job('upgrade-md5', %s, '{}')"
 
 _REPLACE = """
-SELECT taken, replaced, changed FROM login_ingest.replace_digests(%s, %s, %s)
+SELECT digests_taken, digests_replaced, rows_changed FROM login_ingest.replace_digests(%s, %s, %s)
 """
 
-_END = "SELECT login_ingest.finish_remask_job(%s, 'replace-digests')"
+_END = "SELECT login_ingest.finish_remask_job(%s, 'upgrade-md5')"
 
 _FORGET = """
 DELETE FROM login_ingest.md5_upgrade

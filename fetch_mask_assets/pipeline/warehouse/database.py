@@ -368,7 +368,7 @@ SELECT received, loaded, quarantined, already_known,
 FROM login_ingest.batch WHERE run_id = %s
 """
 
-_COUNT_UNTOKENED = "SELECT login_ingest.rows_without_tokens()"
+_COUNT_UNTOKENED = "SELECT login_ingest.non_token_rows()"
 
 _READ_KEYS = """
 SELECT keyset, key_id, check_value, retired_at IS NOT NULL FROM login_ingest.masking_key

@@ -110,12 +110,12 @@ def nothing(_: object) -> None:
         "INSERT INTO login_ingest.token_link VALUES ('ip', 'ip:a', 'ip:b')",
         "INSERT INTO login_ingest.md5_match VALUES ('ip', 'ip:a', 'a')",
         "DELETE FROM login_ingest.md5_match",
-        "UPDATE login_ingest.remask_job SET ended_at = now()",
+        "UPDATE login_ingest.remask_job SET finished_at = now()",
         "INSERT INTO login_ingest.remask_job (action, field) VALUES ('remask', 'ip')",
         "SELECT login_ingest.upsert_links('ip', '{}', '{}')",
         "SELECT login_ingest.add_job_counts(1, '{}', '{}', 1, 1)",
-        "SELECT login_ingest.open_remask_job(1, 'remask')",
-        "SELECT login_ingest.rows_under('ip', 1)",
+        "SELECT login_ingest.lock_remask_job(1, 'remask')",
+        "SELECT login_ingest.rows_under_key('ip', 1)",
     ],
 )
 def test_tokens_links_and_keys_are_not_written_directly(
@@ -165,10 +165,15 @@ def test_a_re_masking_is_on_record_with_what_the_database_counted(
     to_keys = [new.ip.primary_key_id]
     assert begin == (
         "remask.begin",
-        {"change": 1, "field": "ip", "to_keys": to_keys, "resumes": []},
+        {"job": 1, "field": "ip", "to_keys": to_keys, "resumes": []},
     )
-    expected = {"from_keys": [old.ip.primary_key_id], "to_keys": to_keys, "links": 2, "rows": 3}
-    assert end == ("remask.end", {"change": 1, "field": "ip"} | expected)
+    expected = {
+        "from_keys": [old.ip.primary_key_id],
+        "to_keys": to_keys,
+        "links": 2,
+        "rows_changed": 3,
+    }
+    assert end == ("remask.finish", {"job": 1, "field": "ip"} | expected)
 
 
 def test_a_killed_re_masking_has_no_end_and_the_next_one_says_so(
@@ -182,9 +187,9 @@ def test_a_killed_re_masking_has_no_end_and_the_next_one_says_so(
     table.replace(killed, some.replacements)
     assert remask_field(table, new.ip, nothing) == Remasked(1, 1, 2, unfinished=1)
     actions = audit(database.url)
-    assert [action for action, _ in actions] == ["remask.begin", "remask.begin", "remask.end"]
+    assert [action for action, _ in actions] == ["remask.begin", "remask.begin", "remask.finish"]
     [left] = actions[1][1]["resumes"]
-    assert (left["change"], left["person"], left["rows"]) == (1, steward.name, 1)
+    assert (left["job"], left["actor"], left["rows_changed"]) == (1, steward.name, 1)
     assert remask_field(table, new.ip, nothing).unfinished == 0
 
 
@@ -195,7 +200,7 @@ def test_an_end_whose_answer_was_lost_is_repeated_and_recorded_once(
     change = table.begin(new.ip)
     table.end(change)
     table.end(change)
-    assert [action for action, _ in audit(database.url)] == ["remask.begin", "remask.end"]
+    assert [action for action, _ in audit(database.url)] == ["remask.begin", "remask.finish"]
 
 
 def test_a_change_is_its_persons_and_only_while_it_is_under_way(
@@ -229,12 +234,12 @@ def test_a_token_is_replaced_only_by_one_that_readers_see_as_equal(
 @pytest.mark.parametrize(
     ("replacement", "rule"),
     [
-        ("192.0.2.1", "is_a_token"),
-        ("", "is_a_token"),
-        ("the other field's", "is_a_token"),
-        ("a line more", "is_a_token"),
-        ("a stranger's key", "key_is_in_use"),
-        ("the old key", "key_of_job"),
+        ("192.0.2.1", "token_valid"),
+        ("", "token_valid"),
+        ("the other field's", "token_valid"),
+        ("a line more", "token_valid"),
+        ("a stranger's key", "key_usable"),
+        ("the old key", "job_key"),
     ],
 )
 def test_what_is_no_token_under_the_key_of_the_change_replaces_none(  # noqa: PLR0913, PLR0917 (a case and its fixtures)
@@ -296,20 +301,20 @@ def test_only_digests_of_md5_are_noted_and_only_with_tokens_under_keys_in_use(
     with psycopg.connect(steward.url) as connection:
         connection.execute(retire.encode())
     for field, digests, tokens, rule in (
-        ("ip", ["192.0.2.1"], [token], "is_an_md5"),
-        ("ip", [""], [token], "is_an_md5"),
-        ("ip", [None], [token], "is_an_md5"),
-        ("ip", [digest + "\n"], [token], "is_an_md5"),
-        ("ip", [digest.upper()], [token], "is_an_md5"),
-        ("ip", [digest, "1" * 32], [token], "is_an_md5"),
-        ("ip", [digest], ["192.0.2.1"], "is_a_token"),
-        ("ip", [digest], [None], "is_a_token"),
-        ("ip", [digest], [new.device_id.mask("d")], "is_a_token"),
-        ("device_id", [digest], [token], "is_a_token"),
-        ("user_id", [digest], [token], "is_a_token"),
-        (None, [digest], [token], "is_a_token"),
-        ("ip", [digest], [stranger.ip.mask("192.0.2.1")], "key_is_in_use"),
-        ("ip", [digest], [old.ip.mask("192.0.2.1")], "key_is_in_use"),
+        ("ip", ["192.0.2.1"], [token], "md5_valid"),
+        ("ip", [""], [token], "md5_valid"),
+        ("ip", [None], [token], "md5_valid"),
+        ("ip", [digest + "\n"], [token], "md5_valid"),
+        ("ip", [digest.upper()], [token], "md5_valid"),
+        ("ip", [digest, "1" * 32], [token], "md5_valid"),
+        ("ip", [digest], ["192.0.2.1"], "token_valid"),
+        ("ip", [digest], [None], "token_valid"),
+        ("ip", [digest], [new.device_id.mask("d")], "token_valid"),
+        ("device_id", [digest], [token], "token_valid"),
+        ("user_id", [digest], [token], "token_valid"),
+        (None, [digest], [token], "token_valid"),
+        ("ip", [digest], [stranger.ip.mask("192.0.2.1")], "key_usable"),
+        ("ip", [digest], [old.ip.mask("192.0.2.1")], "key_usable"),
     ):
         assert refusal(steward.url, NOTE, field, digests, tokens) == (REFUSED, rule), (tokens, rule)
     assert database.query(NOTED) == []
@@ -325,7 +330,7 @@ def test_a_note_is_on_record_and_the_first_of_a_digest_stays(
         connection.execute(NOTE, ["ip", ["1" * 32], [two]])
         connection.execute(NOTE, ["ip", [], []])
     assert database.query(NOTED) == [("ip", "0" * 32, one), ("ip", "1" * 32, two)]
-    noted = ("replace-digests.note", {"field": "ip", "digests": 1})
+    noted = ("upgrade-md5.record", {"field": "ip", "digests": 1})
     assert audit(database.url) == [noted, noted]
 
 
@@ -333,13 +338,13 @@ def test_only_md5_digests_are_replaced_and_only_by_tokens(
     steward: Person, new: Keyring, database: LoginDatabase
 ) -> None:
     """Whatever is noted by who may write the notes directly, which is nobody of our roles."""
-    begin = "SELECT change FROM login_ingest.begin_remask_job('replace-digests', 'ip', '{}')"
+    begin = "SELECT job FROM login_ingest.begin_remask_job('upgrade-md5', 'ip', '{}')"
     note = "INSERT INTO login_ingest.md5_match (field, new_token, digest) VALUES ('ip', %s, %s)"
     assert refusal(steward.url, note, new.ip.mask("192.0.2.1"), "0" * 32) == (DENIED, None)
     for token, digest, rule in (
-        (new.ip.mask("192.0.2.1"), "192.0.2.1", "is_an_md5"),
-        (new.ip.mask("192.0.2.1"), "", "is_an_md5"),
-        ("192.0.2.1", "0" * 32, "is_a_token"),
+        (new.ip.mask("192.0.2.1"), "192.0.2.1", "md5_valid"),
+        (new.ip.mask("192.0.2.1"), "", "md5_valid"),
+        ("192.0.2.1", "0" * 32, "token_valid"),
     ):
         with psycopg.connect(database.url) as connection:
             [(change,)] = connection.execute(begin).fetchall()
@@ -365,19 +370,19 @@ def test_the_loader_links_only_tokens_of_the_field_under_known_keys(
     device = new.device_id.mask("device-1")
     assert refusal(loader.url, LINK, ["ip"], [good], [newest]) is None
     for field, before, after, rule in (
-        ("ip", "192.0.2.1", newest, "is_a_token"),
-        ("ip", good, "192.0.2.1", "is_a_token"),
-        ("ip", "5d41402abc4b2a76b9719d911017c592", newest, "is_a_token"),
-        ("ip", good, device, "is_a_token"),
-        ("device_id", good, newest, "is_a_token"),
-        ("user_id", good, newest, "is_a_token"),
-        (None, good, newest, "is_a_token"),
-        ("ip", stranger.ip.mask("192.0.2.1"), newest, "key_is_known"),
-        ("ip", good, stranger.ip.mask("192.0.2.1"), "key_is_in_use"),
+        ("ip", "192.0.2.1", newest, "token_valid"),
+        ("ip", good, "192.0.2.1", "token_valid"),
+        ("ip", "5d41402abc4b2a76b9719d911017c592", newest, "token_valid"),
+        ("ip", good, device, "token_valid"),
+        ("device_id", good, newest, "token_valid"),
+        ("user_id", good, newest, "token_valid"),
+        (None, good, newest, "token_valid"),
+        ("ip", stranger.ip.mask("192.0.2.1"), newest, "key_registered"),
+        ("ip", good, stranger.ip.mask("192.0.2.1"), "key_usable"),
     ):
         found = refusal(loader.url, LINK, [field], [before], [after])
         assert found == (REFUSED, rule), (field, rule)
-    assert refusal(loader.url, LINK, ["ip"], [good], []) == (REFUSED, "is_a_token")
+    assert refusal(loader.url, LINK, ["ip"], [good], []) == (REFUSED, "token_valid")
 
 
 def test_a_link_that_is_there_is_not_led_to_another_value(
@@ -389,7 +394,7 @@ def test_a_link_that_is_there_is_not_led_to_another_value(
     before = database.query(links)
     assert len(before) == 4
     one, two = old.ip.mask("192.0.2.1"), new.ip.mask("192.0.2.2")
-    assert refusal(loader.url, LINK, ["ip"], [one], [two]) == (REFUSED, "one_link")
+    assert refusal(loader.url, LINK, ["ip"], [one], [two]) == (REFUSED, "link_unique")
     assert database.query(links) == before
 
 
@@ -414,7 +419,7 @@ def test_what_can_be_no_key_is_not_registered(
 ) -> None:
     values = [[keyset], [key_id], [check]]
     statement = "SELECT login_ingest.register_keys(%s::text[], %s::bigint[], %s::bytea[])"
-    assert refusal(loader.url, statement, *values) == (REFUSED, "no_conflict")
+    assert refusal(loader.url, statement, *values) == (REFUSED, "key_conflict")
 
 
 def test_a_key_that_conflicts_is_not_registered(
@@ -422,7 +427,7 @@ def test_a_key_that_conflicts_is_not_registered(
 ) -> None:
     statement = "SELECT login_ingest.register_keys(%s::text[], %s::bigint[], %s::bytea[])"
     known, check = next(iter(new.ip.check_values.items()))
-    conflict = (REFUSED, "no_conflict")
+    conflict = (REFUSED, "key_conflict")
     before = database.query("SELECT * FROM login_ingest.masking_key ORDER BY 1, 2")
     assert refusal(loader.url, statement, ["ip"], [known], [b"other"]) == conflict
     assert refusal(loader.url, statement, ["device_id"], [7], [check]) == conflict
@@ -504,7 +509,7 @@ def test_the_database_itself_retires_no_key_that_is_needed(
             assert connection.execute(retire, key).fetchall() == [(rows,)]
     kept = "SELECT count(*) FROM login_ingest.masking_key WHERE retired_at IS NOT NULL"
     assert database.query(kept) == [(0,)]
-    assert [action for action, _ in audit(database.url)] == ["replace-digests.note"]
+    assert [action for action, _ in audit(database.url)] == ["upgrade-md5.record"]
 
 
 # At once
