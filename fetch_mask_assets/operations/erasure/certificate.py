@@ -23,7 +23,7 @@ class Certificate:
     `links` and `matches` (of an upgrade from MD5) and `quarantined` messages were deleted,
     `requests` to unmask lost a token. After the erasure, `remaining` rows, links, matches and
     requests still have a subject, `unsearched` rows are under keys for which the command gave no
-    token of each subject, and `quarantine_size` messages are in the quarantine. None before the end.
+    token of each subject, and `quarantine_size` messages are in the quarantine. None until then.
 
     Reported by the command, which alone opens sealed bodies and has the keysets: `still_matching`
     of the sealed messages have a subject, and `unreadable` messages and rows could not be examined.
