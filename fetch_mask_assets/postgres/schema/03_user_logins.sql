@@ -259,10 +259,10 @@ COMMENT ON FUNCTION login_ingest.add_masked_field IS
 
 -- The fields, in the order of the columns.
 SELECT login_ingest.add_clear_field(
-    'user_id', 'varchar(128)', 'The user, as sent by the app.'
+    'user_id', 'varchar(128)', 'The user, as the app sent it.'
 );
 SELECT login_ingest.add_clear_field(
-    'device_type', 'varchar(32)', 'The kind of device, as sent by the app.'
+    'device_type', 'varchar(32)', 'The kind of device, as the app sent it.'
 );
 SELECT login_ingest.add_masked_field(
     'ip', 'masked_ip', 'varchar(256)', 53, 53, 'ip', 'ips', 'the IP'

@@ -97,7 +97,7 @@ BEGIN
                p_field.singular),
         jsonb_build_object(
             p_field.token_column, format('The newest token of %s.', p_field.description),
-            'user_id', 'The user, as sent by the app.',
+            'user_id', 'The user, as the app sent it.',
             'logins', 'Number of logins of the user.',
             'first_day', 'UTC day of the first login.',
             'last_day', 'UTC day of the last login.'));
