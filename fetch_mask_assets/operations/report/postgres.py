@@ -273,8 +273,8 @@ _COUNT_ERASURES = "SELECT count(*), count(*) FILTER (WHERE NOT verified) FROM lo
 
 # Those that are not verified are shown whenever they were.
 _ERASURES = """
-SELECT erasure_id, at, actor AS person, kind, subjects, ticket, logins, links, requests, quarantined,
-       unreadable AS unopened, remaining, finished_at, verified
+SELECT erasure_id, at, actor AS person, kind, subjects, ticket, logins, links, requests,
+       quarantined, unreadable AS unopened, remaining, finished_at, verified
 FROM login_ingest.erasure WHERE at >= %s AND at < %s OR NOT verified ORDER BY at DESC LIMIT %s
 """
 
