@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from fetch_mask_assets.audit.chain import AuditRow, Chain, verify_chain
-from fetch_mask_assets.operations.unmasking.requests import CONSENTS, Verdict
+from fetch_mask_assets.operations.unmasking.verdicts import CONSENTS, Verdict
 
 ACTIONS = frozenset(
     {
