@@ -54,9 +54,9 @@ def main(rows: int, cores: int, seed: int, *, no_links: bool) -> None:
     with scratch_database(os.environ["LOGIN_DATABASE_URL"]) as url:
         with _timed("fill", rows):
             _fill(url, values)
-        for masker in (keyring.ip, keyring.device_id):
+        for masker in (keyring.masker("ip"), keyring.masker("device_id")):
             _upgrade(url, masker, cores, with_links=not no_links)
-        for masker in (keyring.ip, keyring.device_id):
+        for masker in (keyring.masker("ip"), keyring.masker("device_id")):
             with _timed(f"{masker.field.name}: verify", rows):
                 _verify(url, masker, values[masker.field.name])
 
@@ -79,7 +79,7 @@ def _fill(url: str, values: dict[str, list[str]]) -> None:
 def _upgrade(url: str, masker: FieldMasker, cores: int, *, with_links: bool) -> None:
     """Upgrade one field as `fetch-mask upgrade-md5` does."""
     table = DigestTable(url, masker.field)
-    searches = plan_searches(masker.field.name, networks=(), patterns=(), only_given=False)
+    searches = plan_searches(masker.field, networks=(), patterns=(), only_given=False)
     plan = SearchPlan(searches, None, cores)
     tried = [0]
 

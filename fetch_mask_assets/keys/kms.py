@@ -28,7 +28,7 @@ _REMEDIES = {
     "KMSInvalidStateException": "The KMS key is scheduled for deletion or not ready: check its"
     " state.",
     "ValidationException": "Check MASKING_KMS_KEY, and the size of the keyset: KMS encrypts at most"
-    " 4096 bytes, which is 30 keys of ip or device_id.",
+    " 4096 bytes, which is 30 keys of a masked field.",
 }
 
 

@@ -22,12 +22,16 @@ def test_links_lead_from_each_other_key_to_the_primary_one(rotated_keyring: Keyr
     masked = masked_batch(rotated_keyring, [body(1), body(1), body(201), "not json"])
     links = batch_links(masked, rotated_keyring)
     expected = {
-        ("ip", old_keyring().ip.mask("192.0.2.1"), rotated_keyring.ip.mask("192.0.2.1"))
+        (
+            "ip",
+            old_keyring().masker("ip").mask("192.0.2.1"),
+            rotated_keyring.masker("ip").mask("192.0.2.1"),
+        )
     } | {
         (
             "device_id",
-            old_keyring().device_id.mask(f"device-{number:08}"),
-            rotated_keyring.device_id.mask(f"device-{number:08}"),
+            old_keyring().masker("device_id").mask(f"device-{number:08}"),
+            rotated_keyring.masker("device_id").mask(f"device-{number:08}"),
         )
         for number in (1, 201)
     }

@@ -27,7 +27,7 @@ _FIELDS = click.option(
     "fields",
     multiple=True,
     type=click.Choice(KEYSET_NAMES),
-    help="Only this keyset; repeatable. By default all three.",
+    help="Only this keyset; repeatable. By default all.",
 )
 _FIELD = click.option(
     "--field",
@@ -42,8 +42,8 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON arr
 def keys() -> None:
     """Create, list, check, rotate and retire masking keys.
 
-    There are three keysets: ip and device_id mask those fields, quarantine seals rejected
-    messages. MASKING_KEYSETS is their location: a directory of files of mode 0600, or
+    Each masked field has a keyset with its name. The keyset quarantine seals rejected messages.
+    MASKING_KEYSETS is their location: a directory of files of mode 0600, or
     aws-secretsmanager://PREFIX. With MASKING_KMS_KEY they are wrapped under that KMS key.
 
     The database is LOGIN_RECOVERY_DATABASE_URL, or LOGIN_DATABASE_URL if that is not set. The audit

@@ -13,7 +13,7 @@ from fetch_mask_assets.cli import connections
 from fetch_mask_assets.cli.operations.md5_progress import TerminalDisplay
 from fetch_mask_assets.errors import FetchMaskError, NotReadyError
 from fetch_mask_assets.keys.storage import read_keyring
-from fetch_mask_assets.masking.fields import MASKED_FIELDS
+from fetch_mask_assets.masking.fields import MASKED_FIELDS, masked_field
 from fetch_mask_assets.operations.md5_upgrade.postgres import DigestTable, drop_links
 from fetch_mask_assets.operations.md5_upgrade.spaces import plan_searches
 from fetch_mask_assets.operations.md5_upgrade.token_search import SearchPlan
@@ -47,7 +47,7 @@ class UsageConflictError(FetchMaskError):
     "--pattern",
     "patterns",
     multiple=True,
-    help=r"Try only device ids of this pattern: N is a digit, x or X a hex digit in lower or upper"
+    help=r"Try only ids of this pattern: N is a digit, x or X a hex digit in lower or upper"
     r" case, any other character is literal; \ makes the next N, x or X literal. Repeatable.",
 )
 @click.option(
@@ -88,12 +88,12 @@ def upgrade_md5(  # noqa: PLR0913 (one for each option)
 ) -> None:
     r"""Replace MD5 digests in user_logins by tokens, in place.
 
-    For a user_logins whose masked_ip and masked_device_id contain md5(ip) and md5(device_id) as 32
-    hex digits. The command computes the MD5 of every possible value on all cores. For each digest
-    of the table that it finds, it replaces the digest by the value's token in every row. By
-    default it tries every IPv4 address, and every device id of the pattern NNN-NN-NNNN. With
-    --networks, --pattern or --values it tries only those values. IPv6 addresses and ids without a
-    pattern need --values.
+    For a user_logins whose masked columns contain the MD5 of their values as 32 hex digits. The
+    command computes the MD5 of every possible value on all cores. For each digest of the table that
+    it finds, it replaces the digest by the value's token in every row. By default it tries every
+    IPv4 address, and for other fields every value of the pattern NNN-NN-NNNN. With --networks,
+    --pattern or --values it tries only those values. IPv6 addresses and ids without a pattern need
+    --values.
 
     You can stop the command at any point and run it again: it continues where it stopped. Digests
     that are not found stay and are counted. No value is printed, logged or stored. The audit
@@ -135,7 +135,9 @@ def _plans(
     only_given = bool(networks or patterns or values_file)
     cidrs = [cidr for each in networks for cidr in _cidrs(each)]
     searches = {
-        name: plan_searches(name, networks=cidrs, patterns=patterns, only_given=only_given)
+        name: plan_searches(
+            masked_field(name), networks=cidrs, patterns=patterns, only_given=only_given
+        )
         for name in names
     }
     return {name: SearchPlan(each, values_file, cores) for name, each in searches.items()}

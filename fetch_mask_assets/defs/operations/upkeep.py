@@ -16,7 +16,7 @@ from pydantic import Field
 from fetch_mask_assets.defs.redaction import redact_errors
 from fetch_mask_assets.defs.resources import LoginDatabaseResource
 from fetch_mask_assets.operations.quarantine.postgres import Quarantine
-from fetch_mask_assets.postgres import partitions
+from fetch_mask_assets.postgres import migrate
 
 CREATE_PARTITIONS = "create_partitions"
 EXPIRE_QUARANTINE = "expire_quarantine"
@@ -39,7 +39,7 @@ def create_due_partitions(
 ) -> None:
     """Create the partitions that are due; none if the table is not partitioned."""
     with redact_errors("creating partitions"):
-        created = partitions.create_partitions(login_database.url)
+        created = migrate.create_partitions(login_database.url)
     if created is None:
         context.log.info("user_logins is not partitioned by month: no partition is needed")
     else:

@@ -14,23 +14,19 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import LiteralString
 
-import psycopg
 from psycopg import sql
 
 from fetch_mask_assets.errors import FetchMaskError
 from fetch_mask_assets.masking.fields import MaskedField
 from fetch_mask_assets.operations.md5_upgrade.spaces import Search, Space
 from fetch_mask_assets.operations.md5_upgrade.spans import Span, recordable_spans
-from fetch_mask_assets.postgres.connection import connect, one_row, translate_errors
 from fetch_mask_assets.postgres.locks import MD5_UPGRADE, acquire_lease
+from fetch_mask_assets.postgres.sessions import LONG_RECORD, one_row, open_session
 
 DIGESTS_PER_TRANSACTION = 20_000
 """Distinct digests that one transaction replaces."""
 
 _NO_SPANS: Mapping[Span, int] = MappingProxyType({})
-
-# What reads the whole table takes as long as it takes: only waiting and idling are bounded.
-_SESSION = "-c lock_timeout=30s -c idle_in_transaction_session_timeout=300s"
 
 
 class UpgradeRunningError(FetchMaskError):
@@ -74,7 +70,7 @@ class DigestTable:
         Raises:
             DatabaseError: they cannot be counted.
         """
-        with self._session("count MD5 digests") as connection:
+        with open_session(self.url, LONG_RECORD, "count MD5 digests") as connection:
             [(digests, rows)] = connection.execute(self._on(_COUNT)).fetchall()
         return DigestCount(digests, rows)
 
@@ -84,7 +80,7 @@ class DigestTable:
         Raises:
             DatabaseError: they cannot be read.
         """
-        with self._session("read MD5 digests") as connection:
+        with open_session(self.url, LONG_RECORD, "read MD5 digests") as connection:
             parts = connection.cursor(binary=True).execute(self._on(_DIGESTS), [self.field.name])
             return b"".join(part for (part,) in parts)
 
@@ -94,7 +90,7 @@ class DigestTable:
         Raises:
             DatabaseError: they cannot be read.
         """
-        with self._session("read the progress of the upgrade") as connection:
+        with open_session(self.url, LONG_RECORD, "read the progress of the upgrade") as connection:
             rows = connection.execute(_SEARCHED, [self.field.name, space.name]).fetchall()
         return [Span(start, stop) for start, stop in rows]
 
@@ -109,7 +105,10 @@ class DigestTable:
             DatabaseError: nothing was recorded.
         """
         digests = [digest.hex() for digest in tokens]
-        with self._session("record MD5 matches") as connection, connection.transaction():
+        with (
+            open_session(self.url, LONG_RECORD, "record MD5 matches") as connection,
+            connection.transaction(),
+        ):
             connection.execute(_RECORD_MATCHES, [self.field.name, digests, list(tokens.values())])
             for span in recordable_spans(spans):
                 matches = _matches_within(spans, span)
@@ -122,7 +121,7 @@ class DigestTable:
         Raises:
             DatabaseError: it cannot be recorded.
         """
-        with self._session("begin to replace MD5 digests") as connection:
+        with open_session(self.url, LONG_RECORD, "begin to replace MD5 digests") as connection:
             (has_matches,) = one_row(connection, _HAS_MATCHES, self.field.name)
             if not has_matches:
                 return None
@@ -136,7 +135,7 @@ class DigestTable:
             DatabaseError: nothing was replaced.
         """
         values = [job, DIGESTS_PER_TRANSACTION, with_links]
-        with self._session("replace MD5 digests") as connection:
+        with open_session(self.url, LONG_RECORD, "replace MD5 digests") as connection:
             taken, digests, rows = one_row(connection, _REPLACE, *values)
         return ReplaceCount(int(digests), int(rows)) if taken else None
 
@@ -146,7 +145,7 @@ class DigestTable:
         Raises:
             DatabaseError: it cannot be recorded.
         """
-        with self._session("finish replacing MD5 digests") as connection:
+        with open_session(self.url, LONG_RECORD, "finish replacing MD5 digests") as connection:
             connection.execute(_FINISH_JOB, [job])
 
     def clear_progress(self, search: Search) -> None:
@@ -155,18 +154,13 @@ class DigestTable:
         Raises:
             DatabaseError: nothing was deleted.
         """
-        with self._session("finish the upgrade") as connection:
+        with open_session(self.url, LONG_RECORD, "finish the upgrade") as connection:
             for span in search.spans:
                 values = [self.field.name, search.space.name, span.start, span.stop]
                 connection.execute(_CLEAR_PROGRESS, values)
 
     def _on(self, statement: LiteralString) -> sql.Composed:
         return sql.SQL(statement).format(column=sql.Identifier(self.field.column))
-
-    @contextmanager
-    def _session(self, verb: str) -> Iterator[psycopg.Connection]:
-        with translate_errors(verb), connect(self.url, options=_SESSION) as connection:
-            yield connection
 
 
 @contextmanager
@@ -177,10 +171,8 @@ def upgrade_lease(url: str) -> Iterator[None]:
         UpgradeRunningError: another upgrade holds the lease.
         DatabaseError: the database cannot be reached.
     """
-    with translate_errors("begin the upgrade"):
-        connection = connect(url, options=_SESSION)
+    with open_session(url, LONG_RECORD, "begin the upgrade") as connection:
         connection.autocommit = True
-    with connection:
         if not acquire_lease(connection, MD5_UPGRADE):
             raise UpgradeRunningError(
                 "another upgrade from MD5 is under way: wait until it has finished."
@@ -194,7 +186,7 @@ def drop_links(url: str) -> int:
     Raises:
         DatabaseError: nothing was deleted.
     """
-    with translate_errors("drop the links from MD5"), connect(url, options=_SESSION) as connection:
+    with open_session(url, LONG_RECORD, "drop the links from MD5") as connection:
         [(dropped,)] = connection.execute("SELECT login_ingest.drop_md5_links()").fetchall()
         return int(dropped)
 
@@ -205,7 +197,7 @@ def record_audit(url: str, action: str, detail: str) -> None:
     Raises:
         DatabaseError: nothing was recorded.
     """
-    with translate_errors("record in the audit"), connect(url, options=_SESSION) as connection:
+    with open_session(url, LONG_RECORD, "record in the audit") as connection:
         connection.execute("SELECT login_ingest.record_audit(%s, %s)", [action, detail])
 
 

@@ -10,7 +10,8 @@ from ipaddress import IPv4Network, collapse_addresses
 from typing import TypeAlias
 
 from fetch_mask_assets.errors import FetchMaskError
-from fetch_mask_assets.masking.fields import IP
+from fetch_mask_assets.masking.canonical import IP_ADDRESS
+from fetch_mask_assets.masking.fields import MaskedField
 from fetch_mask_assets.operations.md5_upgrade.md5 import MAX_TEXT_BYTES
 from fetch_mask_assets.operations.md5_upgrade.spans import Span
 
@@ -112,20 +113,20 @@ def network_spans(networks: Iterable[str]) -> list[Span]:
 
 
 def plan_searches(
-    field: str, *, networks: Iterable[str], patterns: Iterable[str], only_given: bool
+    field: MaskedField, *, networks: Iterable[str], patterns: Iterable[str], only_given: bool
 ) -> tuple[Search, ...]:
-    """Return the searches of a field: addresses for IPs, patterns for device ids.
+    """Return the searches of a field: addresses, or the texts of patterns.
 
     Args:
-        field: the field's name.
+        field: the field of the digests.
         networks: IPv4 networks in CIDR notation.
-        patterns: device id patterns, see `pattern_space`.
+        patterns: patterns of ids, see `pattern_space`.
         only_given: do not search the whole default space if no network or no pattern is given.
 
     Raises:
         SpaceError: a network or a pattern cannot be tried.
     """
-    if field == IP.name:
+    if field.form is IP_ADDRESS:
         spans = network_spans(networks) or ([] if only_given else [Span(0, IPV4.size)])
         return (Search(IPV4, tuple(spans)),) if spans else ()
     given = tuple(patterns) or (() if only_given else (DEVICE_ID_PATTERN,))

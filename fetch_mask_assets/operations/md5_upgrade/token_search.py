@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fetch_mask_assets.keys.keyset import FieldMasker
-from fetch_mask_assets.masking.token import MAX_TOKEN_LENGTH
+from fetch_mask_assets.masking.fields import MAX_TOKEN_LENGTH
 from fetch_mask_assets.operations.md5_upgrade.md5 import md5
 from fetch_mask_assets.operations.md5_upgrade.postgres import DigestTable
 from fetch_mask_assets.operations.md5_upgrade.search import DigestSet, digest_set

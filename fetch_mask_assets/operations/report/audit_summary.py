@@ -139,7 +139,7 @@ class _Counting:
         # A row that has no time belongs to no period, so it is shown in each.
         if row.at is None or self._since <= row.at < self._until:
             action = row.action if row.action in ACTIONS else OTHER_ACTION
-            self.actions[(row.person, action, verdict)] += 1
+            self.actions[(row.actor, action, verdict)] += 1
 
 
 def _detail(row: AuditRow) -> dict[str, object]:

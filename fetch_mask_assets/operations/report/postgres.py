@@ -6,7 +6,6 @@ A part that is refused is given as unreadable with the reason; the others are re
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import LiteralString, TypeVar
 
@@ -41,7 +40,8 @@ from fetch_mask_assets.operations.report.report import (
     summed,
 )
 from fetch_mask_assets.postgres import migrate
-from fetch_mask_assets.postgres.connection import connect, one_row, translate_errors
+from fetch_mask_assets.postgres.errors import translate_errors
+from fetch_mask_assets.postgres.sessions import REPORT, one_row, open_session
 
 MAX_BATCHES = 100
 """A period of more batches is shown by day."""
@@ -49,12 +49,6 @@ MAX_BATCHES = 100
 MAX_UNBALANCED = 200
 MAX_ROWS = 200
 """Certificates and requests that are shown, the newest."""
-
-# Counting a whole table takes as long as it takes; only the waiting is bounded.
-_SESSION = (
-    "-c TimeZone=UTC -c DateStyle=ISO -c lock_timeout=30s -c statement_timeout=900s"
-    " -c idle_in_transaction_session_timeout=300s -c default_transaction_read_only=on"
-)
 
 _Part = TypeVar("_Part")
 
@@ -94,19 +88,14 @@ class ReportReader:
         """Every part, or why it could not be read; never raises for a part."""
         audit = _try("read the audit", lambda: self._audit(period, expected_hash))
         try:
-            with translate_errors("report"), self._snapshot() as connection:
+            with open_session(self.url, REPORT, "report") as connection:
+                connection.isolation_level = IsolationLevel.REPEATABLE_READ
                 return _facts(connection, period, self.retention, audit)
         except DatabaseError as error:
             return _nothing(Unreadable(str(error)), audit)
 
     def _audit(self, period: Period, expected: bytes | None) -> AuditSummary:
         return summarize_audit(Audit(self.url).rows(), period.since, period.until, expected)
-
-    @contextmanager
-    def _snapshot(self) -> Iterator[psycopg.Connection]:
-        with connect(self.url, options=_SESSION) as connection:
-            connection.isolation_level = IsolationLevel.REPEATABLE_READ
-            yield connection
 
 
 def _facts(

@@ -548,10 +548,11 @@ def _of_retention(part: RetentionPart) -> _Found:
 
 
 def _of_audit(part: AuditSummary) -> _Found:
-    if part.chain.broken:
+    broken = part.chain.broken
+    if broken:
         yield (
             Severity.BROKEN,
-            (f"the audit is broken at row {part.chain.broken.audit_id}: {part.chain.broken.why}."),
+            f"the audit is broken at row {broken.audit_id}: {broken.reason}.",
         )
     if not part.chain.has_expected:
         yield (

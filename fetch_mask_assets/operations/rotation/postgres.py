@@ -10,7 +10,6 @@ from typing import LiteralString, TypeVar
 import polars as pl
 import psycopg
 from psycopg import sql
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from fetch_mask_assets.keys.keyset import FieldMasker
 from fetch_mask_assets.keys.postgres import write_job_links
@@ -22,21 +21,17 @@ from fetch_mask_assets.operations.rotation.token_ranges import (
     ranges_outside,
     ranges_under,
 )
-from fetch_mask_assets.postgres.connection import (
-    TransientDatabaseError,
-    connect,
-    one_row,
-    translate_errors,
-)
 from fetch_mask_assets.postgres.locks import LINKS, acquire_lock
+from fetch_mask_assets.postgres.sessions import (
+    JOB_ATTEMPTS,
+    LONG_RECORD,
+    one_row,
+    open_session,
+    retry_transient,
+)
 
 ROWS_PER_TRANSACTION = 5_000
 """Another session that needs a changed row waits for one such transaction."""
-
-_ATTEMPTS = 6
-
-# A read of the whole table has no time limit: only waiting and idling are bounded.
-_SESSION = "-c lock_timeout=30s -c idle_in_transaction_session_timeout=300s"
 
 _T = TypeVar("_T")
 
@@ -73,7 +68,7 @@ class TokenTable:
         def read(connection: psycopg.Connection) -> list[str]:
             return [token for (token,) in connection.execute(statement, [*values, limit])]
 
-        return self._repeated("read tokens", read)
+        return self._run("read tokens", read)
 
     def begin(self, masker: FieldMasker) -> RemaskJob:
         """Record the start of a re-masking of a field under its primary key.
@@ -82,7 +77,7 @@ class TokenTable:
             DatabaseError: it cannot be recorded, or the primary key is retired.
         """
         values = [masker.field.name, [masker.primary_key_id]]
-        number, unfinished = self._repeated(
+        number, unfinished = self._run(
             "begin re-masking", lambda connection: one_row(connection, _BEGIN, *values)
         )
         return RemaskJob(int(number), masker.field, int(unfinished))
@@ -93,9 +88,7 @@ class TokenTable:
         Raises:
             DatabaseError: it cannot be recorded.
         """
-        self._repeated(
-            "finish re-masking", lambda connection: connection.execute(_FINISH, [job.number])
-        )
+        self._run("finish re-masking", lambda connection: connection.execute(_FINISH, [job.number]))
 
     def link(self, job: RemaskJob, plan: RemaskPlan) -> None:
         """Link old tokens to new ones, for the values that are still in the table.
@@ -114,7 +107,7 @@ class TokenTable:
             links = [each for each in plan.links if each.new_token in newest]
             write_job_links(connection, job.number, links)
 
-        self._repeated("link tokens", write)
+        self._run("link tokens", write)
 
     def replace(self, job: RemaskJob, replacements: Mapping[str, str]) -> int:
         """Replace tokens in all their rows; return the number of rows.
@@ -142,7 +135,7 @@ class TokenTable:
             counts = (connection.execute(*each).fetchall() for each in statements)
             return sum(number for [(number,)] in counts)
 
-        return self._repeated("count tokens", count)
+        return self._run("count tokens", count)
 
     def rows_under(self, masked_field: MaskedField, key_id: int) -> int:
         """Count the rows whose token is under a key.
@@ -176,28 +169,20 @@ class TokenTable:
             counted = groups.with_columns(pl.col("rows").cast(pl.Int64))
             return FieldSnapshot(counted, links, int(loaded))
 
-        return self._repeated("read the groups", read)
+        return self._run("read the groups", read)
 
     def _replace_next(self, job: RemaskJob, replacements: Mapping[str, str]) -> int:
         tokens = (list(replacements), list(replacements.values()))
         values = [job.number, *tokens, ROWS_PER_TRANSACTION]
-        (rows,) = self._repeated(
+        (rows,) = self._run(
             "replace tokens", lambda connection: one_row(connection, _REPLACE, *values)
         )
         return int(rows)
 
-    def _repeated(self, verb: str, work: Callable[[psycopg.Connection], _T]) -> _T:
-        def once() -> _T:
-            with translate_errors(verb), connect(self.url, options=_SESSION) as connection:
-                return work(connection)
-
-        attempts = Retrying(
-            retry=retry_if_exception_type(TransientDatabaseError),
-            stop=stop_after_attempt(_ATTEMPTS),
-            wait=wait_random_exponential(multiplier=0.2, max=10),
-            reraise=True,
-        )
-        return attempts(once)
+    @retry_transient(JOB_ATTEMPTS)
+    def _run(self, action: str, work: Callable[[psycopg.Connection], _T]) -> _T:
+        with open_session(self.url, LONG_RECORD, action) as connection:
+            return work(connection)
 
 
 def _on(statement: LiteralString, masked_field: MaskedField) -> sql.Composed:

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fetch_mask_assets.masking.fields import MaskedField
-from fetch_mask_assets.masking.token import format_token
-
-# A token's text starts with Tink's version byte and four bytes of key id: 40 bits are six
-# characters of base64 and two thirds of a seventh, whose last two bits are the ciphertext's.
-_VERSION = b"\x01"
-_LAST_BITS = (0x00, 0x40, 0x80, 0xC0)
-_KEY_CHARACTERS = 7
+from fetch_mask_assets.masking.token import key_heads
 
 # Postgres allows no NUL in a text, so no text is between a text and the same text with this suffix.
 _MIN_CHARACTER = "\x01"
@@ -35,8 +28,7 @@ ALL_TEXTS = TextRange("", None)
 
 def ranges_under(field: MaskedField, key_id: int) -> tuple[TextRange, ...]:
     """Return the ranges that contain the tokens of a key and no others."""
-    prefixes = sorted(_key_prefixes(field, key_id))
-    return tuple(TextRange(prefix, _successor(prefix)) for prefix in prefixes)
+    return tuple(TextRange(head, _successor(head)) for head in key_heads(field, key_id))
 
 
 def ranges_outside(field: MaskedField, key_id: int) -> tuple[TextRange, ...]:
@@ -46,12 +38,6 @@ def ranges_outside(field: MaskedField, key_id: int) -> tuple[TextRange, ...]:
     highs = [*(each.low for each in inside), None]
     gaps = zip(lows, highs, strict=True)
     return tuple(TextRange(low, high) for low, high in gaps if low is not None and low != high)
-
-
-def _key_prefixes(field: MaskedField, key_id: int) -> Iterator[str]:
-    head = _VERSION + key_id.to_bytes(4, "big")
-    length = len(field.token_prefix) + _KEY_CHARACTERS
-    return (format_token(field, head + bytes([bits]))[:length] for bits in _LAST_BITS)
 
 
 def _successor(prefix: str) -> str:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fetch_mask_assets.masking.fields import DEVICE_ID, IP
 from fetch_mask_assets.operations.md5_upgrade.spaces import (
     IPV4,
     MAX_SPACE,
@@ -66,15 +67,15 @@ def test_an_invalid_or_narrow_network_is_refused_without_a_quote(
 
 
 def test_by_default_every_ipv4_address_and_every_id_of_the_default_pattern_is_tried() -> None:
-    [addresses] = plan_searches("ip", networks=(), patterns=(), only_given=False)
-    [ids] = plan_searches("device_id", networks=(), patterns=(), only_given=False)
+    [addresses] = plan_searches(IP, networks=(), patterns=(), only_given=False)
+    [ids] = plan_searches(DEVICE_ID, networks=(), patterns=(), only_given=False)
     assert (addresses.size, ids.size, ids.space.name) == (2**32, 10**9, "NNN-NN-NNNN")
 
 
 def test_only_given_networks_and_patterns_are_tried() -> None:
     networks, patterns = ["10.0.0.0/8"], ["NNN-NNN", "NNNN"]
-    [addresses] = plan_searches("ip", networks=networks, patterns=patterns, only_given=True)
-    ids = plan_searches("device_id", networks=networks, patterns=patterns, only_given=True)
+    [addresses] = plan_searches(IP, networks=networks, patterns=patterns, only_given=True)
+    ids = plan_searches(DEVICE_ID, networks=networks, patterns=patterns, only_given=True)
     assert addresses.size == 2**24
     assert [each.space.name for each in ids] == patterns
-    assert plan_searches("ip", networks=(), patterns=patterns, only_given=True) == ()
+    assert plan_searches(IP, networks=(), patterns=patterns, only_given=True) == ()

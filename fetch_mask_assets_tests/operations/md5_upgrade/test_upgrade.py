@@ -98,25 +98,35 @@ def test_digests_become_tokens_that_unmask_in_every_row(
     database_url: str, addresses: DigestTable, keyring: Keyring
 ) -> None:
     _fill(database_url, "masked_ip", [_hex("10.0.0.1"), _hex("10.0.0.1"), _hex("10.0.19.135")])
-    assert find_tokens(addresses, keyring.ip, SOME_ADDRESSES, _nothing) == 2
+    assert find_tokens(addresses, keyring.masker("ip"), SOME_ADDRESSES, _nothing) == 2
     assert replace_all(addresses, with_links=True, on_progress=_nothing) == ReplaceCount(2, 3)
     tokens = [token for token in _column(database_url, "masked_ip") if token]
-    assert sorted(map(keyring.ip.unmask, tokens)) == ["10.0.0.1", "10.0.0.1", "10.0.19.135"]
-    assert _links(database_url)[_hex("10.0.0.1")] == keyring.ip.mask("10.0.0.1")
+    assert sorted(map(keyring.masker("ip").unmask, tokens)) == [
+        "10.0.0.1",
+        "10.0.0.1",
+        "10.0.19.135",
+    ]
+    assert _links(database_url)[_hex("10.0.0.1")] == keyring.masker("ip").mask("10.0.0.1")
 
 
 def test_other_texts_and_the_other_field_stay_unchanged(
     database_url: str, addresses: DigestTable, keyring: Keyring
 ) -> None:
-    others = [None, keyring.ip.mask("10.0.0.1"), _hex("beyond"), "10.0.0.1", _hex("10.0.0.1")[:31]]
+    others = [
+        None,
+        keyring.masker("ip").mask("10.0.0.1"),
+        _hex("beyond"),
+        "10.0.0.1",
+        _hex("10.0.0.1")[:31],
+    ]
     mixed = _hex("10.0.0.2").replace("a", "A", 1)
     _fill(database_url, "masked_ip", [*others, mixed, _hex("10.0.0.3")])
     _fill(database_url, "masked_device_id", [_hex("10.0.0.3")])
-    find_tokens(addresses, keyring.ip, SOME_ADDRESSES, _nothing)
+    find_tokens(addresses, keyring.masker("ip"), SOME_ADDRESSES, _nothing)
     replace_all(addresses, with_links=True, on_progress=_nothing)
     left = _column(database_url, "masked_ip")
     assert [text in left for text in [*others, mixed]] == [True] * 6
-    assert keyring.ip.mask("10.0.0.3") in left
+    assert keyring.masker("ip").mask("10.0.0.3") in left
     assert _hex("10.0.0.3") in _column(database_url, "masked_device_id")
     assert (addresses.count().digests, addresses.count().rows) == (1, 1)
 
@@ -130,7 +140,7 @@ def test_upper_case_digests_are_recovered_and_each_spelling_is_linked(
     # A digest in both letter cases is one digest.
     assert (addresses.count().digests, addresses.count().rows) == (2, 3)
     assert count_recoverable(addresses.digests(), SOME_ADDRESSES, _nothing) == 2
-    find_tokens(addresses, keyring.ip, SOME_ADDRESSES, _nothing)
+    find_tokens(addresses, keyring.masker("ip"), SOME_ADDRESSES, _nothing)
     assert replace_all(addresses, with_links=True, on_progress=_nothing) == ReplaceCount(2, 3)
     assert _links(database_url).keys() == set(spellings)
 
@@ -139,7 +149,7 @@ def test_without_links_no_digest_stays_in_the_database(
     database_url: str, addresses: DigestTable, keyring: Keyring
 ) -> None:
     _fill(database_url, "masked_ip", [_hex("10.0.0.1")])
-    find_tokens(addresses, keyring.ip, SOME_ADDRESSES, _nothing)
+    find_tokens(addresses, keyring.masker("ip"), SOME_ADDRESSES, _nothing)
     replace_all(addresses, with_links=False, on_progress=_nothing)
     assert _links(database_url) == {}
     assert addresses.digests() == b""
@@ -157,7 +167,7 @@ def test_links_from_md5_can_be_dropped_and_others_stay(
             "INSERT INTO login_ingest.token_link VALUES ('ip', 'ip:old', 'ip:new', now())"
         )
     _fill(database_url, "masked_ip", [_hex("10.0.0.1"), _hex("10.0.0.2").upper()])
-    find_tokens(addresses, keyring.ip, SOME_ADDRESSES, _nothing)
+    find_tokens(addresses, keyring.masker("ip"), SOME_ADDRESSES, _nothing)
     replace_all(addresses, with_links=True, on_progress=_nothing)
     assert drop_links(url) == 2
     assert _links(database_url) == {"ip:old": "ip:new"}
@@ -172,10 +182,10 @@ def test_device_ids_of_a_pattern_and_of_a_file_are_found(
     plan = SearchPlan(
         (Search(space, (Span(0, space.size),)),), _private(tmp_path, "\ngerät 7\r\nelse\n"), 2
     )
-    assert find_tokens(table, keyring.device_id, plan, _nothing) == 3
+    assert find_tokens(table, keyring.masker("device_id"), plan, _nothing) == 3
     replace_all(table, with_links=True, on_progress=_nothing)
     assert set(_column(database_url, "masked_device_id")) == {
-        keyring.device_id.mask(each) for each in ("123-456", "gerät 7", "999-999")
+        keyring.masker("device_id").mask(each) for each in ("123-456", "gerät 7", "999-999")
     }
 
 
@@ -184,11 +194,11 @@ def test_the_digest_of_a_value_that_is_invalid_for_the_field_is_kept(
 ) -> None:
     _fill(database_url, "masked_ip", [_hex("unknown"), _hex("2001:db8::1")])
     plan = SearchPlan((), _private(tmp_path, "unknown\n2001:db8::1\n"), 1)
-    assert find_tokens(addresses, keyring.ip, plan, _nothing) == 1
+    assert find_tokens(addresses, keyring.masker("ip"), plan, _nothing) == 1
     replace_all(addresses, with_links=True, on_progress=_nothing)
     assert set(_column(database_url, "masked_ip")) == {
         _hex("unknown"),
-        keyring.ip.mask("2001:db8::1"),
+        keyring.masker("ip").mask("2001:db8::1"),
     }
 
 
@@ -200,7 +210,7 @@ def test_a_file_of_values_that_other_users_can_read_is_refused(
     path = _private(tmp_path, "10.0.0.1\n")
     path.chmod(mode)
     with pytest.raises(ValuesFileError, match="0600 or stricter"):
-        find_tokens(addresses, keyring.ip, SearchPlan((), path, 1), _nothing)
+        find_tokens(addresses, keyring.masker("ip"), SearchPlan((), path, 1), _nothing)
 
 
 def test_a_line_that_is_not_utf8_is_reported_by_its_number_only(
@@ -210,7 +220,7 @@ def test_a_line_that_is_not_utf8_is_reported_by_its_number_only(
     path = _private(tmp_path, "10.9.9.9\n")
     path.write_bytes(b"10.9.9.9\n10.9.9.8\xff\n")
     with pytest.raises(ValuesFileError) as refusal:
-        find_tokens(addresses, keyring.ip, SearchPlan((), path, 1), _nothing)
+        find_tokens(addresses, keyring.masker("ip"), SearchPlan((), path, 1), _nothing)
     assert "line 2" in str(refusal.value)
     assert "10.9" not in str(refusal.value)
 
@@ -220,9 +230,9 @@ def test_an_upgrade_stopped_before_the_replacement_continues_from_its_recorded_m
 ) -> None:
     _fill(database_url, "masked_ip", [_hex("10.0.0.1"), _hex("10.0.1.0")])
     first = SearchPlan((Search(IPV4, (Span(NET, NET + 10),)),), None, 1)
-    assert find_tokens(addresses, keyring.ip, first, _nothing) == 1
+    assert find_tokens(addresses, keyring.masker("ip"), first, _nothing) == 1
     assert addresses.digests() == md5("10.0.1.0")
-    assert find_tokens(addresses, keyring.ip, SOME_ADDRESSES, _nothing) == 1
+    assert find_tokens(addresses, keyring.masker("ip"), SOME_ADDRESSES, _nothing) == 1
     assert replace_all(addresses, with_links=True, on_progress=_nothing) == ReplaceCount(2, 2)
 
 
@@ -231,7 +241,9 @@ def test_searched_spans_are_skipped_until_the_upgrade_is_complete(
 ) -> None:
     span = Span(NET, NET + 2**20)
     plan = SearchPlan((Search(IPV4, (Span(NET, NET + 2**21),)),), None, 1)
-    addresses.record_matches({md5("10.0.0.1"): keyring.ip.mask("10.0.0.1")}, IPV4.name, {span: 1})
+    addresses.record_matches(
+        {md5("10.0.0.1"): keyring.masker("ip").mask("10.0.0.1")}, IPV4.name, {span: 1}
+    )
     assert remaining_plan(addresses, plan).searches[0].spans == (Span(NET + 2**20, NET + 2**21),)
     assert remaining_plan(DigestTable(addresses.url, DEVICE_ID), plan) == plan
     clear_progress(addresses, plan)
@@ -242,7 +254,7 @@ def test_recorded_spans_are_too_wide_to_identify_a_value(
     database_url: str, addresses: DigestTable, keyring: Keyring
 ) -> None:
     _fill(database_url, "masked_ip", [_hex("10.0.0.1")])
-    find_tokens(addresses, keyring.ip, SOME_ADDRESSES, _nothing)
+    find_tokens(addresses, keyring.masker("ip"), SOME_ADDRESSES, _nothing)
     assert addresses.searched_spans(IPV4) == []
 
 
@@ -252,7 +264,7 @@ def test_a_failed_transaction_changes_no_row_and_can_be_repeated(
     monkeypatch.setattr(md5_postgres, "DIGESTS_PER_TRANSACTION", 3)
     texts = [IPV4.text(NET + number) for number in range(10)]
     _fill(database_url, "masked_ip", map(_hex, texts))
-    find_tokens(addresses, keyring.ip, SOME_ADDRESSES, _nothing)
+    find_tokens(addresses, keyring.masker("ip"), SOME_ADDRESSES, _nothing)
 
     job = addresses.begin_job()
     assert job
@@ -274,7 +286,7 @@ def test_rows_change_in_an_order_that_does_not_reveal_their_values(
     monkeypatch.setattr(md5_postgres, "DIGESTS_PER_TRANSACTION", 5)
     texts = [IPV4.text(NET + number) for number in range(50)]
     _fill(database_url, "masked_ip", map(_hex, texts))
-    find_tokens(addresses, keyring.ip, SOME_ADDRESSES, _nothing)
+    find_tokens(addresses, keyring.masker("ip"), SOME_ADDRESSES, _nothing)
     replace_all(addresses, with_links=True, on_progress=_nothing)
     with psycopg.connect(database_url) as connection:
         rows = connection.execute(
