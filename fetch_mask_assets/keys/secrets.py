@@ -41,7 +41,7 @@ class KeysetSecrets:
         Raises:
             KeysetError: Secrets Manager refuses or cannot be reached.
         """
-        with translate_aws_errors(f"reading {self.location(name)}", _REMEDIES):
+        with translate_aws_errors(f"reading {self.location(name)}", KeysetError, _REMEDIES):
             answer = self._current(name)
         return None if answer is None else self._text(name, answer)
 
@@ -51,7 +51,7 @@ class KeysetSecrets:
         Raises:
             KeysetError: one exists, or Secrets Manager refuses or cannot be reached.
         """
-        with translate_aws_errors(f"creating {self.location(name)}", _REMEDIES):
+        with translate_aws_errors(f"creating {self.location(name)}", KeysetError, _REMEDIES):
             self._client.create_secret(Name=self._secret_id(name), SecretString=text)
 
     def replace(self, name: str, text: str) -> None:
@@ -60,7 +60,7 @@ class KeysetSecrets:
         Raises:
             KeysetError: Secrets Manager refuses or cannot be reached.
         """
-        with translate_aws_errors(f"writing {self.location(name)}", _REMEDIES):
+        with translate_aws_errors(f"writing {self.location(name)}", KeysetError, _REMEDIES):
             self._client.put_secret_value(SecretId=self._secret_id(name), SecretString=text)
 
     def _current(self, name: str) -> dict[str, Any] | None:
@@ -89,4 +89,4 @@ def keyset_secrets(prefix: str) -> KeysetSecrets:
     Raises:
         KeysetError: the AWS settings do not allow a client.
     """
-    return KeysetSecrets(prefix, connect_aws("secretsmanager"))
+    return KeysetSecrets(prefix, connect_aws("secretsmanager", KeysetError))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, ConsoleMessage, Page
 
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("report_page")]
 WIDTHS = (1280, 390)
 A4_WIDTH = 794  # CSS pixels
 

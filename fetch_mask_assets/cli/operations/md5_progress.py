@@ -18,7 +18,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from fetch_mask_assets.cli.progress import saying
+from fetch_mask_assets.cli.progress import progress_text
 from fetch_mask_assets.operations.md5_upgrade.postgres import ReplaceCount
 
 
@@ -36,7 +36,7 @@ class TerminalDisplay:
     @contextmanager
     def replacement(self, field: str) -> Iterator[Callable[[ReplaceCount], None]]:
         """Display the counts of digests and rows replaced."""
-        with saying() as show:
+        with progress_text() as show:
             yield lambda done: show(
                 f"{field}: {done.digests:,} digests replaced in {done.rows:,} rows"
             )

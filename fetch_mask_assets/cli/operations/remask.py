@@ -23,8 +23,7 @@ from rich.progress import (
 )
 
 from fetch_mask_assets.cli import connections
-from fetch_mask_assets.cli.instance import dagster_instance
-from fetch_mask_assets.cli.pipeline.failed_runs import why_failed
+from fetch_mask_assets.cli.instance import dagster_instance, describe_failure
 from fetch_mask_assets.definitions import defs
 from fetch_mask_assets.defs.operations.remask import REMASK_LOGINS, REMASKED_LOGINS
 from fetch_mask_assets.errors import DatabaseError, FetchMaskError
@@ -87,7 +86,9 @@ def _run(*, verbose: bool) -> _Outcome:
             run_config={"loggers": {"console": {"config": {"log_level": level}}}},
         )
     if not result.success:
-        raise RemaskError(f"{why_failed(result)} No row is lost: run `fetch-mask remask` again.")
+        raise RemaskError(
+            f"{describe_failure(result)} No row is lost: run `fetch-mask remask` again."
+        )
     return _outcome(result)
 
 

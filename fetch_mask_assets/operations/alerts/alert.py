@@ -139,7 +139,7 @@ def table_is_stale(loads: LoadFreshness, since: float) -> Alert:
         impact="Nothing is lost: the messages are on the queue, until its retention ends.",
         remedy="Look at the ticks of the sensor login_queue_depth, which say why no run was"
         " asked for; then at the last runs of ingest_logins. `fetch-mask doctor` says what is not"
-        " well. The limit is LOGIN_FRESH_SECONDS.",
+        " well. The limit is LOGIN_FRESHNESS_SECONDS.",
         at=since + loads.seconds,
         numbers={"seconds": loads.seconds, "limit_seconds": loads.limit_seconds}
         | ({} if loads.waiting is None else {"waiting": loads.waiting}),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
+from fetch_mask_assets_tests.support import commands
 from fetch_mask_assets_tests.support.logins import bodies, body, send
 
 if TYPE_CHECKING:
@@ -21,21 +21,13 @@ if TYPE_CHECKING:
 
     from mypy_boto3_sqs import SQSClient
 
-FETCH_MASK = str(Path(sys.executable).parent / "fetch-mask")
 QUICK = {
     "LOGIN_VISIBILITY_SECONDS": "10",
     "LOGIN_BATCH_SECONDS": "5",
     "LOGIN_RECEIVE_WAIT_SECONDS": "1",
-    "LOGIN_EMPTY_ANSWERS": "2",
+    "LOGIN_EMPTY_RECEIVES": "2",
 }
 CANARY = "203.0.113.77"
-_DRIVER = """
-import os, signal
-from fetch_mask_assets.cli.main import main
-from fetch_mask_assets.pipeline.queue.sqs import LoginQueue
-LoginQueue.delete = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-main()
-"""
 
 
 @dataclass(frozen=True)
@@ -63,15 +55,7 @@ class Place:
 
     def run(self, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
         """A command, with some settings changed."""
-        return subprocess.run(  # noqa: S603 (our own program, no shell)
-            [FETCH_MASK, *arguments],
-            env={**self.settings, **changes},
-            cwd=self.directory,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        return commands.run(*arguments, env={**self.settings, **changes}, cwd=self.directory)
 
     def bury(self) -> None:
         """Receives what waits until SQS itself moves it to the dead-letter queue."""
@@ -82,13 +66,11 @@ class Place:
 
     def die_after_commit(self) -> None:
         """An ingestion of ten messages that is killed between its commit and its deletes."""
-        done = subprocess.run(  # noqa: S603 (our own program, no shell)
-            [sys.executable, "-c", _DRIVER, "ingest"],
+        done = commands.run(
+            "ingest",
             env={**self.settings, "LOGIN_BATCH_MESSAGES": "10"},
             cwd=self.directory,
-            capture_output=True,
-            timeout=60,
-            check=False,
+            prepare=commands.KilledAt("fetch_mask_assets.pipeline.queue.sqs.LoginQueue.delete"),
         )
         assert done.returncode == -signal.SIGKILL
 
@@ -142,7 +124,7 @@ def test_dead_letters_load_once_and_those_committed_before_are_recognised(place:
         "quarantined": 1,
         "already_known": 10,
         "batches": 1,
-        "left": 0,
+        "remaining": 0,
     }
     assert place.ledger() == sorted([*committed, *new])
     assert place.database.query("SELECT count(*) FROM user_logins") == [(39,)]
@@ -155,9 +137,9 @@ def test_show_tells_counts_ages_and_shapes_and_no_value_and_takes_nothing(place:
     done = place.run("dead-letters", "show", "--json")
     assert done.returncode == 0, done.stderr
     shown = json.loads(done.stdout)
-    assert (shown["waiting"], shown["looked_at"]) == (3, 3)
+    assert (shown["waiting"], shown["sampled"]) == (3, 3)
     assert shown["oldest_sent_at"] <= shown["newest_sent_at"]
-    assert sorted(shown["shapes"].values()) == [1, 2]
+    assert sorted(shown["profiles"].values()) == [1, 2]
     for_people = place.run("dead-letters", "show")
     assert "3 messages wait on the dead-letter queue, 0 are hidden." in for_people.stdout
     assert CANARY not in done.stdout + done.stderr + for_people.stdout + for_people.stderr

@@ -140,7 +140,7 @@ def test_every_action_that_the_database_or_the_code_records_is_known() -> None:
     )
     found = {
         next(filter(None, names))
-        for path in package.rglob("*.py")
+        for path in (*package.rglob("*.py"), *package.rglob("*.sql"))
         for names in recorded.findall(path.read_text(encoding="utf-8"))
     }
 
