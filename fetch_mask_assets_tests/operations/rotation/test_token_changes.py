@@ -175,7 +175,7 @@ def test_a_re_masking_is_on_record_with_what_the_database_counted(
         "from_keys": [old.masker("ip").primary_key_id],
         "to_keys": to_keys,
         "links": 2,
-        "rows": 3,
+        "rows_changed": 3,
     }
     assert end == ("remask.finish", {"job": 1, "field": "ip"} | expected)
 
