@@ -252,11 +252,11 @@ SELECT login_rows,
        (SELECT coalesce(sum(loaded), 0)::bigint FROM login_ingest.batch),
        (SELECT coalesce(sum(replayed), 0)::bigint FROM login_ingest.replay),
        (SELECT coalesce(sum(logins), 0)::bigint FROM login_ingest.erasure WHERE kind = 'user'),
-       without_ip, without_device_id, login_ingest.rows_without_tokens()
+       without_ip, without_device_id, login_ingest.non_token_rows()
 FROM login_ingest.login_counts()
 """
 
-_LINKS = "SELECT of_field, tokens, digests FROM login_ingest.link_counts() ORDER BY 1"
+_LINKS = "SELECT field, tokens, digests FROM login_ingest.link_counts() ORDER BY 1"
 
 _REASONS = """
 SELECT field, reason, count(*),
@@ -273,8 +273,8 @@ _COUNT_ERASURES = "SELECT count(*), count(*) FILTER (WHERE NOT verified) FROM lo
 
 # Those that are not verified are shown whenever they were.
 _ERASURES = """
-SELECT erasure_id, at, person, kind, subjects, ticket, logins, links, requests, quarantined,
-       unopened, remaining, finished_at, verified
+SELECT erasure_id, at, actor AS person, kind, subjects, ticket, logins, links, requests,
+       quarantined, unreadable AS unopened, remaining, finished_at, verified
 FROM login_ingest.erasure WHERE at >= %s AND at < %s OR NOT verified ORDER BY at DESC LIMIT %s
 """
 
