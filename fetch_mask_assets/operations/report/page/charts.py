@@ -1,4 +1,4 @@
-"""Where the bars of a chart stand: numbers in, rectangles out."""
+"""The bars of a chart: numbers in, rectangles out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from fetch_mask_assets.operations.report.report import Period
+from fetch_mask_assets.operations.report.part import Period
 
 WIDTH, HEIGHT = 600, 120
 """The size of a chart in its own units."""
@@ -29,7 +29,7 @@ class Bar:
 def daily(
     days: Iterable[tuple[date, Sequence[int]]], period: Period
 ) -> tuple[tuple[date, Sequence[int]], ...]:
-    """The days of a period, with those on which nothing was; only the given ones of a long one."""
+    """Every day of a period, empty ones too; of a period that is too long, only the given days."""
     given: Mapping[date, Sequence[int]] = dict(days)
     first = period.since.date()
     last = (period.until - timedelta(microseconds=1)).date()
@@ -56,21 +56,5 @@ def columns(stacks: Sequence[Sequence[int]]) -> tuple[Bar, ...]:
         )
         for number, stack in enumerate(stacks)
         for series, value in enumerate(stack)
-        if value
-    )
-
-
-def shares(values: Sequence[int]) -> tuple[Bar, ...]:
-    """One stacked bar from left to right, as long as the chart is wide."""
-    total = sum(values)
-    return tuple(
-        Bar(
-            x=round(WIDTH * sum(values[:series]) / total, 3),
-            y=0,
-            width=round(WIDTH * value / total, 3),
-            height=HEIGHT,
-            series=series,
-        )
-        for series, value in enumerate(values)
         if value
     )

@@ -1,4 +1,4 @@
-"""What a report says of the audit, and what it must not."""
+"""The audit in a report: counted steps, and no free text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 
 import fetch_mask_assets
 from fetch_mask_assets.audit.chain import AuditRow, row_hash
-from fetch_mask_assets.operations.report.audit_summary import (
+from fetch_mask_assets.operations.report.part import Period
+from fetch_mask_assets.operations.report.parts.audit import (
     ACTIONS,
     OTHER_ACTION,
     UNKNOWN_VERDICT,
@@ -24,22 +25,22 @@ NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
-def audit(*said: tuple[str, str, object], at: datetime = NOON) -> list[AuditRow]:
-    """A whole chain of rows: person, action, detail."""
+def audit(*steps: tuple[str, str, object], at: datetime = NOON) -> list[AuditRow]:
+    """A whole chain of rows: actor, action, detail."""
     rows: list[AuditRow] = []
-    for number, (person, action, detail) in enumerate(said, start=1):
+    for number, (actor, action, detail) in enumerate(steps, start=1):
         before = rows[-1].hash if rows else b""
         text = detail if isinstance(detail, str) else json.dumps(detail)
-        row = AuditRow(number, at, person, action, text, before, b"")
+        row = AuditRow(number, at, actor, action, text, before, b"")
         rows.append(replace(row, hash=row_hash(row) or b""))
     return rows
 
 
 def summary(rows: list[AuditRow], expected: bytes | None = None) -> AuditSummary:
-    return summarize_audit(rows, NOON - DAY, NOON + DAY, expected)
+    return summarize_audit(rows, Period(NOON - DAY, NOON + DAY), expected)
 
 
-def test_steps_are_counted_by_person_action_and_verdict() -> None:
+def test_steps_are_counted_by_actor_action_and_verdict() -> None:
     rows = audit(
         ("ann", "unmask.request", {"verdict": "requested", "request": 1}),
         ("ann", "unmask.approve", {"verdict": "own_request", "request": 1}),
@@ -58,7 +59,7 @@ def test_steps_are_counted_by_person_action_and_verdict() -> None:
     assert [each.is_refusal for each in found.actions] == [True, False, False]
 
 
-def test_reveals_are_counted_by_request_whenever_they_were() -> None:
+def test_reveals_are_counted_by_request_over_the_whole_audit() -> None:
     rows = audit(
         ("ann", "unmask.reveal", {"verdict": "revealed", "request": 4}),
         ("ann", "unmask.reveal", {"verdict": "expired", "request": 4}),
@@ -72,7 +73,7 @@ def test_reveals_are_counted_by_request_whenever_they_were() -> None:
     assert (found.rows, found.rows_in_period, found.actions) == (3, 0, ())
 
 
-def test_rows_after_a_break_are_counted_all_the_same() -> None:
+def test_rows_after_a_break_are_counted() -> None:
     rows = audit(("ann", "find", {}), ("ann", "find", {}), ("bob", "find", {}))
     rows[1] = replace(rows[1], detail='{"edited": true}')
 
@@ -100,7 +101,7 @@ def test_free_text_of_an_action_a_verdict_or_a_detail_is_not_repeated() -> None:
     assert {each.verdict for each in found.actions} >= {UNKNOWN_VERDICT}
 
 
-def test_a_verdict_that_nobody_knows_counts_as_a_refusal() -> None:
+def test_an_unknown_verdict_counts_as_a_refusal() -> None:
     [found] = summary(audit(("ann", "unmask.approve", {"verdict": "new"}))).actions
 
     assert found.is_refusal
@@ -112,7 +113,7 @@ def test_a_row_without_a_time_is_in_every_period() -> None:
     assert summary(rows).rows_in_period == 1
 
 
-def test_a_hash_that_was_noted_is_looked_for() -> None:
+def test_a_noted_hash_is_searched_in_the_chain() -> None:
     rows = audit(("ann", "find", {}), ("ann", "find", {}))
 
     assert summary(rows, rows[1].hash).chain.has_expected
@@ -120,7 +121,7 @@ def test_a_hash_that_was_noted_is_looked_for() -> None:
     assert (summary(rows).was_expected, summary(rows, b"x").was_expected) == (False, True)
 
 
-def test_expiring_the_quarantine_has_verdicts_of_its_own() -> None:
+def test_expiring_the_quarantine_has_other_verdicts_than_unmasking() -> None:
     rows = audit(
         ("ann", "quarantine.expire", {"verdict": "expired"}),
         ("ann", "quarantine.expire", {"verdict": "retention_too_short"}),
@@ -133,14 +134,14 @@ def test_expiring_the_quarantine_has_verdicts_of_its_own() -> None:
     assert refused == [("quarantine.expire", "retention_too_short"), ("unmask.reveal", "expired")]
 
 
-def test_every_action_that_the_database_or_the_code_records_is_known() -> None:
+def test_every_recorded_action_is_listed() -> None:
     package = Path(fetch_mask_assets.__file__).parent
     recorded = re.compile(
         r"""record_audit\(\s*'([^']+)'|record\(connection, "([^"]+)"|_record\("([^"]+)\""""
     )
     found = {
         next(filter(None, names))
-        for path in package.rglob("*.py")
+        for path in (*package.rglob("*.py"), *package.rglob("*.sql"))
         for names in recorded.findall(path.read_text(encoding="utf-8"))
     }
 
