@@ -15,8 +15,7 @@ from fetch_mask_assets.definitions import check_meanings
 from fetch_mask_assets.defs.operations.check_history import read_checks
 from fetch_mask_assets.operations.report.files import write_report
 from fetch_mask_assets.operations.report.page import render_json, render_page
-from fetch_mask_assets.operations.report.part import Period, Severity, Unreadable
-from fetch_mask_assets.operations.report.parts.checks import Checks
+from fetch_mask_assets.operations.report.part import Facts, Period, Severity, Unreadable
 from fetch_mask_assets.operations.report.postgres import ReportReader, RetentionDays
 from fetch_mask_assets.operations.report.report import Report, period_of
 
@@ -88,7 +87,7 @@ def _report(since: datetime | None, until: datetime | None, expected: bytes | No
     return reader.read(period, _checks(period), at=now, expected_hash=expected)
 
 
-def _checks(period: Period) -> Checks | Unreadable:
+def _checks(period: Period) -> Facts | Unreadable:
     if not os.environ.get("DAGSTER_HOME"):
         return Unreadable("DAGSTER_HOME is not set: set it to the directory of Dagster's instance.")
     try:

@@ -1,7 +1,6 @@
 """Dagster's history of asset checks, read page by page; it outlives the runs."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import astuple
 from datetime import UTC, datetime, timedelta
 
 from dagster import (
@@ -19,15 +18,15 @@ from dagster._core.storage.asset_check_execution_record import (
 from dagster_postgres.utils import DagsterPostgresException
 from sqlalchemy.exc import SQLAlchemyError
 
-from fetch_mask_assets.operations.report.part import Period, Unreadable
-from fetch_mask_assets.operations.report.parts.checks import (
+from fetch_mask_assets.operations.report.checks import (
     CheckEvent,
     CheckIdentity,
-    Checks,
     CheckTally,
     Outcome,
+    check_facts,
     tally,
 )
+from fetch_mask_assets.operations.report.part import Facts, Period, Unreadable
 
 STORAGE_ERRORS = (DagsterError, DagsterPostgresException, SQLAlchemyError, OSError, ValueError)
 """The errors of Dagster's storage."""
@@ -51,7 +50,7 @@ _UNFINISHED = [
 
 def read_checks(
     instance: DagsterInstance, meanings: Mapping[AssetCheckKey, str], period: Period
-) -> Checks | Unreadable:
+) -> Facts | Unreadable:
     """Reads the outcomes of a period; never raises.
 
     Args:
@@ -73,15 +72,15 @@ def read_checks(
     return _part(tallies)
 
 
-def _part(tallies: tuple[CheckTally, ...]) -> Checks | Unreadable:
+def _part(tallies: tuple[CheckTally, ...]) -> Facts | Unreadable:
     known = [each.known_since for each in tallies if each.known_since]
-    if not any(any(astuple(each.counts)) for each in tallies):
+    if not any(each.by_day for each in tallies):
         reach = f"It reaches back to {min(known):%Y-%m-%d %H:%M} UTC." if known else "It is empty."
         return Unreadable(
             f"Dagster's check history has no check of the period. {reach} Check DAGSTER_HOME and"
             " the period."
         )
-    return Checks(tallies, min(known))
+    return check_facts(tallies)
 
 
 def _tally(

@@ -35,9 +35,9 @@ from fetch_mask_assets.defs.resources import LoginDatabaseResource
 from fetch_mask_assets.errors import SettingError
 from fetch_mask_assets.operations.report.files import ReportDirectory
 from fetch_mask_assets.operations.report.page import render_json, render_page
-from fetch_mask_assets.operations.report.part import Period, Severity
+from fetch_mask_assets.operations.report.part import Finding, Period, Severity
 from fetch_mask_assets.operations.report.postgres import ReportReader, RetentionDays
-from fetch_mask_assets.operations.report.report import Finding, Report
+from fetch_mask_assets.operations.report.report import Report
 from fetch_mask_assets.settings import Tuning
 
 MAKE_REPORT = "make_privacy_report"

@@ -1,26 +1,22 @@
-"""A part of the privacy report: where its facts come from, how they are judged and shown."""
+"""The declaration of a part of the report: its facts, findings, JSON and page follow from it."""
 
 from __future__ import annotations
 
 import re
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from datetime import date, datetime
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, LiteralString, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, LiteralString
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+Facts = Mapping[str, Any]
+"""The facts of a part by name: each is a record (a mapping) or a table (a sequence of mappings)."""
 
 WITHHELD = "(withheld)"
 """Replaces free text, which may hold anything."""
 
 _CODE = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _TICKET = re.compile(r"(?:[A-Z][A-Z0-9]{0,11}-?|#)[0-9]{1,7}")
-
-_Row = TypeVar("_Row")
-_Totals = TypeVar("_Totals", bound="DataclassInstance")
 
 
 class Severity(StrEnum):
@@ -47,141 +43,59 @@ class Unreadable:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
-    """A table of the page: cells by heading."""
+class Finding:
+    """A fact that a reader must know first, and the part that it belongs to."""
 
-    caption: str
-    rows: Sequence[Mapping[str, object]]
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """Stacked columns by day, one number a series; a table shows the same numbers."""
-
-    label: str
-    series: Sequence[str]
-    days: Sequence[tuple[date, Sequence[int]]]
-
-
-Block = str | Table | Chart
-
-
-class Judgement(NamedTuple):
-    """A condition, and the finding that is made if it is true."""
-
-    is_met: bool
+    part: str
     severity: Severity
     description: str
 
 
-def broken(condition: object, description: str) -> Judgement:
-    """A judgement that makes the part not hold."""
-    return Judgement(bool(condition), Severity.BROKEN, description)
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A condition, and the finding that is made if it is true.
 
-
-def unreadable(condition: object, description: str) -> Judgement:
-    """A judgement that something could not be read."""
-    return Judgement(bool(condition), Severity.UNREADABLE, description)
-
-
-def notice(condition: object, description: str) -> Judgement:
-    """A judgement that something should be known."""
-    return Judgement(bool(condition), Severity.NOTICE, description)
-
-
-class Part(ABC):
-    """The facts of one part. JSON has its fields; the page has its summary and its details."""
-
-    name: ClassVar[str]
-    title: ClassVar[str]
-    promise: ClassVar[str]
-    """One sentence that is true when the part holds."""
-    about: ClassVar[str]
-    """An explanation for a reader who does not know the product."""
-
-    @abstractmethod
-    def figure(self) -> str:
-        """Return the numbers that matter most."""
-
-    @abstractmethod
-    def judgements(self) -> Iterable[Judgement]:
-        """Return the conditions under which something does not hold, or should be known."""
-
-    @abstractmethod
-    def details(self) -> Iterable[Block]:
-        """Return the texts, tables and charts behind the figure."""
-
-
-class Source(Protocol):
-    """A snapshot of the warehouse.
-
-    Statements may name the parameters `since`, `until`, `keysets`, `quarantine_days` and
-    `run_days`.
+    Both apply to all facts of a part, or to each row of `table`; `description` is a format string.
     """
 
-    @property
-    def reveals(self) -> Mapping[int, int] | None:
-        """How often originals were revealed, by request; None if the audit is unreadable."""
+    severity: Severity
+    condition: Callable[[Facts], object]
+    description: str
+    table: str = ""
 
-    def rows(self, kind: type[_Row], statement: LiteralString) -> tuple[_Row, ...]:
-        """Return a row as an object of `kind` for each, by the names of its columns."""
-
-    def row(self, statement: LiteralString) -> tuple[Any, ...]:
-        """Return the only row."""
-
-
-class WarehousePart(Part):
-    """A part that is read from the warehouse."""
-
-    @classmethod
-    @abstractmethod
-    def read(cls, source: Source) -> Self:
-        """Read the facts.
-
-        Raises:
-            psycopg.Error: refused, or the connection was lost.
-        """
+    def findings(self, part: str, facts: Facts) -> Iterator[Finding]:
+        """The findings in the facts of a part."""
+        for record in facts[self.table] if self.table else (facts,):
+            if self.condition(record):
+                yield Finding(part, self.severity, self.description.format_map(record))
 
 
-def values_of(record: DataclassInstance) -> dict[str, object]:
-    """The fields of a record by name, then its properties."""
-    names = [each.name for each in fields(record)]
-    names += [name for name, each in vars(type(record)).items() if isinstance(each, property)]
-    return {name: getattr(record, name) for name in names}
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The declaration of a part.
 
+    `promise` is true when the part holds; `figure` is a format string of the numbers that matter
+    most. `records` and `tables` are statements by the name of the fact: a record has one row. They
+    may use the parameters of `ReportReader`; their columns are the keys of the JSON and, in words,
+    the headings of the page.
+    """
 
-def table(caption: str, records: Iterable[DataclassInstance], *hidden: str) -> Iterator[Table]:
-    """A table with a column for each value of the records; none if there are no records."""
-    rows = [by_heading(each, *hidden) for each in records]
-    if rows:
-        yield Table(caption, rows)
+    name: str
+    title: str
+    promise: str
+    about: str
+    figure: str
+    judgements: tuple[Judgement, ...] = ()
+    records: Mapping[str, LiteralString] = field(default_factory=dict)
+    tables: Mapping[str, LiteralString] = field(default_factory=dict)
 
-
-def by_heading(record: DataclassInstance, *hidden: str) -> dict[str, object]:
-    """The values of a record by heading, as cells of a table."""
-    return {
-        heading(name): str(value) if name.endswith("_id") else value
-        for name, value in values_of(record).items()
-        if name not in hidden
-    }
-
-
-def listing(caption: str, values: Mapping[str, object]) -> Table:
-    """A table with a row for each named value."""
-    return Table(caption, [{"": name, "Value": _text(value)} for name, value in values.items()])
-
-
-def heading(name: str) -> str:
-    """The name of a value in words: `already_known` is "Already known"."""
-    return name.removeprefix("is_").replace("_", " ").capitalize()
-
-
-def total(kind: type[_Totals], records: Iterable[DataclassInstance]) -> _Totals:
-    """The sums of several records, for each field of `kind`."""
-    given = list(records)
-    return kind(**{
-        each.name: sum(getattr(record, each.name) for record in given) for each in fields(kind)
-    })  # fmt: skip
+    def findings(self, facts: Facts | Unreadable) -> Iterator[Finding]:
+        """The findings in the facts of this part."""
+        if isinstance(facts, Unreadable):
+            yield Finding(self.name, Severity.UNREADABLE, facts.unreadable)
+            return
+        for each in self.judgements:
+            yield from each.findings(self.name, facts)
 
 
 def shown_code(code: str | None) -> str:
@@ -192,7 +106,3 @@ def shown_code(code: str | None) -> str:
 def shown_ticket(ticket: str) -> str:
     """A reference to a ticket such as SEC-12; any other text is withheld, since it is free."""
     return ticket if _TICKET.fullmatch(ticket) else WITHHELD
-
-
-def _text(value: object) -> object:
-    return f"{value:,}" if isinstance(value, int) else value

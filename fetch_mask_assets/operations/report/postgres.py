@@ -14,18 +14,30 @@ from typing import Any, LiteralString, TypeVar
 
 import psycopg
 from psycopg import IsolationLevel
-from psycopg.rows import class_row
+from psycopg.rows import dict_row
 
 from fetch_mask_assets.audit.postgres import Audit
 from fetch_mask_assets.errors import DatabaseError
 from fetch_mask_assets.keys.keyset import KEYSET_NAMES
-from fetch_mask_assets.operations.report.part import Part, Period, Unreadable, WarehousePart
-from fetch_mask_assets.operations.report.parts import PARTS
-from fetch_mask_assets.operations.report.parts.audit import AuditSummary, summarize_audit
-from fetch_mask_assets.operations.report.parts.checks import Checks
-from fetch_mask_assets.operations.report.report import Report, ReportProvenance, Server
+from fetch_mask_assets.operations.report.audit import summarize_audit
+from fetch_mask_assets.operations.report.part import (
+    Facts,
+    Part,
+    Period,
+    Unreadable,
+    shown_code,
+    shown_ticket,
+)
+from fetch_mask_assets.operations.report.parts import AUDIT, CHECKS, PARTS
+from fetch_mask_assets.operations.report.report import Report, ReportProvenance
 from fetch_mask_assets.postgres import migrate
 from fetch_mask_assets.postgres.connection import connect, one_row, translate_errors
+
+MAX_BATCHES = 100
+"""A period of more batches is shown by day only."""
+
+MAX_ROWS = 200
+"""The newest certificates, requests and unbalanced batches that are shown."""
 
 # Counting a whole table takes as long as it takes; only the waiting is bounded.
 _SESSION = (
@@ -33,9 +45,14 @@ _SESSION = (
     " -c idle_in_transaction_session_timeout=300s -c default_transaction_read_only=on"
 )
 
+# Columns that may hold free text.
+_SHOWN: Mapping[str, Callable[[str], str]] = {
+    "ticket": shown_ticket,
+    "reason": shown_code,
+    "field": lambda name: shown_code(name) if name else name,
+}
+
 _Fact = TypeVar("_Fact")
-_Row = TypeVar("_Row")
-_Parts = Mapping[str, Part | Unreadable]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +73,7 @@ class ReportReader:
     def read(
         self,
         period: Period,
-        checks: Checks | Unreadable,
+        checks: Facts | Unreadable,
         *,
         at: datetime,
         expected_hash: bytes | None = None,
@@ -65,38 +82,33 @@ class ReportReader:
 
         Args:
             period: the period of the report.
-            checks: the part that Dagster's history gives.
+            checks: the facts from Dagster's history.
             at: the present time.
             expected_hash: a hash that was noted earlier and must be in the audit.
         """
-        audit = _try("read the audit", lambda: self._audit(period, expected_hash))
-        server, read = self._warehouse(period, audit)
-        found = {**read, Checks.name: checks, AuditSummary.name: audit}
-        return Report(
-            period=period,
-            provenance=ReportProvenance.of(server, at, migrate.head()),
-            parts={part.name: found[part.name] for part in PARTS},
+        audit = _try(
+            "read the audit",
+            lambda: summarize_audit(Audit(self.url).rows(), period, expected_hash),
         )
+        given = {CHECKS.name: checks, AUDIT.name: audit}
+        try:
+            with translate_errors("report"), self._snapshot() as connection:
+                return _report(_Snapshot(connection, self._parameters(period)), period, at, given)
+        except DatabaseError as error:
+            down = Unreadable(str(error))
+            facts = dict.fromkeys((part.name for part in PARTS), down) | given
+            return Report(period, ReportProvenance(at, down, down, migrate.head(), down), facts)
 
-    def _audit(self, period: Period, expected: bytes | None) -> AuditSummary:
-        return summarize_audit(Audit(self.url).rows(), period, expected)
-
-    def _warehouse(self, period: Period, audit: AuditSummary | Unreadable) -> tuple[Server, _Parts]:
-        parameters = {
+    def _parameters(self, period: Period) -> Mapping[str, object]:
+        return {
             "since": period.since,
             "until": period.until,
             "keysets": list(KEYSET_NAMES),
             "quarantine_days": self.retention.quarantine,
             "run_days": self.retention.runs,
+            "max_batches": MAX_BATCHES,
+            "max_rows": MAX_ROWS,
         }
-        reveals = None if isinstance(audit, Unreadable) else audit.reveals
-        try:
-            with translate_errors("report"), self._snapshot() as connection:
-                snapshot = _Snapshot(connection, parameters, reveals)
-                return snapshot.server(), snapshot.parts()
-        except DatabaseError as error:
-            down = Unreadable(str(error))
-            return Server(down, down, down), dict.fromkeys((each.name for each in PARTS), down)
 
     @contextmanager
     def _snapshot(self) -> Iterator[psycopg.Connection]:
@@ -107,43 +119,51 @@ class ReportReader:
 
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
-    """The `Source` of the parts."""
+    """One snapshot of the warehouse, in which a refused statement does not end the others."""
 
     connection: psycopg.Connection
     parameters: Mapping[str, object]
-    reveals: Mapping[int, int] | None
 
-    def rows(self, kind: type[_Row], statement: LiteralString) -> tuple[_Row, ...]:
-        with self.connection.cursor(row_factory=class_row(kind)) as cursor:
-            return tuple(cursor.execute(statement, self.parameters))
-
-    def row(self, statement: LiteralString) -> tuple[Any, ...]:
-        [found] = self.connection.execute(statement, self.parameters).fetchall()
-        return found
-
-    def server(self) -> Server:
-        return Server(
-            actor=self._try("read its session_user", lambda: self._text("SELECT session_user")),
-            schema=self._try("read its schema version", lambda: migrate.current(self.connection)),
-            postgres=self._try("read its version", lambda: self._text("SHOW server_version")),
-        )
-
-    def parts(self) -> _Parts:
-        return {
-            part.name: self._try(f"read the {part.name}", partial(part.read, self))
-            for part in PARTS
-            if issubclass(part, WarehousePart)
-        }
-
-    def _text(self, statement: LiteralString) -> str:
-        return str(one_row(self.connection, statement)[0])
-
-    def _try(self, verb: str, reader: Callable[[], _Fact]) -> _Fact | Unreadable:
+    def read(self, verb: str, reader: Callable[[], _Fact]) -> _Fact | Unreadable:
         def within_savepoint() -> _Fact:
             with self.connection.transaction():
                 return reader()
 
         return _try(verb, within_savepoint)
+
+    def text(self, statement: LiteralString) -> str:
+        return str(one_row(self.connection, statement)[0])
+
+    def facts(self, part: Part) -> Facts:
+        records = {name: self._rows(statement)[0] for name, statement in part.records.items()}
+        return records | {name: self._rows(statement) for name, statement in part.tables.items()}
+
+    def _rows(self, statement: LiteralString) -> list[dict[str, Any]]:
+        cursor = self.connection.cursor(row_factory=dict_row)
+        return [_shown(row) for row in cursor.execute(statement, self.parameters)]
+
+
+def _report(
+    snapshot: _Snapshot, period: Period, at: datetime, given: Mapping[str, Facts | Unreadable]
+) -> Report:
+    provenance = ReportProvenance(
+        at=at,
+        actor=snapshot.read("read its user", lambda: snapshot.text("SELECT session_user")),
+        schema=snapshot.read("read its schema", lambda: migrate.current(snapshot.connection)),
+        schema_needed=migrate.head(),
+        postgres=snapshot.read("read its version", lambda: snapshot.text("SHOW server_version")),
+    )
+    facts = {
+        part.name: given[part.name]
+        if part.name in given
+        else snapshot.read(f"read the {part.name}", partial(snapshot.facts, part))
+        for part in PARTS
+    }
+    return Report(period, provenance, facts)
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _SHOWN[name](each) if name in _SHOWN else each for name, each in row.items()}
 
 
 def _try(verb: str, reader: Callable[[], _Fact]) -> _Fact | Unreadable:

@@ -7,24 +7,23 @@ token: counts, ids of keys and batches, codes, and the names of the database's l
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, is_dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from importlib.metadata import version
-from typing import Any, TypeVar, cast
+from typing import Any
 
 from fetch_mask_assets.errors import FetchMaskError
 from fetch_mask_assets.operations.report.part import (
-    Part,
+    Facts,
+    Finding,
     Period,
     Severity,
     Unreadable,
-    values_of,
 )
+from fetch_mask_assets.operations.report.parts import PARTS
 
 PROVENANCE = "provenance"
-
-_Part = TypeVar("_Part", bound=Part)
 
 
 class PeriodError(FetchMaskError):
@@ -48,67 +47,44 @@ def period_of(since: datetime | None, until: datetime | None, now: datetime, day
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
-    """The database as the reader of a report finds it; `actor` is its session_user."""
-
-    actor: str | Unreadable
-    schema: str | Unreadable | None
-    postgres: str | Unreadable
-
-
-@dataclass(frozen=True, slots=True)
-class ReportProvenance(Server):
-    """Who made a report, when, and with which versions."""
+class ReportProvenance:
+    """The maker of a report (`actor`: its session_user), the time, and the versions."""
 
     at: datetime
+    actor: str | Unreadable
+    schema: str | Unreadable | None
     schema_needed: str
-    product: str
-    dagster: str
-    python: str
+    postgres: str | Unreadable
+    product: str = version("fetch_mask_assets")
+    dagster: str = version("dagster")
+    python: str = platform.python_version()
 
-    @classmethod
-    def of(cls, server: Server, at: datetime, schema_needed: str) -> ReportProvenance:
-        """The provenance of a report that this process makes."""
-        return cls(
-            actor=server.actor,
-            schema=server.schema,
-            postgres=server.postgres,
-            at=at,
-            schema_needed=schema_needed,
-            product=version("fetch_mask_assets"),
-            dagster=version("dagster"),
-            python=platform.python_version(),
+    def findings(self) -> tuple[Finding, ...]:
+        """The finding on the schema of the database, if there is one."""
+        if isinstance(self.schema, Unreadable):
+            return (Finding(PROVENANCE, Severity.UNREADABLE, self.schema.unreadable),)
+        if self.schema == self.schema_needed:
+            return ()
+        description = (
+            f"the database's schema is {self.schema or 'none'}, this release needs"
+            f" {self.schema_needed}: run `fetch-mask migrate`."
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A fact that a reader must know first, and the part that it belongs to."""
-
-    part: str
-    severity: Severity
-    description: str
+        return (Finding(PROVENANCE, Severity.BROKEN, description),)
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The parts of a report by name, in the order of the page."""
+    """The facts of a report by part, in the order of the page."""
 
     period: Period
     provenance: ReportProvenance
-    parts: Mapping[str, Part | Unreadable]
-
-    def part(self, kind: type[_Part]) -> _Part | Unreadable:
-        """The part of a kind."""
-        return cast("_Part | Unreadable", self.parts[kind.name])
+    facts: Mapping[str, Facts | Unreadable]
 
     @property
     def findings(self) -> tuple[Finding, ...]:
         """Everything that is broken, unreadable, or only to be known."""
-        return (
-            *_findings_of_schema(self.provenance),
-            *(each for name, part in self.parts.items() for each in _findings_of(name, part)),
-        )
+        of_parts = (each for part in PARTS for each in part.findings(self.facts[part.name]))
+        return (*self.provenance.findings(), *of_parts)
 
     @property
     def holds(self) -> bool:
@@ -140,11 +116,11 @@ def as_json(report: Report, not_protected: str) -> dict[str, Any]:
     whole: dict[str, Any] = _plain(
         {
             "holds": report.holds,
-            "period": report.period,
-            PROVENANCE: report.provenance,
-            "verdicts": {name: report.verdict(name) for name in report.parts},
-            "findings": report.findings,
-            **report.parts,
+            "period": asdict(report.period),
+            PROVENANCE: asdict(report.provenance),
+            "verdicts": {name: report.verdict(name) for name in report.facts},
+            "findings": [asdict(each) for each in report.findings],
+            **report.facts,
             "not_protected": not_protected,
         }
     )
@@ -152,33 +128,10 @@ def as_json(report: Report, not_protected: str) -> dict[str, Any]:
 
 
 def _plain(value: object) -> Any:  # noqa: ANN401 (whatever JSON holds)
-    if is_dataclass(value) and not isinstance(value, type):
-        return _plain(values_of(value))
+    if isinstance(value, Unreadable):
+        return asdict(value)
     if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
-    if isinstance(value, date):
-        return value.isoformat()
-    return value.hex() if isinstance(value, bytes) else value
-
-
-def _findings_of(name: str, part: Part | Unreadable) -> Iterator[Finding]:
-    if isinstance(part, Unreadable):
-        yield Finding(name, Severity.UNREADABLE, part.unreadable)
-        return
-    for each in part.judgements():
-        if each.is_met:
-            yield Finding(name, each.severity, each.description)
-
-
-def _findings_of_schema(made: ReportProvenance) -> Iterator[Finding]:
-    if isinstance(made.schema, Unreadable):
-        yield Finding(PROVENANCE, Severity.UNREADABLE, made.schema.unreadable)
-    elif made.schema != made.schema_needed:
-        yield Finding(
-            PROVENANCE,
-            Severity.BROKEN,
-            f"the database's schema is {made.schema or 'none'}, this release needs"
-            f" {made.schema_needed}: run `fetch-mask migrate`.",
-        )
+    return value.isoformat() if isinstance(value, date) else value

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import astuple
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -16,8 +15,8 @@ from fetch_mask_assets.definitions import build_definitions, check_meanings
 from fetch_mask_assets.defs.operations import check_history
 from fetch_mask_assets.defs.operations.check_history import read_checks
 from fetch_mask_assets.defs.operations.report import last_hash
-from fetch_mask_assets.operations.report.part import Period, Unreadable
-from fetch_mask_assets.operations.report.parts.checks import Checks, CheckTally, Outcome
+from fetch_mask_assets.operations.report.checks import Outcome
+from fetch_mask_assets.operations.report.part import Facts, Period, Unreadable
 from fetch_mask_assets_tests.defs.conftest import Pipeline, checks, failure, metadata
 from fetch_mask_assets_tests.support.logins import bodies, body
 
@@ -28,15 +27,19 @@ CANARY_IP = "203.0.113.77"
 CANARY_DEVICE = "canary-device-815"
 
 
-def read(pipeline: Pipeline, days: float = 1) -> Checks | Unreadable:
+def read(pipeline: Pipeline, days: float = 1) -> Facts | Unreadable:
     now = datetime.now(UTC)
     return read_checks(pipeline.instance, check_meanings(), Period(now - timedelta(days=days), now))
 
 
-def tallies(pipeline: Pipeline) -> Mapping[str, CheckTally]:
+def tallies(pipeline: Pipeline) -> Mapping[str, Any]:
     part = read(pipeline)
     assert not isinstance(part, Unreadable)
-    return {each.name: each for each in part.checks}
+    return {each["name"]: each for each in part["checks"]}
+
+
+def counts(check: Mapping[str, Any]) -> tuple[int, ...]:
+    return tuple(check[outcome.value] for outcome in Outcome)
 
 
 def execute(pipeline: Pipeline, statement: str) -> None:
@@ -60,12 +63,10 @@ def test_passed_warned_and_failed_checks_are_counted_apart(pipeline: Pipeline) -
 
     found = tallies(pipeline)
 
-    assert astuple(found["balance_holds"].counts) == (2, 0, 0, 0, 0)
-    assert astuple(found["rejected_messages"].counts) == (1, 1, 0, 0, 0)
-    assert astuple(found["only_tokens"].counts) == (1, 0, 1, 0, 0)
-    newest = found["only_tokens"].newest
-    assert newest
-    assert newest.outcome is Outcome.FAILED
+    assert counts(found["balance_holds"]) == (2, 0, 0, 0, 0)
+    assert counts(found["rejected_messages"]) == (1, 1, 0, 0, 0)
+    assert counts(found["only_tokens"]) == (1, 0, 1, 0, 0)
+    assert found["only_tokens"]["last_outcome"] == "failed"
 
 
 def test_a_check_of_a_run_that_failed_before_it_was_not_evaluated(pipeline: Pipeline) -> None:
@@ -75,8 +76,8 @@ def test_a_check_of_a_run_that_failed_before_it_was_not_evaluated(pipeline: Pipe
 
     found = tallies(pipeline)
 
-    assert astuple(found["tokens_unmask"].counts) == (1, 0, 0, 0, 0)
-    assert astuple(found["balance_holds"].counts) == (0, 0, 0, 1, 0)
+    assert counts(found["tokens_unmask"]) == (1, 0, 0, 0, 0)
+    assert counts(found["balance_holds"]) == (0, 0, 0, 1, 0)
 
 
 def test_a_check_of_a_run_that_goes_on_is_under_way(pipeline: Pipeline) -> None:
@@ -88,14 +89,14 @@ def test_a_check_of_a_run_that_goes_on_is_under_way(pipeline: Pipeline) -> None:
     pipeline.instance.delete_run(run_id)
     pipeline.instance.add_run(run.with_status(DagsterRunStatus.STARTED))
 
-    assert astuple(tallies(pipeline)["balance_holds"].counts) == (0, 0, 0, 0, 1)
+    assert counts(tallies(pipeline)["balance_holds"]) == (0, 0, 0, 0, 1)
 
 
 def test_the_history_outlives_its_runs(pipeline: Pipeline) -> None:
     pipeline.send(bodies(2))
     pipeline.instance.delete_run(pipeline.run(messages=2).run_id)
 
-    assert tallies(pipeline)["balance_holds"].counts.passed == 1
+    assert tallies(pipeline)["balance_holds"]["passed"] == 1
 
 
 def test_a_history_of_many_pages_is_counted_to_its_end(
@@ -109,10 +110,8 @@ def test_a_history_of_many_pages_is_counted_to_its_end(
 
     found = tallies(pipeline)["balance_holds"]
 
-    assert found.counts.passed == 3
-    assert found.known_since
-    assert found.newest
-    assert began <= found.known_since < found.newest.at
+    assert found["passed"] == 3
+    assert began <= found["known_since"] < found["last_at"]
 
 
 def test_a_history_beyond_the_limit_is_cut(
@@ -123,7 +122,7 @@ def test_a_history_beyond_the_limit_is_cut(
         pipeline.run(messages=1)
     monkeypatch.setattr(check_history, "MAX_EVENTS", 1)
 
-    assert tallies(pipeline)["balance_holds"].is_cut
+    assert tallies(pipeline)["balance_holds"]["is_cut"]
 
 
 def test_no_history_is_unreadable_and_not_good(pipeline: Pipeline) -> None:

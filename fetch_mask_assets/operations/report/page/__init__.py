@@ -18,10 +18,8 @@ from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 from markupsafe import Markup
 
-from fetch_mask_assets.operations.report.page.charts import columns, daily
-from fetch_mask_assets.operations.report.part import Chart, Table, Unreadable
-from fetch_mask_assets.operations.report.parts import PARTS
-from fetch_mask_assets.operations.report.parts.audit import AuditSummary
+from fetch_mask_assets.operations.report.part import Unreadable
+from fetch_mask_assets.operations.report.parts import AUDIT, PARTS
 from fetch_mask_assets.operations.report.report import Report, as_json
 
 MAX_LISTED = 5
@@ -39,14 +37,14 @@ def render_json(report: Report) -> str:
 def render_page(report: Report) -> str:
     """The report as one page of HTML."""
     style = (_HERE / "style.css").read_text(encoding="utf-8")
-    audit = report.part(AuditSummary)
+    audit = report.facts[AUDIT.name]
     return (
         _environment()
         .get_template("page.html.j2")
         .render(
             report=report,
-            kinds=PARTS,
-            last_hash=None if isinstance(audit, Unreadable) else audit.chain.last_hash.hex(),
+            parts=PARTS,
+            last_hash=None if isinstance(audit, Unreadable) else audit["chain"]["last_hash"],
             max_listed=MAX_LISTED,
             style=Markup(style),  # noqa: S704 (our own file)
             style_hash=b64encode(sha256(style.encode()).digest()).decode(),
@@ -68,14 +66,11 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(cell=_cell, moment=_moment)
+    environment.filters.update(cell=_cell, heading=_heading, moment=_moment)
     environment.tests.update(
         unreadable=lambda each: isinstance(each, Unreadable),
-        table=lambda each: isinstance(each, Table),
         moment=lambda each: isinstance(each, datetime),
-        chart=lambda each: isinstance(each, Chart),
     )
-    environment.globals.update(columns=columns, daily=daily)
     return environment
 
 
@@ -101,6 +96,11 @@ def _nothing(
     _environment: Mapping[str, object],
 ) -> str:
     return ""
+
+
+def _heading(name: str) -> str:
+    """The name of a value in words: `already_known` is "Already known"."""
+    return name.removeprefix("is_").replace("_", " ").capitalize()
 
 
 def _cell(value: object) -> object:
