@@ -21,12 +21,6 @@ PRODUCT = Path(fetch_mask_assets.__file__).parent
 # codes, kinds of errors, and sentences that are made of these.
 REVIEWED: dict[str, set[str]] = {
     "cli/pipeline/dead_letters.py": {"left", "outcome.failed_run"},
-    "cli/operations/erase.py": {
-        "certificate.held",
-        "certificate.remaining",
-        "certificate.unopened",
-        "certificate.uncovered",
-    },
     "cli/pipeline/ingest.py": {"outcome.failed_run"},
     "cli/pipeline/ingestion.py": {
         "' '.join((f'[{each.name}] {each.description}' for each in unwell))",
@@ -38,7 +32,7 @@ REVIEWED: dict[str, set[str]] = {
     "cli/local.py": {"', '.join(missing)"},
     "cli/operations/remask.py": {"failed", "why_failed(result)"},
     "cli/pipeline/send.py": {"_what_was_not_sent(unreadable, left)"},
-    "cli/operations/unmask.py": {"path", "type(error).__name__"},
+    "cli/operations/reveal.py": {"path", "type(error).__name__"},
     "cli/operations/upgrade_md5.py": {"' '.join(unwell)"},
     "defs/operations/alerts.py": {
         "' '.join(failures.values())",
@@ -60,6 +54,12 @@ REVIEWED: dict[str, set[str]] = {
         "MAX_PREFIX_LENGTH",
         "MIN_SPACE",
     },
+    "operations/erasure/certificate.py": {
+        "certificate.remaining",
+        "certificate.still_matching",
+        "certificate.uncovered",
+        "certificate.unreadable",
+    },
     "operations/erasure/subjects.py": {"_NAMES[kind]", "number"},
     "errors.py": {"tried"},
     "keys/keyset.py": {
@@ -73,13 +73,8 @@ REVIEWED: dict[str, set[str]] = {
     "keys/keyset_change.py": {"key_id", "name"},
     "operations/unmasking/find.py": {"MAX_DEVICE_ID_BYTES", "limit", "line", "masker.field.name"},
     "masking/token.py": {"field.name"},
-    "operations/unmasking/requests.py": {
-        "MAX_REASON_LENGTH",
-        "_FIELD_NAMES",
-        "_REFUSALS[verdict]",
-        "name",
-        "number",
-    },
+    "operations/unmasking/requests.py": {"MAX_REASON_LENGTH", "_FIELD_NAMES", "name", "number"},
+    "operations/unmasking/verdicts.py": {"_REFUSALS[verdict]"},
     "operations/alerts/destinations.py": {
         "_COMMAND_SECONDS",
         "done.returncode",
@@ -116,7 +111,8 @@ REVIEWED: dict[str, set[str]] = {
         "type(error).__name__",
     },
     "postgres/connection.py": {"sentence", "verb"},
-    "operations/quarantine/postgres.py": {"at_least", "counts", "keep_days"},
+    "operations/quarantine/postgres.py": {"keep_days", "min_days"},
+    "operations/quarantine/replay.py": {"counts"},
     "pipeline/warehouse/readiness.py": {"'; '.join(conflicts)", "current or 'none'", "needed"},
     "pipeline/queue/sqs.py": {"name"},
     "operations/report/files.py": {"path", "self.path", "type(error).__name__"},

@@ -25,7 +25,8 @@ from fetch_mask_assets.keys.keyset import Keyring
 from fetch_mask_assets.keys.storage import create_keysets, keysets_at, read_keyring
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.local_stack.stack import Stack
-from fetch_mask_assets.operations.quarantine.postgres import Choice, Quarantine
+from fetch_mask_assets.operations.quarantine.messages import MessageFilter
+from fetch_mask_assets.operations.quarantine.postgres import Quarantine
 from fetch_mask_assets.operations.rotation.key_changes import rotate
 from fetch_mask_assets.pipeline.queue.sqs import BatchResult, LoginQueue
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
@@ -190,7 +191,7 @@ class Laboratory:
 
     def replay(self) -> None:
         """Replays all that is quarantined."""
-        list(Quarantine(self.url).replay(uuid4().hex, Choice(), self.keyring))
+        list(Quarantine(self.url).replay(uuid4().hex, MessageFilter(), self.keyring))
 
     def run_dry(self) -> None:
         """Lets what was handed back, or what nobody hands back, come again, and loads it."""

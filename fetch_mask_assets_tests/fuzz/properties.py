@@ -14,6 +14,7 @@ from base64 import urlsafe_b64encode
 from functools import cache
 
 from fetch_mask_assets import errors
+from fetch_mask_assets.cli.wording import printable
 from fetch_mask_assets.errors import FetchMaskError
 from fetch_mask_assets.keys import keyset
 from fetch_mask_assets.keys.keyset import (
@@ -40,7 +41,6 @@ from fetch_mask_assets.pipeline.contract.body_profile import (
     NOT_AN_OBJECT,
     NOT_JSON,
     body_profile,
-    printable,
 )
 from fetch_mask_assets.pipeline.contract.login_event import (
     FIELDS,

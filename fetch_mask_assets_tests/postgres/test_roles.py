@@ -31,7 +31,14 @@ DENIED = "42501"
 
 # What each role may select from whole, of all that is in the schema login_ingest.
 READABLE = {
-    LOADER: {"schema_version", "batch", "masking_key", "quarantine_balance"},
+    LOADER: {
+        "schema_version",
+        "login_column",
+        "masked_field",
+        "batch",
+        "masking_key",
+        "quarantine_balance",
+    },
     ANALYST: {
         "user_logins_linked",
         "token_link",
@@ -44,6 +51,8 @@ READABLE = {
     },
     AUDITOR: {
         "schema_version",
+        "login_column",
+        "masked_field",
         "batch",
         "ledger",
         "masking_key",

@@ -94,6 +94,25 @@ def test_the_files_are_in_the_package_that_is_built() -> None:
     assert {path.parent for path in migrate.SCHEMA_FILES} == {Path(found.origin).parent / "schema"}
 
 
+def test_the_table_may_be_in_another_schema_than_its_callers_look_in(
+    databases: tuple[str, str],
+) -> None:
+    url, _ = databases
+    _run(url, "CREATE SCHEMA app")
+    migrate.upgrade(f"{url}?options=-csearch_path%3Dapp", partitioned=True)
+    for statement in (
+        "INSERT INTO app.user_logins (masked_ip, create_date) VALUES ('raw', now())",
+        "SELECT login_ingest.add_clear_field('os_version', 'varchar(32)', 'The version.')",
+        "CREATE TABLE public.user_logins ()",
+    ):
+        _run(url, statement)
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT login_ingest.rows_without_tokens()").fetchall() == [(1,)]
+        seen = connection.execute("SELECT masked_ip, os_version FROM login_ingest.readable_logins")
+        assert seen.fetchall() == [("raw", None)]
+        assert connection.execute("SELECT login_ingest.create_partitions()").fetchall() == [(0,)]
+
+
 # What they say of themselves
 
 
@@ -127,6 +146,16 @@ def test_what_the_owner_makes_later_is_for_nobody(database_url: str) -> None:
 
 
 # Who migrates
+
+
+def test_the_owner_cannot_change_what_runs_with_the_rights_of_who_migrates(
+    database_url: str,
+) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute("SET ROLE login_ingest_owner")
+        for name in ("create_partitions()", "user_logins()", "refuse_audit_change()"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
+                connection.execute(f"ALTER FUNCTION login_ingest.{name} STABLE".encode())
 
 
 def test_a_login_that_is_no_superuser_migrates_its_own_database(

@@ -11,44 +11,55 @@ from datetime import date
 import click
 
 from fetch_mask_assets.cli import connections
-from fetch_mask_assets.cli.operations.unmask import counted, printable
+from fetch_mask_assets.cli.wording import counted, printable
 from fetch_mask_assets.keys.storage import read_keyring
-from fetch_mask_assets.operations.unmasking.find import FindQuery, FindRefusedError, find_queries
-from fetch_mask_assets.operations.unmasking.postgres import Found, FoundRow, Unmasking
+from fetch_mask_assets.operations.unmasking.find import (
+    FindQuery,
+    FindRefusedError,
+    FindResult,
+    FoundRow,
+    distinct_tokens,
+    find_queries,
+    line_of,
+)
+from fetch_mask_assets.operations.unmasking.postgres import Unmasking
+
+_HEADING = "line  user_id  device_type  locale  app_version  create_date"
 
 
-@click.command(epilog="Example: fetch-mask find --ip < addresses.txt")
+@click.command(epilog="Example: `fetch-mask find --ip < addresses.txt`.")
 @click.option("--ip", "is_ip", is_flag=True, help="The values are IP addresses.")
 @click.option("--device-id", "is_device_id", is_flag=True, help="The values are device ids.")
 @click.option(
-    "--rows", default=100, show_default=True, type=click.IntRange(0), help="Rows to show, at most."
+    "--rows", default=100, show_default=True, type=click.IntRange(0), help="Maximum rows to show."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def find(*, is_ip: bool, is_device_id: bool, rows: int, as_json: bool) -> None:
     """Find the rows of known IPs or device ids.
 
-    Reads the values from standard input, one a line, and never from the command line, which other
-    processes can see; at a terminal it asks for them without showing them, until an empty one.
-    Looks for each value under every enabled key of the field, and prints by the number of its line
-    how many rows hold it, and the newest rows without their masked columns. The look-up is in the
-    audit, with digests of the tokens and counts, before anything is printed. Needs the keysets
+    Reads the values from standard input, one per line. At a terminal it prompts for them without
+    showing them; an empty value ends the input. Values are never arguments, which other processes
+    can see.
+
+    Searches for each value under every enabled key of the field. Prints, for each input line, the
+    number of rows, and then the newest rows without their masked columns. The find is committed to
+    the audit, with digests of the tokens and counts, before anything is printed. Needs the keysets
     (MASKING_KEYSETS) and membership of login_ingest_recovery (LOGIN_RECOVERY_DATABASE_URL).
     """
     if is_ip == is_device_id:
-        raise click.UsageError("give either --ip or --device-id.")
-    desk = Unmasking(connections.recovery_database().url)
+        raise click.UsageError("Give either --ip or --device-id.")
+    unmasking = Unmasking(connections.recovery_database().url)
     limit = connections.tuning().unmask_limit
     keyring = read_keyring(connections.keysets())
     masker = keyring.ip if is_ip else keyring.device_id
-    wanted = find_queries(masker, _values(), limit)
-    tokens = sorted({token for each in wanted for token in each.tokens})
-    found = desk.find(masker.field, tokens, rows)
-    click.echo(_json(wanted, found) if as_json else _text(wanted, found))
+    queries = find_queries(masker, _values(), limit)
+    result = unmasking.find(masker.field, distinct_tokens(queries), rows)
+    click.echo(_json(queries, result) if as_json else _text(queries, result))
 
 
 def _values() -> Iterator[str]:
     if sys.stdin.isatty():
-        yield from iter(_ask, "")
+        yield from iter(_prompt, "")
         return
     try:
         for line in sys.stdin:
@@ -57,7 +68,7 @@ def _values() -> Iterator[str]:
         raise FindRefusedError("standard input is not UTF-8.") from None
 
 
-def _ask() -> str:
+def _prompt() -> str:
     return str(
         click.prompt(
             "Value (not shown; empty to end)",
@@ -69,13 +80,17 @@ def _ask() -> str:
     )
 
 
-def _text(wanted: Sequence[FindQuery], found: Found) -> str:
-    counts = [f"line {each.line}: {counted(each.count(found.counts), 'row')}" for each in wanted]
-    shown = ["", "line  user_id  device_type  locale  app_version  create_date"]
-    rows = [_row(_line(row, wanted), row) for row in found.rows]
-    hidden = sum(found.counts.values()) - len(rows)
-    more = [f"Not shown, see --rows: {counted(hidden, 'row')}."] if hidden else []
-    return "\n".join(counts + (shown + rows if rows else []) + more)
+def _text(queries: Sequence[FindQuery], result: FindResult) -> str:
+    counts = [f"line {each.line}: {_rows(each.row_count(result.counts))}" for each in queries]
+    rows = [_row(line_of(row, queries), row) for row in result.rows]
+    table = ["", _HEADING, *rows] if rows else []
+    omitted = result.omitted_rows
+    more = [f"Not shown: {_rows(omitted)}. See --rows."] if omitted else []
+    return "\n".join(counts + table + more)
+
+
+def _rows(count: int) -> str:
+    return counted(count, "row", "rows")
 
 
 def _row(line: int, row: FoundRow) -> str:
@@ -83,13 +98,9 @@ def _row(line: int, row: FoundRow) -> str:
     return "  ".join("-" if cell is None else printable(str(cell)) for cell in cells)
 
 
-def _json(wanted: Sequence[FindQuery], found: Found) -> str:
+def _json(queries: Sequence[FindQuery], result: FindResult) -> str:
     answer = {
-        "lines": [asdict(each) | {"rows": each.count(found.counts)} for each in wanted],
-        "rows": [asdict(row) | {"line": _line(row, wanted)} for row in found.rows],
+        "values": [asdict(each) | {"row_count": each.row_count(result.counts)} for each in queries],
+        "rows": [asdict(row) | {"line": line_of(row, queries)} for row in result.rows],
     }
     return json.dumps(answer, default=date.isoformat)
-
-
-def _line(row: FoundRow, wanted: Sequence[FindQuery]) -> int:
-    return next(each.line for each in wanted if row.token in each.tokens)

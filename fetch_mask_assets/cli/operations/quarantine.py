@@ -16,156 +16,169 @@ from rich.text import Text
 
 from fetch_mask_assets.cli import connections
 from fetch_mask_assets.cli.progress import counting
+from fetch_mask_assets.cli.wording import counted, printable
 from fetch_mask_assets.errors import FetchMaskError
 from fetch_mask_assets.keys.storage import read_keyring
-from fetch_mask_assets.masking.addresses import addresses_in
-from fetch_mask_assets.operations.quarantine.postgres import (
-    Choice,
-    Quarantine,
+from fetch_mask_assets.operations.quarantine.messages import (
+    MessageFilter,
     QuarantineBalance,
     QuarantinedMessage,
-    Replayed,
+    require_discard_reason,
 )
-from fetch_mask_assets.pipeline.contract.body_profile import ProfileCount, printable
+from fetch_mask_assets.operations.quarantine.postgres import Quarantine
+from fetch_mask_assets.operations.quarantine.profiles import ProfileCount
+from fetch_mask_assets.operations.quarantine.replay import ReplayResult
 from fetch_mask_assets.pipeline.contract.rejection import Reason
 from fetch_mask_assets.pipeline.warehouse.readiness import require_ready
 
-_REASONS = click.Choice([reason.value for reason in Reason])
+_message_ids = click.argument("message_ids", nargs=-1, metavar="[MESSAGE_ID]...")
+_reason_code = click.option(
+    "--reason-code",
+    type=click.Choice([reason.value for reason in Reason]),
+    help="All messages with this reason, as `quarantine list` shows it.",
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
 class QuarantineError(FetchMaskError):
-    """What was asked of the quarantine cannot be done; says why."""
+    """A quarantined message was not found."""
 
 
 @click.group()
 def quarantine() -> None:
-    """Look at, replay and discard quarantined messages, on the record.
+    """List, show, replay and discard quarantined messages.
 
-    A quarantined message broke the contract of a login event; its body is sealed. Every command
-    but --help needs a login that is a member of login_ingest_recovery, taken from
-    LOGIN_RECOVERY_DATABASE_URL, and is recorded in the audit under its name.
+    A quarantined message broke the contract of a login event. Its body is sealed. The commands
+    need a login that is a member of login_ingest_recovery (LOGIN_RECOVERY_DATABASE_URL) and the
+    keysets (MASKING_KEYSETS). Each call is recorded in the audit.
     """
 
 
 @quarantine.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@_json
 def list_(*, as_json: bool) -> None:
-    """Count the messages by reason, field and shape.
+    """Count the messages by reason, field and profile.
 
-    The shape is the set of keys that a body has: the contract's by name, any others only as a
-    number, because a key may itself be an IP. Bodies are opened in memory and never shown.
+    The profile is the set of keys of a body. Keys of the contract are shown by name. Other keys
+    are only counted, because a key may itself be an IP. Bodies are opened in memory and never
+    shown.
     """
     store = _store()
     sealer = read_keyring(connections.keysets()).sealer
-    with counting("Opening") as count:
-        counts = store.shapes(sealer, count)
-    account = store.account()
+    with counting("Opening") as report_progress:
+        counts = store.profiles(sealer, report_progress)
+    balance = store.balance()
     if as_json:
-        click.echo(_list_json(counts, account))
+        click.echo(_list_json(counts, balance))
     else:
-        console = Console()
-        console.print(_list_table(counts))
-        click.echo(_sentence(account))
+        Console().print(_list_table(counts))
+        click.echo(_balance_text(balance))
 
 
 @quarantine.command()
 @click.argument("message_id")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@_json
 def show(message_id: str, *, as_json: bool) -> None:
-    """Open one message and print its body, which holds raw values.
+    """Print the body of one message, with its raw values.
 
-    That it was shown, to whom and when, is recorded and committed first. What would command the
-    terminal is printed as an escape. Do not send the output to a file.
+    The call is committed to the audit before the body is printed. Control characters are escaped.
+    Do not write the output to a file.
     """
     message = _store().show(message_id)
     if message is None:
-        raise QuarantineError("no message of this id is in the quarantine.")
+        raise QuarantineError(
+            "no message with this id is in the quarantine. It may have been replayed, discarded,"
+            " expired or erased."
+        )
     sealer = read_keyring(connections.keysets()).sealer
     body = sealer.open(message.sealed_body, message.message_id)
     click.echo(json.dumps(_message_json(message, body)) if as_json else printable(body))
 
 
 @quarantine.command()
-@click.argument("message_ids", nargs=-1, metavar="[MESSAGE_ID]...")
-@click.option("--reason", type=_REASONS, help="All messages of this reason.")
+@_message_ids
+@_reason_code
 @click.option("--all", "everything", is_flag=True, help="All messages.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@_json
 def replay(
-    message_ids: tuple[str, ...], reason: str | None, *, everything: bool, as_json: bool
+    message_ids: tuple[str, ...], reason_code: str | None, *, everything: bool, as_json: bool
 ) -> None:
-    """Put messages through today's contract and masking.
+    """Validate and mask messages again, with the current contract and masking rules.
 
-    What is a login now becomes a row of user_logins, with the day on which the message was sent,
-    and leaves the quarantine in the same transaction; what is none stays, with today's reason.
-    It may be repeated, run twice at once, or be killed: no message loads twice, none is lost.
+    Select messages by id, by --reason-code or with --all. A message that is now a login becomes a
+    row of user_logins, dated by the day on which it was sent, and leaves the quarantine in the
+    same transaction. Other messages stay, with their current reason. The command can be repeated,
+    run concurrently or be killed: no message is loaded twice, and none is lost.
     """
-    choice = _choice(message_ids, reason, everything=everything)
+    selected = _filter(message_ids, reason_code, everything=everything)
     store, database = _store(), connections.recovery_database()
     keyring = read_keyring(connections.keysets())
     require_ready(database, keyring)
-    replay_id, unopened = str(uuid4()), 0
-    with _bar("Replaying", store.count(choice)) as advance:
-        for step in store.replay(replay_id, choice, keyring):
-            unopened += step.unopened
-            advance(step.messages)
-    done = store.replayed(replay_id)
-    _print_replayed(Replayed(done.replayed, done.still_rejected, unopened), as_json=as_json)
+    with _bar("Replaying", store.count(selected)) as report_progress:
+        result = store.replay_all(selected, keyring, report_progress)
+    _print_result(result, as_json=as_json)
 
 
 @quarantine.command()
-@click.argument("message_ids", nargs=-1, metavar="[MESSAGE_ID]...")
-@click.option("--reason", type=_REASONS, help="All messages of this reason.")
-@click.option("--why", required=True, help="Why; kept for good. No IP, no device id in it.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@_message_ids
+@_reason_code
+@click.option(
+    "--reason", required=True, help="Why, kept permanently. Do not put an IP or a device id in it."
+)
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@_json
 def discard(
-    message_ids: tuple[str, ...], reason: str | None, why: str, *, yes: bool, as_json: bool
+    message_ids: tuple[str, ...], reason_code: str | None, reason: str, *, yes: bool, as_json: bool
 ) -> None:
-    """Delete messages for good.
+    """Delete messages permanently.
 
-    They stay in the ledger, so that they do not load if the queue delivers them again, and are
-    counted in the quarantine's account.
+    Select messages by id or by --reason-code. Their ids stay in the ledger, so that they are not
+    loaded if the queue delivers them again. The balance of the quarantine counts them.
     """
-    if not why.strip():
-        raise QuarantineError("--why says nothing: say why the messages are discarded.")
-    if addresses_in(why):
-        raise QuarantineError("--why holds an IP address, and would be kept for good.")
-    choice = _choice(message_ids, reason, everything=False)
+    require_discard_reason(reason)
+    selected = _filter(message_ids, reason_code, everything=False)
     store = _store()
-    count = store.count(choice)
+    count = store.count(selected)
     if count and not yes:
-        click.confirm(f"Discard {count} quarantined messages for good?", abort=True, err=True)
-    with _bar("Discarding", count) as advance:
-        gone = sum(_advanced(store.discard(str(uuid4()), choice, why), advance))
-    click.echo(json.dumps({"discarded": gone}) if as_json else f"Discarded {gone} messages.")
+        messages = counted(count, "quarantined message", "quarantined messages")
+        click.confirm(f"Discard {messages} permanently?", abort=True, err=True)
+    with _bar("Discarding", count) as report_progress:
+        steps = store.discard(str(uuid4()), selected, reason)
+        discarded = sum(_reported(steps, report_progress))
+    if as_json:
+        click.echo(json.dumps({"discarded": discarded}))
+    else:
+        click.echo(f"Discarded {counted(discarded, 'message', 'messages')}.")
 
 
 def _store() -> Quarantine:
     return Quarantine(connections.recovery_database().url)
 
 
-def _choice(message_ids: Sequence[str], reason: str | None, *, everything: bool) -> Choice:
-    if bool(message_ids) + bool(reason) + everything != 1:
-        raise click.UsageError("Say which messages in exactly one way: see --help.")
-    return Choice(tuple(message_ids) or None, reason)
+def _filter(
+    message_ids: Sequence[str], reason_code: str | None, *, everything: bool
+) -> MessageFilter:
+    if bool(message_ids) + bool(reason_code) + everything != 1:
+        raise click.UsageError("Select messages in exactly one way: see --help.")
+    return MessageFilter(tuple(message_ids) or None, reason_code)
 
 
-def _advanced(steps: Iterator[int], advance: Callable[[int], None]) -> Iterator[int]:
+def _reported(steps: Iterator[int], report_progress: Callable[[int], None]) -> Iterator[int]:
     for step in steps:
-        advance(step)
+        report_progress(step)
         yield step
 
 
-def _print_replayed(done: Replayed, *, as_json: bool) -> None:
+def _print_result(result: ReplayResult, *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(asdict(done)))
+        click.echo(json.dumps(asdict(result)))
         return
-    click.echo(
-        f"{done.replayed} messages are logins now; {done.still_rejected} are still none and stay."
-    )
-    if done.unopened:
+    replayed = counted(result.replayed, "message", "messages")
+    click.echo(f"{replayed} replayed. {result.still_rejected} still rejected.")
+    if result.unreadable:
         click.echo(
-            f"{done.unopened} of these do not open: the keyset of the quarantine lacks their key.",
+            f"{result.unreadable} of these cannot be opened: the keyset of the quarantine does not"
+            " have their key.",
             err=True,
         )
 
@@ -181,38 +194,39 @@ def _message_json(message: QuarantinedMessage, body: str) -> dict[str, str | Non
     }
 
 
-def _list_json(counts: Sequence[ProfileCount], account: QuarantineBalance) -> str:
-    shapes = [
-        asdict(each) | {"since": each.since.isoformat(), "last_seen": each.last_seen.isoformat()}
+def _list_json(counts: Sequence[ProfileCount], balance: QuarantineBalance) -> str:
+    profiles = [
+        asdict(each)
+        | {"first_seen": each.first_seen.isoformat(), "last_seen": each.last_seen.isoformat()}
         for each in counts
     ]
     messages = sum(each.messages for each in counts)
-    return json.dumps({"messages": messages, "shapes": shapes, "account": asdict(account)})
+    return json.dumps({"messages": messages, "profiles": profiles, "balance": asdict(balance)})
 
 
 def _list_table(counts: Sequence[ProfileCount]) -> Table:
-    columns = ("field", "reason", "shape", "messages", "since", "last seen")
+    columns = ("field", "reason", "profile", "messages", "first seen", "last seen")
     table = Table(*columns, title="Quarantined messages", title_justify="left")
     table.columns[2].overflow = "fold"
     for each in counts:
-        times = (f"{at:%Y-%m-%d %H:%M}" for at in (each.since, each.last_seen))
-        cells = (each.field or "(body)", each.reason, each.shape, str(each.messages), *times)
+        times = (f"{at:%Y-%m-%d %H:%M}" for at in (each.first_seen, each.last_seen))
+        cells = (each.field or "(body)", each.reason, each.profile, str(each.messages), *times)
         table.add_row(*map(Text, cells))
     return table
 
 
-def _sentence(account: QuarantineBalance) -> str:
-    verdict = "" if account.holds else " This does NOT add up: see docs/quarantine.md."
+def _balance_text(balance: QuarantineBalance) -> str:
+    warning = "" if balance.holds else " This does NOT add up: see docs/quarantine.md."
     return (
-        f"Account: {account.quarantined} quarantined = {account.replayed} replayed"
-        f" + {account.discarded} discarded + {account.expired} expired"
-        f" + {account.erased} erased + {account.waiting} waiting.{verdict}"
+        f"Balance: {balance.quarantined} quarantined = {balance.replayed} replayed"
+        f" + {balance.discarded} discarded + {balance.expired} expired"
+        f" + {balance.erased} erased + {balance.waiting} waiting.{warning}"
     )
 
 
 @contextmanager
 def _bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A call that moves a bar with the time left; silent without a terminal."""
+    """A function that advances a progress bar; no output without a terminal."""
     console = Console(stderr=True)
     columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:

@@ -1,20 +1,22 @@
-"""Erasure: of a value's tokens, or of a user, in every place that the database has."""
+"""Erasure in the database: of the tokens of values, or of users, in every table."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, LiteralString
 
 import psycopg
 from psycopg.rows import class_row
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from fetch_mask_assets.errors import DatabaseError, TokenError
+from fetch_mask_assets.errors import DatabaseError
 from fetch_mask_assets.keys.keyset import Keyring, Sealer
 from fetch_mask_assets.keys.postgres import rows_by_key
+from fetch_mask_assets.operations.erasure.body_search import QuarantineMatches, search_quarantine
+from fetch_mask_assets.operations.erasure.certificate import Certificate
+from fetch_mask_assets.operations.erasure.order import ErasureOrder
 from fetch_mask_assets.operations.erasure.subjects import SubjectKind, Subjects
 from fetch_mask_assets.operations.quarantine.postgres import Quarantine
 from fetch_mask_assets.postgres.connection import (
@@ -25,10 +27,10 @@ from fetch_mask_assets.postgres.connection import (
 )
 
 ROWS_AT_ONCE = 5_000
-"""Rows of one transaction, at most."""
+"""Maximum number of rows in one transaction."""
 
-ROUNDS = 3
-"""How often erasing starts again where the check still finds something, which is then new."""
+MAX_ROUNDS = 3
+"""Maximum number of times that an erasure is repeated for subjects that arrive meanwhile."""
 
 _MESSAGES_AT_ONCE = 1_000
 _ATTEMPTS = 4
@@ -48,98 +50,38 @@ _repeated = retry(
 
 
 @dataclass(frozen=True, slots=True)
-class ErasureOrder:
-    """What is to be erased, and on whose behalf; `reason` and `ticket` are kept for good."""
-
-    erasure_id: str
-    subjects: Subjects
-    reason: str
-    ticket: str
-
-
-@dataclass(frozen=True, slots=True)
-class Certificate:
-    """What was erased, in numbers, and nothing that identifies it.
-
-    Counted by the database: `logins` are rows of user_logins, without their token or deleted;
-    `matches` are notes of an upgrade from MD5; `requests` are requests to unmask that lost tokens;
-    `quarantined` are messages that were deleted. `remaining` is what it found afterwards of all
-    that, `uncovered` are rows under keys of which no token was named for each subject, and
-    `sealed` are the messages in the quarantine at the end.
-
-    Said by the command, which alone opens sealed bodies and holds keysets: `held` of those
-    messages still hold a subject, and `unopened` things could not be looked into, rows under
-    unknown keys among them. None in certificates that are older than the number.
-    """
-
-    erasure_id: str
-    at: datetime
-    person: str
-    kind: str
-    subjects: int
-    reason: str
-    ticket: str
-    logins: int
-    links: int
-    matches: int
-    requests: int
-    quarantined: int
-    remaining: int | None
-    uncovered: int | None
-    sealed: int | None
-    held: int | None
-    unopened: int
-    finished_at: datetime | None
-    verified: bool
-
-
-SELF_REPORTED = ("held", "unopened")
-"""The numbers of a certificate that the database cannot count itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What a look into the quarantine found; bodies that do not open are only counted."""
-
-    message_ids: list[str]
-    unopened: int
-    looked_into: int
-
-
-@dataclass(frozen=True, slots=True)
 class Erasures:
-    """The erasures of a warehouse, by its libpq URL; each step is a transaction of its own."""
+    """The erasures of a warehouse, by its libpq URL; each step is one transaction."""
 
     url: str = field(repr=False)
 
     def erase(
-        self, order: ErasureOrder, keyring: Keyring, say: Callable[[str], None]
+        self, order: ErasureOrder, keyring: Keyring, on_progress: Callable[[str], None]
     ) -> Certificate:
-        """Erases, looks whether anything is left, and gives the certificate.
+        """Erase the subjects, search for what is left, and return the certificate.
 
-        Killed at any point, what is done stays done and counted; repeating it does the rest.
+        Repeats the erasure for subjects that arrive meanwhile, at most `MAX_ROUNDS` times. If the
+        process is killed, completed steps stay committed and counted; a new order does the rest.
 
         Raises:
-            DatabaseError: the certificate stays unfinished; repeat it.
+            DatabaseError: the certificate stays unfinished; give a new order.
         """
-        self._call("begin an erasure", _BEGIN, *_beginning(order))
+        self._call("begin an erasure", _BEGIN, *_begin_parameters(order))
         keys: list[str] = []
-        left = _Found([], 0, 0)
-        for number in range(1, ROUNDS + 1):
-            # An earlier round has deleted links, and what they led to must still be looked for.
+        matches = QuarantineMatches([], 0, 0)
+        for number in range(1, MAX_ROUNDS + 1):
+            # An earlier round deleted links; the tokens that they led to are still searched for.
             keys = sorted({*keys, *self._keys(order.subjects, keyring)})
-            say(f"Round {number}: rows of user_logins")
+            on_progress(f"Round {number}: rows of user_logins")
             self._erase_logins(order, keys)
-            say(f"Round {number}: quarantined messages")
-            self._erase_quarantined(order, self._found(order.subjects, keyring.sealer).message_ids)
+            on_progress(f"Round {number}: quarantined messages")
+            self._erase_quarantined(order, keyring.sealer)
             self._erase_kept_tokens(order, keys)
-            say(f"Round {number}: is anything left?")
-            left = self._found(order.subjects, keyring.sealer)
-            if not self._remains(order, keys) + len(left.message_ids):
+            on_progress(f"Round {number}: checking what is left")
+            matches = self._search_quarantine(order.subjects, keyring.sealer)
+            if not self._remaining(order, keys) + len(matches.message_ids):
                 break
-        unopened = left.unopened + self._foreign_rows(order.subjects, keyring)
-        said = (left.looked_into, len(left.message_ids), unopened)
-        self._call("finish an erasure", _FINISH, order.erasure_id, keys, *said)
+        self._finish(order, keyring, keys, matches)
         return self.certificate(order.erasure_id)
 
     @_repeated
@@ -155,75 +97,70 @@ class Erasures:
         ):
             found = cursor.execute(_READ, [erasure_id]).fetchone()
         if found is None:
-            raise DatabaseError("the certificate of this erasure is not there.")
+            raise DatabaseError("no certificate has this erasure id.")
         return found
 
+    def _finish(
+        self, order: ErasureOrder, keyring: Keyring, keys: list[str], matches: QuarantineMatches
+    ) -> None:
+        unreadable = matches.unreadable + self._rows_under_unknown_keys(order.subjects, keyring)
+        counts = (matches.examined, len(matches.message_ids), unreadable)
+        self._call("finish an erasure", _FINISH, order.erasure_id, keys, *counts)
+
     def _keys(self, subjects: Subjects, keyring: Keyring) -> list[str]:
-        """What the rows are found by: user ids, or tokens and what they are linked to."""
+        """The keys of the rows: user ids, or tokens with the tokens linked to them."""
         if subjects.kind is SubjectKind.USER:
             return list(subjects.values)
-        given = list(subjects.tokens(keyring))
-        return list(self._call("read links", _TOKENS, subjects.kind.value, given))
+        tokens = list(subjects.tokens(keyring))
+        return list(self._call("read links", _TOKENS, subjects.kind.value, tokens))
 
     def _erase_logins(self, order: ErasureOrder, keys: list[str]) -> None:
-        kind = order.subjects.kind
-        while True:
-            if kind is SubjectKind.USER:
-                values = (order.erasure_id, keys, ROWS_AT_ONCE)
-                gone = self._call("delete rows", _ERASE_USERS, *values)
-            else:
-                masked = (order.erasure_id, kind.value, keys, ROWS_AT_ONCE)
-                gone = self._call("erase tokens", _ERASE_TOKENS, *masked)
-            if not gone:
-                return
+        while self._erase_some_logins(order, keys):
+            pass
 
-    def _erase_quarantined(self, order: ErasureOrder, message_ids: list[str]) -> None:
+    def _erase_some_logins(self, order: ErasureOrder, keys: list[str]) -> int:
+        kind = order.subjects.kind
+        if kind is SubjectKind.USER:
+            values = (order.erasure_id, keys, ROWS_AT_ONCE)
+            return int(self._call("delete rows", _ERASE_USERS, *values))
+        masked = (order.erasure_id, kind.value, keys, ROWS_AT_ONCE)
+        return int(self._call("erase tokens", _ERASE_TOKENS, *masked))
+
+    def _erase_quarantined(self, order: ErasureOrder, sealer: Sealer) -> None:
+        message_ids = self._search_quarantine(order.subjects, sealer).message_ids
         for start in range(0, len(message_ids), _MESSAGES_AT_ONCE):
-            part = message_ids[start : start + _MESSAGES_AT_ONCE]
-            self._call("delete quarantined messages", _ERASE_MESSAGES, order.erasure_id, part)
+            values = (order.erasure_id, message_ids[start : start + _MESSAGES_AT_ONCE])
+            self._call("delete quarantined messages", _ERASE_MESSAGES, *values)
 
     def _erase_kept_tokens(self, order: ErasureOrder, keys: list[str]) -> None:
-        # Links last: until the rows are done, only they lead to tokens of keys that are gone.
+        # Links last: only they lead to the tokens of rows under keys that the keyset does not have.
         if order.subjects.kind is SubjectKind.USER:
             return
-        self._call("take tokens out of requests", _ERASE_REQUESTS, order.erasure_id, keys)
+        self._call("remove tokens from requests", _ERASE_REQUESTS, order.erasure_id, keys)
         kind = order.subjects.kind.value
-        self._call("forget what an upgrade found", _ERASE_MATCHES, order.erasure_id, kind, keys)
+        self._call("delete MD5 matches", _ERASE_MATCHES, order.erasure_id, kind, keys)
         self._call("delete links", _ERASE_LINKS, order.erasure_id, kind, keys)
 
     @_repeated
-    def _found(self, subjects: Subjects, sealer: Sealer) -> _Found:
-        holds = subjects.holds()
-        message_ids: list[str] = []
-        unopened = looked_into = 0
-        for message in Quarantine(self.url).messages():
-            looked_into += 1
-            try:
-                body = sealer.open(message.sealed_body, message.message_id)
-            except TokenError:
-                unopened += 1
-                continue
-            if holds(body):
-                message_ids.append(message.message_id)
-        return _Found(message_ids, unopened, looked_into)
+    def _search_quarantine(self, subjects: Subjects, sealer: Sealer) -> QuarantineMatches:
+        return search_quarantine(Quarantine(self.url).messages(), subjects.matcher(), sealer)
 
     @_repeated
-    def _foreign_rows(self, subjects: Subjects, keyring: Keyring) -> int:
-        """Rows under keys that the keyset has not: nobody can say whose they are."""
-        known = {each.field.name: each.all_key_ids for each in keyring.maskers}
-        if subjects.kind.value not in known:
+    def _rows_under_unknown_keys(self, subjects: Subjects, keyring: Keyring) -> int:
+        """Count rows under keys that the keyset does not have: their values are unknown."""
+        key_ids = {each.field.name: each.all_key_ids for each in keyring.maskers}
+        if subjects.kind.value not in key_ids:
             return 0
         with self._session("count rows by key") as connection:
             rows = rows_by_key(connection, subjects.kind.value)
-        return sum(
-            count for key_id, count in rows.items() if key_id not in known[subjects.kind.value]
-        )
+        known = key_ids[subjects.kind.value]
+        return sum(count for key_id, count in rows.items() if key_id not in known)
 
-    def _remains(self, order: ErasureOrder, keys: list[str]) -> int:
-        return int(self._call("look for what is left", _REMAINS, order.subjects.kind.value, keys))
+    def _remaining(self, order: ErasureOrder, keys: list[str]) -> int:
+        return int(self._call("check what is left", _REMAINS, order.subjects.kind.value, keys))
 
     @_repeated
-    def _call(self, verb: str, statement: LiteralString, *values: object) -> Any:  # noqa: ANN401 (whatever the function returns)
+    def _call(self, verb: str, statement: LiteralString, *values: object) -> Any:  # noqa: ANN401 (the result of the function)
         with self._session(verb) as connection:
             return one_row(connection, statement, *values)[0]
 
@@ -233,10 +170,10 @@ class Erasures:
             yield connection
 
 
-def _beginning(order: ErasureOrder) -> tuple[object, ...]:
+def _begin_parameters(order: ErasureOrder) -> tuple[object, ...]:
     subjects = order.subjects
-    counts = (subjects.kind.value, len(subjects.values))
-    return (order.erasure_id, *counts, order.reason, order.ticket)
+    kind, count = subjects.kind.value, len(subjects.values)
+    return (order.erasure_id, kind, count, order.reason, order.ticket)
 
 
 _BEGIN = "SELECT login_ingest.begin_erasure(%s, %s, %s, %s, %s)"
@@ -260,7 +197,8 @@ _REMAINS = "SELECT login_ingest.erasure_remains(%s, %s::text[])"
 _FINISH = "SELECT login_ingest.finish_erasure(%s, %s::text[], %s, %s, %s)"
 
 _READ = """
-SELECT erasure_id, at, person, kind, subjects, reason, ticket, logins, links, matches,
-       requests, quarantined, remaining, uncovered, sealed, held, unopened, finished_at, verified
+SELECT erasure_id, at, person AS actor, kind, subjects, reason, ticket, logins, links, matches,
+       requests, quarantined, remaining, uncovered, sealed, held AS still_matching,
+       unopened AS unreadable, finished_at, verified
 FROM login_ingest.erasure WHERE erasure_id = %s
 """

@@ -1,29 +1,33 @@
-"""What is to be erased, under which tokens, and whether a message holds it."""
+"""The subjects of an erasure: their validation, their tokens, and the search for them."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from enum import StrEnum
-from typing import Any, NamedTuple
 
 from fetch_mask_assets.errors import FetchMaskError
 from fetch_mask_assets.keys.keyset import FieldMasker, Keyring
 from fetch_mask_assets.masking.addresses import addresses_in, packed
 from fetch_mask_assets.masking.canonical import MAX_DEVICE_ID_BYTES, pack_ip, unpack_ip
+from fetch_mask_assets.operations.erasure.body_search import (
+    BodySearch,
+    Leaf,
+    contains,
+    text_search,
+    word_search,
+)
 from fetch_mask_assets.pipeline.contract.login_event import MAX_LENGTH, MIN_REVEALING_LENGTH
 
 
 class SubjectError(FetchMaskError):
-    """What was given to be erased is not what it should be; names the line, never the value."""
+    """A value to erase is not valid; names its line, never the value."""
 
 
 class SubjectKind(StrEnum):
-    """What kind of thing is erased."""
+    """The kind of the subjects."""
 
     IP = "ip"
     DEVICE_ID = "device_id"
@@ -32,32 +36,32 @@ class SubjectKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Subjects:
-    """The values of one kind that are to be erased."""
+    """The values to erase, all of one kind."""
 
     kind: SubjectKind
     values: tuple[str, ...] = dataclass_field(repr=False)
 
     def tokens(self, keyring: Keyring) -> tuple[str, ...]:
-        """Their tokens under every key, retired ones too, and their MD5; none for users."""
+        """Their tokens under every key, even disabled ones, and MD5 digests; none for users."""
         maskers = {each.field.name: each for each in keyring.maskers}
         masker = maskers.get(self.kind.value)
         return () if masker is None else tuple(sorted(_tokens(masker, self.values)))
 
-    def holds(self) -> Callable[[str], bool]:
-        """A function that says whether a message body holds one of them.
+    def matcher(self) -> Callable[[str], bool]:
+        """A test for message bodies that have one of the subjects.
 
-        A body that is JSON is read to its leaves, which are compared by the canonical form. In
-        any other body the value is sought as text, which may find more than is meant.
+        In a body that is JSON each text is compared, by the canonical form. Any other body is
+        searched as text, which may match more than the subject.
         """
-        finder = _FINDERS[self.kind](self.values)
-        return lambda body: _holds(finder, body)
+        search = _SEARCHES[self.kind](self.values)
+        return lambda body: contains(search, body)
 
 
 def parse_subjects(kind: SubjectKind, lines: Iterable[str]) -> Subjects:
-    """The values to erase, one a line; empty lines are left out.
+    """The distinct values on lines of text, in canonical form; empty lines are left out.
 
     Raises:
-        SubjectError: there is none, or a line cannot be a value of this kind.
+        SubjectError: there are no values, or a line is not a value of this kind.
     """
     values: dict[str, None] = {}
     for number, line in enumerate(lines, start=1):
@@ -65,7 +69,7 @@ def parse_subjects(kind: SubjectKind, lines: Iterable[str]) -> Subjects:
         if value.strip():
             values[_checked(kind, value, number)] = None
     if not values:
-        raise SubjectError("nothing to erase was given: one value a line on standard input.")
+        raise SubjectError("no values were given. Give one per line on standard input.")
     return Subjects(kind, tuple(values))
 
 
@@ -74,8 +78,7 @@ def _checked(kind: SubjectKind, value: str, number: int) -> str:
         return _CHECKS[kind](value)
     except ValueError:
         raise SubjectError(
-            f"line {number} is not {_NAMES[kind]}: nothing was erased, not of the other lines"
-            " either."
+            f"line {number} is not {_NAMES[kind]}. Nothing was erased, for any line."
         ) from None
 
 
@@ -113,125 +116,48 @@ def _tokens(masker: FieldMasker, values: Iterable[str]) -> set[str]:
 
 
 def _digests(value: str) -> tuple[str, str]:
-    # What a table that came from MD5 holds of the value until it is upgraded.
+    # A table that came from MD5 has these digests until it is upgraded.
     digest = hashlib.md5(value.encode(), usedforsecurity=False).hexdigest()
     return digest, digest.upper()
 
 
-class _Leaf(NamedTuple):
-    """A text of a JSON body, and the name of the member that it stands under."""
-
-    name: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Finder:
-    """How to find a value: in a leaf of a JSON body, and in a text that is not JSON."""
-
-    in_leaf: Callable[[_Leaf], bool]
-    in_text: Callable[[str], bool]
-
-
-def _holds(finder: _Finder, body: str) -> bool:
-    try:
-        return any(finder.in_leaf(leaf) for leaf in _leaves(_DECODER.decode(body)))
-    except (ValueError, RecursionError):
-        return any(finder.in_text(text) for text in (body, _unescaped(body)))
-
-
-class _Members(list[tuple[str, Any]]):
-    """The members of an object, each of those that share a name too."""
-
-
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=_Members, parse_int=str, parse_float=str, parse_constant=str
-)
-
-
-def _leaves(value: object) -> Iterator[_Leaf]:
-    pending = [("", value)]
-    while pending:
-        name, each = pending.pop()
-        if isinstance(each, _Members):
-            pending += each
-            yield from (_Leaf("", member) for member, _ in each)
-        elif isinstance(each, list):
-            pending += ((name, child) for child in each)
-        elif isinstance(each, str):
-            yield _Leaf(name, each)
-            pending += ((name, inner) for inner in _inner(each))
-
-
-def _inner(text: str) -> Iterator[object]:
-    """The JSON that is the text of a leaf, as in an envelope."""
-    if text.lstrip()[:1] not in {"{", "["}:
-        return
-    try:
-        yield _DECODER.decode(text)
-    except (ValueError, RecursionError):
-        return
-
-
-_ESCAPE = re.compile(r'\\(?:u([0-9A-Fa-f]{4})|(["\\/]))')
-
-
-def _unescaped(text: str) -> str:
-    plain = _ESCAPE.sub(lambda found: found[2] or chr(int(found[1], 16)), text)
-    # Two escapes make one character beyond the first plane.
-    return plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _ip_finder(values: tuple[str, ...]) -> _Finder:
-    wanted = {pack_ip(value) for value in values}
+def _ip_search(values: tuple[str, ...]) -> BodySearch:
+    targets = {pack_ip(value) for value in values}
 
     def in_text(text: str) -> bool:
         whole = packed(text.strip())
-        return not wanted.isdisjoint(whole or addresses_in(text))
+        return not targets.isdisjoint(whole or addresses_in(text))
 
-    return _Finder(in_leaf=lambda leaf: in_text(leaf.text), in_text=in_text)
-
-
-def _device_finder(values: tuple[str, ...]) -> _Finder:
-    wanted = set(values)
-    alone = _alone(value for value in values if len(value) >= MIN_REVEALING_LENGTH)
-
-    def in_leaf(leaf: _Leaf) -> bool:
-        return not wanted.isdisjoint((leaf.text, leaf.text.strip())) or alone(leaf.text)
-
-    return _Finder(in_leaf=in_leaf, in_text=_anywhere(values))
+    return BodySearch(in_leaf=lambda leaf: in_text(leaf.text), in_text=in_text)
 
 
-# A short user id may well be another field's whole text.
-_NOT_OF_USER = MAX_LENGTH.keys() - {"user_id"}
+def _device_search(values: tuple[str, ...]) -> BodySearch:
+    targets = set(values)
+    has_word = word_search(value for value in values if len(value) >= MIN_REVEALING_LENGTH)
+
+    def in_leaf(leaf: Leaf) -> bool:
+        return not targets.isdisjoint((leaf.text, leaf.text.strip())) or has_word(leaf.text)
+
+    return BodySearch(in_leaf=in_leaf, in_text=text_search(values))
 
 
-def _user_finder(values: tuple[str, ...]) -> _Finder:
-    wanted = set(values)
+# The whole text of another field may equal a short user id.
+_OTHER_FIELDS = MAX_LENGTH.keys() - {"user_id"}
 
-    def in_leaf(leaf: _Leaf) -> bool:
-        if leaf.name in _NOT_OF_USER:
+
+def _user_search(values: tuple[str, ...]) -> BodySearch:
+    targets = set(values)
+
+    def in_leaf(leaf: Leaf) -> bool:
+        if leaf.name in _OTHER_FIELDS:
             return False
-        return not wanted.isdisjoint((leaf.text, leaf.text.strip()))
+        return not targets.isdisjoint((leaf.text, leaf.text.strip()))
 
-    return _Finder(in_leaf=in_leaf, in_text=_anywhere(values))
-
-
-def _anywhere(values: tuple[str, ...]) -> Callable[[str], bool]:
-    telling = [value for value in values if len(value) >= MIN_REVEALING_LENGTH]
-    alone = _alone(value for value in values if len(value) < MIN_REVEALING_LENGTH)
-    return lambda text: any(value in text for value in telling) or alone(text)
+    return BodySearch(in_leaf=in_leaf, in_text=text_search(values))
 
 
-def _alone(values: Iterable[str]) -> Callable[[str], bool]:
-    """Whether a text holds one of the values that is not a part of a longer word."""
-    patterns = "|".join(re.escape(value) for value in values)
-    pattern = re.compile(rf"(?<!\w)(?:{patterns})(?!\w)")
-    return (lambda text: pattern.search(text) is not None) if patterns else (lambda _text: False)
-
-
-_FINDERS: dict[SubjectKind, Callable[[tuple[str, ...]], _Finder]] = {
-    SubjectKind.IP: _ip_finder,
-    SubjectKind.DEVICE_ID: _device_finder,
-    SubjectKind.USER: _user_finder,
+_SEARCHES: dict[SubjectKind, Callable[[tuple[str, ...]], BodySearch]] = {
+    SubjectKind.IP: _ip_search,
+    SubjectKind.DEVICE_ID: _device_search,
+    SubjectKind.USER: _user_search,
 }

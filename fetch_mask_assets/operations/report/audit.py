@@ -10,7 +10,7 @@ from typing import Any
 
 from fetch_mask_assets.audit.chain import AuditRow, verify_chain
 from fetch_mask_assets.operations.report.part import Facts, Period
-from fetch_mask_assets.operations.unmasking.requests import CONSENTS, Verdict
+from fetch_mask_assets.operations.unmasking.verdicts import CONSENTS, Verdict
 
 ACTIONS = frozenset(
     {

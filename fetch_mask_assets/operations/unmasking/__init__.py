@@ -1,1 +1,1 @@
-"""Unmask requests, and finding rows by value."""
+"""Unmasking: requests, approvals, reveals, and finding rows by value."""

@@ -1,11 +1,12 @@
-"""Requests to unmask, and finding rows: each decided or recorded in the database first."""
+"""Requests to unmask, and finding rows: the database decides and records each call."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from itertools import islice
 from typing import Any
 
 import psycopg
@@ -13,90 +14,73 @@ import psycopg
 from fetch_mask_assets.audit.postgres import RECORDING_SESSION
 from fetch_mask_assets.errors import DatabaseError
 from fetch_mask_assets.masking.fields import MaskedField
-from fetch_mask_assets.operations.unmasking.requests import UnmaskRequest, Verdict, refusal
+from fetch_mask_assets.operations.unmasking.find import FindResult, FoundRow
+from fetch_mask_assets.operations.unmasking.requests import UnmaskRequest, Withdrawal
+from fetch_mask_assets.operations.unmasking.verdicts import Verdict, refusal
 from fetch_mask_assets.postgres.connection import connect, one_row, translate_errors
 
 
 @dataclass(frozen=True, slots=True)
-class FoundRow:
-    """A row of `user_logins` without its masked columns, and the token that found it."""
-
-    token: str
-    user_id: str | None
-    device_type: str | None
-    locale: str | None
-    app_version: int | None
-    create_date: date | None
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """How many rows each token has, and the newest of them."""
-
-    counts: dict[str, int]
-    rows: tuple[FoundRow, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Unmasking:
-    """The way back of a warehouse, by its libpq URL; each verb is a transaction of its own.
+    """Unmasking in a warehouse, by its libpq URL; each method is one transaction.
 
-    Who acts is the database's `session_user`. What a verb returns was committed, record and all.
+    The actor is the database's `session_user`. A method returns after its audit record is
+    committed.
     """
 
     url: str = field(repr=False)
 
     def request(self, tokens: Sequence[str], reason: str, ticket: str, limit: int) -> int:
-        """Asks for originals; the number of the request.
+        """Request the originals of tokens; returns the id of the request.
 
         Raises:
             UnmaskRefusedError: refused; the refusal is recorded.
-            DatabaseError: nothing was asked.
+            DatabaseError: nothing was requested.
         """
         with self._session("request") as connection:
-            answer = one_row(connection, _REQUEST, list(tokens), reason, ticket, limit)
-        _refuse(answer[0])
-        return int(answer[1])
+            verdict, request_id = one_row(connection, _REQUEST, list(tokens), reason, ticket, limit)
+        _raise_refusal(verdict)
+        return int(request_id)
 
     def approve(self, request_id: int, minutes: int) -> datetime:
-        """Approves somebody else's request; until when, by the database's clock.
+        """Approve a request of another actor; returns its expiry, by the database's clock.
 
         Raises:
             UnmaskRefusedError: refused; the refusal is recorded.
             DatabaseError: nothing was approved.
         """
         with self._session("approve") as connection:
-            verdict, until = one_row(connection, _APPROVE, request_id, minutes)
-        _refuse(verdict)
-        approved_until: datetime = until
+            verdict, expires_at = one_row(connection, _APPROVE, request_id, minutes)
+        _raise_refusal(verdict)
+        approved_until: datetime = expires_at
         return approved_until
 
     def reveal(self, request_id: int) -> tuple[str, ...]:
-        """The tokens that the caller may unmask now; the reveal is recorded and committed.
+        """Record a reveal; returns the tokens that the caller may unmask now.
 
         Raises:
             UnmaskRefusedError: refused; the refusal is recorded.
-            DatabaseError: nothing may be unmasked, whether or not it was recorded.
+            DatabaseError: nothing may be unmasked, even if the reveal was recorded.
         """
         with self._session("record the reveal") as connection:
             verdict, tokens = one_row(connection, _REVEAL, request_id)
-        _refuse(verdict)
+        _raise_refusal(verdict)
         return tuple(tokens)
 
-    def withdraw(self, request_id: int) -> tuple[str, datetime]:
-        """Closes a request for good, approved or not; by whom and when, the first time.
+    def withdraw(self, request_id: int) -> Withdrawal:
+        """Close a request permanently, approved or not; returns its first withdrawal.
 
         Raises:
-            UnmaskRefusedError: there is none; the refusal is recorded.
+            UnmaskRefusedError: no such request; the refusal is recorded.
             DatabaseError: nothing was withdrawn.
         """
         with self._session("withdraw") as connection:
-            verdict, by_person, since = one_row(connection, _WITHDRAW, request_id)
-        _refuse(verdict)
-        return str(by_person), since
+            verdict, *withdrawal = one_row(connection, _WITHDRAW, request_id)
+        _raise_refusal(verdict)
+        return Withdrawal(*withdrawal)
 
     def requests(self) -> tuple[tuple[UnmaskRequest, ...], datetime]:
-        """All requests, newest first, and the time by the database's clock.
+        """All requests, newest first, and the current time of the database.
 
         Raises:
             DatabaseError: they cannot be read.
@@ -107,39 +91,33 @@ class Unmasking:
         return tuple(UnmaskRequest(*row) for row in rows), now
 
     def first_column(self, statement: str, limit: int) -> tuple[str, ...]:
-        """The distinct texts in the first column of a SELECT; stops at one more than the limit.
+        """The distinct texts in the first column of a SELECT, at most one more than the limit.
 
         Args:
-            statement: the caller's own, run with the caller's rights in a read-only transaction.
+            statement: runs with the caller's rights in a read-only transaction.
             limit: in texts; nulls are left out.
 
         Raises:
-            DatabaseError: the statement was refused, or its first column is no text.
+            DatabaseError: the statement was refused, or its first column is not text.
         """
-        texts: dict[str, None] = {}
         with self._session("run the query") as connection:
             connection.read_only = True
             with connection.cursor(name="tokens") as cursor:
                 cursor.execute(statement.encode())
-                for value in (value for row in cursor for value in row[:1] if value is not None):
-                    _refuse_non_text(value)
-                    texts[value] = None
-                    if len(texts) > limit:
-                        break
-        return tuple(texts)
+                return tuple(islice(_distinct_texts(cursor), limit + 1))
 
-    def find(self, masked_field: MaskedField, tokens: Sequence[str], most_rows: int) -> Found:
-        """The rows that hold these tokens; the look-up is recorded and committed.
+    def find(self, masked_field: MaskedField, tokens: Sequence[str], max_rows: int) -> FindResult:
+        """Record a find; returns the number of rows of each token, and the newest rows.
 
         Raises:
             UnmaskRefusedError: refused; the refusal is recorded.
-            DatabaseError: nothing may be shown, whether or not it was recorded.
+            DatabaseError: nothing may be shown, even if the find was recorded.
         """
-        values = (masked_field.name, list(tokens), most_rows)
+        values = (masked_field.name, list(tokens), max_rows)
         with self._session("find rows") as connection:
             verdict, counts, rows = one_row(connection, _FIND, *values)
-        _refuse(verdict)
-        return Found(dict.fromkeys(tokens, 0) | counts, tuple(map(_found_row, rows)))
+        _raise_refusal(verdict)
+        return FindResult(dict.fromkeys(tokens, 0) | counts, tuple(map(_found_row, rows)))
 
     @contextmanager
     def _session(self, verb: str) -> Iterator[psycopg.Connection]:
@@ -147,17 +125,26 @@ class Unmasking:
             yield connection
 
 
-def _found_row(line: Mapping[str, Any]) -> FoundRow:
-    day = line["create_date"]
-    return FoundRow(**{**line, "create_date": date.fromisoformat(day) if day else None})
+def _found_row(row: Mapping[str, Any]) -> FoundRow:
+    day = row["create_date"]
+    return FoundRow(**{**row, "create_date": date.fromisoformat(day) if day else None})
+
+
+def _distinct_texts(rows: Iterable[tuple[Any, ...]]) -> Iterator[str]:
+    seen: set[str] = set()
+    for value in (value for row in rows for value in row[:1] if value is not None):
+        _refuse_non_text(value)
+        if value not in seen:
+            seen.add(value)
+            yield value
 
 
 def _refuse_non_text(value: object) -> None:
     if not isinstance(value, str):
-        raise DatabaseError("the query's first column is no text: it must give tokens.")
+        raise DatabaseError("the first column of the query is not text. It must return tokens.")
 
 
-def _refuse(verdict: str) -> None:
+def _raise_refusal(verdict: str) -> None:
     error = refusal(Verdict(verdict))
     if error:
         raise error

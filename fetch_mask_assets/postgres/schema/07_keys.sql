@@ -8,6 +8,8 @@ CREATE TABLE login_ingest.masking_key (
     check_value bytea NOT NULL,
     first_used_at timestamptz NOT NULL DEFAULT now(),
     retired_at timestamptz,
+    field text GENERATED ALWAYS AS (nullif(keyset, 'quarantine')) STORED
+    REFERENCES login_ingest.masked_field,
     PRIMARY KEY (keyset, key_id)
 );
 GRANT SELECT ON login_ingest.masking_key TO login_ingest_loader;
@@ -16,6 +18,8 @@ GRANT SELECT ON login_ingest.masking_key TO login_ingest_auditor;
 COMMENT ON TABLE login_ingest.masking_key IS
 'Check values that tell keys apart and do not give them.';
 COMMENT ON COLUMN login_ingest.masking_key.keyset IS 'A masked field, or quarantine.';
+COMMENT ON COLUMN login_ingest.masking_key.field IS
+'The masked field whose tokens are under the key; null for the quarantine.';
 COMMENT ON COLUMN login_ingest.masking_key.key_id IS 'The id that Tink gave the key.';
 COMMENT ON COLUMN login_ingest.masking_key.check_value IS
 'What the key makes of a fixed text: two keys of one id differ in it.';
@@ -56,7 +60,8 @@ BEGIN
         LEFT JOIN login_ingest.masking_key AS known
                ON (known.keyset, known.key_id) = (given.keyset, given.key_id)
                OR known.check_value = given.check_value
-        WHERE (given.keyset IN ('ip', 'device_id', 'quarantine')
+        WHERE ((given.keyset = 'quarantine'
+                OR EXISTS (SELECT FROM login_ingest.masked_field WHERE name = given.keyset))
                AND given.key_id BETWEEN 0 AND 4294967295
                AND length(given.check_value) > 0) IS NOT TRUE
            OR (known.keyset, known.key_id, known.check_value)

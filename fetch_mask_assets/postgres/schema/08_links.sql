@@ -3,7 +3,7 @@
 SET ROLE login_ingest_owner;
 
 CREATE TABLE login_ingest.token_link (
-    field text NOT NULL,
+    field text NOT NULL REFERENCES login_ingest.masked_field,
     old_token text NOT NULL,
     new_token text NOT NULL,
     linked_at timestamptz NOT NULL DEFAULT now(),
@@ -19,8 +19,7 @@ GRANT SELECT ON login_ingest.token_link TO login_ingest_analyst, login_ingest_re
 COMMENT ON TABLE login_ingest.token_link IS
 'Tokens of one value under different keys, old to newest. For extracts that hold old tokens, and '
 'for the view user_logins_linked.';
-COMMENT ON COLUMN login_ingest.token_link.field IS
-'The field whose tokens they are: ip or device_id.';
+COMMENT ON COLUMN login_ingest.token_link.field IS 'The field whose tokens they are.';
 COMMENT ON COLUMN login_ingest.token_link.old_token IS 'A token under another key than the newest.';
 COMMENT ON COLUMN login_ingest.token_link.new_token IS
 'The token that all links of the value end at.';
@@ -32,27 +31,42 @@ COMMENT ON INDEX login_ingest.token_link_new_token IS
 'Finds the links that a next rotation takes on.';
 
 -- The columns that readers of user_logins know, and no others that a table may have.
-CREATE VIEW login_ingest.user_logins_linked AS
-SELECT
-    login.user_id,
-    login.device_type,
-    coalesce(ip.new_token, login.masked_ip) AS masked_ip,
-    coalesce(device_id.new_token, login.masked_device_id) AS masked_device_id,
-    login.locale,
-    login.app_version,
-    login.create_date
-FROM user_logins AS login
-LEFT JOIN login_ingest.token_link AS ip
-    ON ip.field = 'ip' AND ip.old_token = login.masked_ip
-LEFT JOIN login_ingest.token_link AS device_id
-    ON device_id.field = 'device_id' AND device_id.old_token = login.masked_device_id;
-GRANT SELECT ON login_ingest.user_logins_linked TO login_ingest_analyst, login_ingest_recovery;
-COMMENT ON VIEW login_ingest.user_logins_linked IS
-'user_logins with every token at the end of its link: equal values are equal here at every '
-'moment, also while keys are rotated.';
-COMMENT ON COLUMN login_ingest.user_logins_linked.masked_ip IS 'The newest token of the IP.';
-COMMENT ON COLUMN login_ingest.user_logins_linked.masked_device_id IS
-'The newest token of the device id.';
+CREATE FUNCTION login_ingest.make_linked_views() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    columns text;
+    joins text;
+    masked record;
+BEGIN
+    SELECT string_agg(CASE WHEN field.name IS NULL THEN format('login.%I', known.column_name)
+                           ELSE format('coalesce(%I.new_token, login.%I) AS %2$I',
+                                       'of_' || field.name, known.column_name) END,
+                      ', ' ORDER BY known.place),
+           string_agg(format('
+               LEFT JOIN login_ingest.token_link AS %1$I
+                   ON %1$I.field = %2$L AND %1$I.old_token = login.%3$I',
+               'of_' || field.name, field.name, known.column_name), '' ORDER BY known.place)
+               FILTER (WHERE field.name IS NOT NULL)
+    INTO columns, joins
+    FROM login_ingest.login_column AS known
+    LEFT JOIN login_ingest.masked_field AS field ON field.token_column = known.column_name;
+    EXECUTE format('
+        CREATE OR REPLACE VIEW login_ingest.user_logins_linked AS
+        SELECT %s FROM %s AS login %s', columns, login_ingest.user_logins(), joins);
+    GRANT SELECT ON login_ingest.user_logins_linked TO login_ingest_analyst, login_ingest_recovery;
+    COMMENT ON VIEW login_ingest.user_logins_linked IS
+    'user_logins with every token at the end of its link: equal values are equal here at every '
+    'moment, also while keys are rotated.';
+    FOR masked IN SELECT token_column, description FROM login_ingest.masked_field LOOP
+        EXECUTE format('COMMENT ON COLUMN login_ingest.user_logins_linked.%I IS %L',
+                       masked.token_column, 'The newest token of ' || masked.description || '.');
+    END LOOP;
+END $$;
+COMMENT ON FUNCTION login_ingest.make_linked_views IS 'Makes the view user_logins_linked.';
+
+SELECT login_ingest.make_linked_views();
 
 -- A value's links all end at one token, which has none itself. Four things keep it so:
 -- - one writer at a time: two with different primary keys would link to each other's token;

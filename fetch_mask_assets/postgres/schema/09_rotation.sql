@@ -5,7 +5,7 @@ SET ROLE login_ingest_owner;
 CREATE TABLE login_ingest.remask_job (
     job_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     action text NOT NULL CHECK (action IN ('remask', 'replace-digests')),
-    field text NOT NULL CHECK (field IN ('ip', 'device_id')),
+    field text NOT NULL REFERENCES login_ingest.masked_field,
     person text NOT NULL DEFAULT session_user,
     began_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     ended_at timestamptz,
@@ -204,13 +204,13 @@ BEGIN
               AND given.old_token <> given.new_token
         ), chosen AS (
             SELECT login.tableoid AS part, login.ctid AS place, old_token, new_token
-            FROM replacement JOIN public.user_logins AS login ON login.%1$I = old_token
+            FROM replacement JOIN %2$s AS login ON login.%1$I = old_token
             LIMIT $4
         )
-        UPDATE public.user_logins AS login SET %1$I = chosen.new_token FROM chosen
+        UPDATE %2$s AS login SET %1$I = chosen.new_token FROM chosen
         WHERE login.ctid = chosen.place AND login.tableoid = chosen.part
           AND login.%1$I = chosen.old_token
-    $sql$, 'masked_' || doing.field)
+    $sql$, login_ingest.token_column(doing.field), login_ingest.user_logins())
     USING old_tokens, new_tokens, doing.field, least(at_most, 5000);
     GET DIAGNOSTICS replaced = ROW_COUNT;
     IF replaced > 0 THEN
@@ -245,8 +245,9 @@ BEGIN
             prefix || set_byte('\x00'::bytea, 0, bits), 'base64'), '+/', '-_'), 7);
         high := left(low, -1) || chr(ascii(right(low, 1)) + 1);
         EXECUTE format(
-            'SELECT count(*) FROM public.user_logins WHERE %1$I ~>=~ $1 AND %1$I ~<~ $2',
-            'masked_' || p_keyset) INTO counted USING low, high;
+            'SELECT count(*) FROM %2$s WHERE %1$I ~>=~ $1 AND %1$I ~<~ $2',
+            login_ingest.token_column(p_keyset), login_ingest.user_logins()
+        ) INTO counted USING low, high;
         found_rows := found_rows + counted + (
             SELECT count(*) FROM login_ingest.md5_match
             WHERE field = p_keyset AND new_token ~>=~ low AND new_token ~<~ high);

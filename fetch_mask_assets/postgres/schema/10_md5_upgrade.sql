@@ -3,7 +3,7 @@
 SET ROLE login_ingest_owner;
 
 CREATE TABLE login_ingest.md5_upgrade (
-    field text NOT NULL,
+    field text NOT NULL REFERENCES login_ingest.masked_field,
     space text NOT NULL,
     range_start bigint NOT NULL,
     range_end bigint NOT NULL,
@@ -22,7 +22,7 @@ COMMENT ON COLUMN login_ingest.md5_upgrade.found IS 'Digests that the range acco
 
 -- By token, because that order says nothing of the originals.
 CREATE TABLE login_ingest.md5_match (
-    field text NOT NULL,
+    field text NOT NULL REFERENCES login_ingest.masked_field,
     new_token text NOT NULL,
     digest text NOT NULL,
     PRIMARY KEY (field, new_token, digest)
@@ -108,14 +108,14 @@ BEGIN
             SELECT digest AS old_token, new_token FROM unnest($1, $2) AS _ (digest, new_token)
             UNION SELECT upper(digest), new_token FROM unnest($1, $2) AS _ (digest, new_token)
         ), changed AS (
-            UPDATE public.user_logins SET %1$I = new_token FROM spelled
+            UPDATE %2$s SET %1$I = new_token FROM spelled
             WHERE %1$I = old_token RETURNING old_token, new_token
         ), grouped AS (
             SELECT old_token, new_token, count(*) AS rows FROM changed GROUP BY 1, 2
         )
         SELECT coalesce(array_agg(old_token), '{}'), coalesce(array_agg(new_token), '{}'),
                count(DISTINCT lower(old_token)), coalesce(sum(rows), 0)::bigint FROM grouped
-    $sql$, 'masked_' || doing.field)
+    $sql$, login_ingest.token_column(doing.field), login_ingest.user_logins())
     INTO old_texts, new_texts, replaced, changed USING digests, tokens;
     IF with_links THEN
         PERFORM login_ingest.upsert_links(doing.field, old_texts, new_texts);

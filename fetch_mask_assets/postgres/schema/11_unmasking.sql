@@ -107,7 +107,7 @@ BEGIN
         WHEN asked > highest THEN 'limit_exceeded'
         WHEN asked = 0 OR EXISTS (
             SELECT FROM unnest(wanted) AS token
-            WHERE (token ~ '^(ip:[A-Za-z0-9_-]{50}|device_id:[A-Za-z0-9_-]{50,246})$') IS NOT TRUE
+            WHERE login_ingest.token_field(token) IS NULL
         ) THEN 'invalid_tokens'
         WHEN NOT (is_valid_text(reason_given) AND is_valid_text(ticket_given)) THEN 'reason_required'
         ELSE 'requested'
@@ -256,6 +256,18 @@ BEGIN
     RETURN FOUND;
 END $$;
 
+CREATE FUNCTION login_ingest.clear_columns() RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+RETURN (
+    SELECT string_agg(quote_ident(known.column_name), ', ' ORDER BY known.place)
+    FROM login_ingest.login_column AS known
+    LEFT JOIN login_ingest.masked_field AS field ON known.column_name = field.token_column
+    WHERE field.name IS NULL
+);
+COMMENT ON FUNCTION login_ingest.clear_columns IS
+'The columns of user_logins that hold no tokens, as a list in SQL.';
+
 -- Only digests of what is known to be a token are kept. One statement counts and shows, so that
 -- both agree.
 CREATE FUNCTION login_ingest.find_rows(
@@ -271,16 +283,14 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     asked integer := coalesce(cardinality(wanted), 0);
-    token_column text := CASE p_field WHEN 'ip' THEN 'masked_ip'
-                                        WHEN 'device_id' THEN 'masked_device_id' END;
     digests jsonb;
 BEGIN
     verdict := CASE
         WHEN asked > (SELECT max_find_tokens FROM login_ingest.unmask_policy)
             THEN 'find_limit_exceeded'
-        WHEN asked = 0 OR token_column IS NULL OR EXISTS (
+        WHEN asked = 0 OR EXISTS (
             SELECT FROM unnest(wanted) AS token
-            WHERE (token ~ ('^' || p_field || ':[A-Za-z0-9_-]{50,246}$')) IS NOT TRUE
+            WHERE (login_ingest.token_field(token) = p_field) IS NOT TRUE
         ) THEN 'invalid_tokens'
         WHEN NOT login_ingest.consume_find_quota(asked) THEN 'daily_limit_exceeded'
         ELSE 'found'
@@ -292,13 +302,13 @@ BEGIN
     END IF;
     EXECUTE format('
         SELECT (SELECT coalesce(jsonb_object_agg(token, rows), ''{}'') FROM (
-                    SELECT %1$I AS token, count(*) AS rows FROM public.user_logins
+                    SELECT %1$I AS token, count(*) AS rows FROM %2$s
                     WHERE %1$I = ANY ($1) GROUP BY 1) AS counted),
                (SELECT coalesce(jsonb_agg(to_jsonb(newest)), ''[]'') FROM (
-                    SELECT %1$I AS token, user_id, device_type, locale, app_version, create_date
-                    FROM public.user_logins WHERE %1$I = ANY ($1)
+                    SELECT %1$I AS token, %3$s FROM %2$s WHERE %1$I = ANY ($1)
                     ORDER BY create_date DESC NULLS LAST, user_id LIMIT $2) AS newest)',
-        token_column)
+        login_ingest.token_column(p_field), login_ingest.user_logins(),
+        login_ingest.clear_columns())
     INTO counts, newest USING wanted, greatest(coalesce(most_rows, 0), 0);
     SELECT jsonb_object_agg(encode(sha256(convert_to(token, 'UTF8')), 'hex'),
                             coalesce((counts -> token)::bigint, 0))

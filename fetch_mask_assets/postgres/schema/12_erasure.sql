@@ -7,7 +7,7 @@ CREATE TABLE login_ingest.erasure (
     erasure_id text PRIMARY KEY,
     at timestamptz NOT NULL DEFAULT now(),
     person text NOT NULL DEFAULT session_user,
-    kind text NOT NULL CHECK (kind IN ('ip', 'device_id', 'user')),
+    kind text NOT NULL,
     subjects integer NOT NULL CHECK (subjects > 0),
     reason text NOT NULL CHECK (reason <> ''),
     ticket text NOT NULL CHECK (ticket <> ''),
@@ -23,6 +23,8 @@ CREATE TABLE login_ingest.erasure (
     unopened bigint NOT NULL DEFAULT 0,
     finished_at timestamptz,
     verified boolean NOT NULL DEFAULT false,
+    field text GENERATED ALWAYS AS (nullif(kind, 'user')) STORED
+    REFERENCES login_ingest.masked_field,
     CONSTRAINT verified_is_clean CHECK (
         NOT verified OR (finished_at IS NOT NULL AND remaining = 0 AND unopened = 0)
     ),
@@ -35,7 +37,8 @@ COMMENT ON TABLE login_ingest.erasure IS
 'Certificates of erasure; nothing that identifies what went.';
 COMMENT ON COLUMN login_ingest.erasure.person IS 'The session_user who began it.';
 COMMENT ON COLUMN login_ingest.erasure.kind IS
-'What the subjects are: values of a masked field, or users.';
+'What the subjects are: the name of a masked field, or user.';
+COMMENT ON COLUMN login_ingest.erasure.field IS 'The masked field; null if users were erased.';
 COMMENT ON COLUMN login_ingest.erasure.subjects IS 'How many values or users were to go.';
 COMMENT ON COLUMN login_ingest.erasure.logins IS
 'Rows of user_logins that lost a token, or went with their user.';
@@ -115,6 +118,7 @@ AS $$
 DECLARE
     found_tokens text[];
 BEGIN
+    PERFORM login_ingest.token_column(p_field);
     WITH RECURSIVE known (token) AS (
         SELECT unnest(given)
         UNION
@@ -141,22 +145,15 @@ AS $$
 DECLARE
     gone bigint;
 BEGIN
-    IF p_field = 'ip' THEN
+    EXECUTE format($sql$
         WITH picked AS (
-            SELECT tableoid AS part, ctid AS place FROM public.user_logins
-            WHERE masked_ip = ANY (tokens) LIMIT at_most FOR UPDATE
+            SELECT tableoid AS part, ctid AS place FROM %2$s
+            WHERE %1$I = ANY ($1) LIMIT $2 FOR UPDATE
         )
-        UPDATE public.user_logins u SET masked_ip = NULL FROM picked
-        WHERE u.tableoid = picked.part AND u.ctid = picked.place AND masked_ip = ANY (tokens);
-    ELSE
-        WITH picked AS (
-            SELECT tableoid AS part, ctid AS place FROM public.user_logins
-            WHERE masked_device_id = ANY (tokens) LIMIT at_most FOR UPDATE
-        )
-        UPDATE public.user_logins u SET masked_device_id = NULL FROM picked
-        WHERE u.tableoid = picked.part AND u.ctid = picked.place
-          AND masked_device_id = ANY (tokens);
-    END IF;
+        UPDATE %2$s AS login SET %1$I = NULL FROM picked
+        WHERE login.tableoid = picked.part AND login.ctid = picked.place AND login.%1$I = ANY ($1)
+    $sql$, login_ingest.token_column(p_field), login_ingest.user_logins())
+    USING tokens, at_most;
     GET DIAGNOSTICS gone = ROW_COUNT;
     PERFORM login_ingest.count_erased(p_erasure, 'logins', gone);
     RETURN gone;
@@ -176,12 +173,15 @@ AS $$
 DECLARE
     gone bigint;
 BEGIN
-    WITH picked AS (
-        SELECT tableoid AS part, ctid AS place FROM public.user_logins
-        WHERE user_id = ANY (users) LIMIT at_most FOR UPDATE
-    )
-    DELETE FROM public.user_logins u USING picked
-    WHERE u.tableoid = picked.part AND u.ctid = picked.place AND user_id = ANY (users);
+    EXECUTE format($sql$
+        WITH picked AS (
+            SELECT tableoid AS part, ctid AS place FROM %1$s
+            WHERE user_id = ANY ($1) LIMIT $2 FOR UPDATE
+        )
+        DELETE FROM %1$s AS login USING picked
+        WHERE login.tableoid = picked.part AND login.ctid = picked.place AND user_id = ANY ($1)
+    $sql$, login_ingest.user_logins())
+    USING users, at_most;
     GET DIAGNOSTICS gone = ROW_COUNT;
     PERFORM login_ingest.count_erased(p_erasure, 'logins', gone);
     RETURN gone;
@@ -201,6 +201,7 @@ AS $$
 DECLARE
     gone bigint;
 BEGIN
+    PERFORM login_ingest.token_column(p_field);
     -- The lock that whoever writes links holds: one that is not committed yet must not survive.
     PERFORM login_ingest.wait_for_lock('links');
     DELETE FROM login_ingest.token_link
@@ -227,6 +228,7 @@ AS $$
 DECLARE
     gone bigint;
 BEGIN
+    PERFORM login_ingest.token_column(p_field);
     DELETE FROM login_ingest.md5_match
     WHERE field = p_field AND (new_token = ANY (tokens) OR digest = ANY (tokens));
     GET DIAGNOSTICS gone = ROW_COUNT;
@@ -277,13 +279,17 @@ CREATE FUNCTION login_ingest.erasure_remains(p_kind text, subjects text[]) RETUR
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    searched text := CASE p_kind WHEN 'user' THEN 'user_id'
+                                   ELSE login_ingest.token_column(p_kind) END;
+    logins bigint;
 BEGIN
+    EXECUTE format('SELECT count(*) FROM %s WHERE %I = ANY ($1)',
+                   login_ingest.user_logins(), searched) INTO logins USING subjects;
     IF p_kind = 'user' THEN
-        RETURN (SELECT count(*) FROM public.user_logins WHERE user_id = ANY (subjects));
+        RETURN logins;
     END IF;
-    RETURN (SELECT count(*) FROM public.user_logins
-            WHERE (p_kind = 'ip' AND masked_ip = ANY (subjects))
-               OR (p_kind = 'device_id' AND masked_device_id = ANY (subjects)))
+    RETURN logins
          + (SELECT count(*) FROM login_ingest.token_link
             WHERE field = p_kind
               AND (old_token = ANY (subjects) OR new_token = ANY (subjects)))
@@ -299,26 +305,28 @@ COMMENT ON FUNCTION login_ingest.erasure_remains IS
 -- A value has one token under each key: where fewer tokens than values are named under a key, its
 -- rows may be those of a value that was not looked for. Heads are grouped first, so that few are
 -- decoded.
-CREATE FUNCTION login_ingest.uncovered_rows(
-    p_kind text,
-    keys text[],
-    subjects integer
-) RETURNS bigint
-LANGUAGE sql STABLE
+CREATE FUNCTION login_ingest.uncovered_rows(p_kind text, keys text[], subjects integer)
+RETURNS bigint
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT coalesce(sum(heads.rows), 0)::bigint
-    FROM (
-        SELECT left(CASE p_kind WHEN 'ip' THEN masked_ip
-                                  WHEN 'device_id' THEN masked_device_id END,
-                    length(p_kind) + 9) AS head, count(*) AS rows
-        FROM public.user_logins GROUP BY 1
-    ) AS heads
-    WHERE login_ingest.token_key(heads.head) IS NOT NULL AND subjects > (
-        SELECT count(DISTINCT named.token) FROM unnest(keys) AS named (token)
-        WHERE starts_with(named.token, p_kind || ':')
-          AND login_ingest.token_key(named.token) = login_ingest.token_key(heads.head));
-$$;
+DECLARE
+    uncovered bigint;
+BEGIN
+    EXECUTE format($sql$
+        SELECT coalesce(sum(heads.rows), 0)::bigint
+        FROM (
+            SELECT left(%1$I, length($1) + 9) AS head, count(*) AS rows FROM %2$s GROUP BY 1
+        ) AS heads
+        JOIN login_ingest.masked_field AS field ON field.name = split_part(heads.head, ':', 1)
+        WHERE login_ingest.token_key(heads.head) IS NOT NULL AND $3 > (
+            SELECT count(DISTINCT named.token) FROM unnest($2) AS named (token)
+            WHERE starts_with(named.token, $1 || ':')
+              AND login_ingest.token_key(named.token) = login_ingest.token_key(heads.head))
+    $sql$, login_ingest.token_column(p_kind), login_ingest.user_logins())
+    INTO uncovered USING p_kind, keys, subjects;
+    RETURN uncovered;
+END $$;
 
 -- The database counts what it sees. Sealed bodies only the caller opens, so their numbers are the
 -- caller's, and stand in the certificate beside how many of them there were.

@@ -109,44 +109,46 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    login record;
+    masked record;
+    columns text;
+    login jsonb;
     written bigint;
 BEGIN
-
-    PERFORM login_ingest.require_usable(field, login_ingest.token_keys(field, tokens)) FROM (
-        SELECT 'device_id' AS field, array_agg(masked_device_id) AS tokens
-        FROM jsonb_to_recordset(logins) AS l (masked_device_id text)
-        WHERE masked_device_id IS NOT NULL
-        UNION ALL SELECT 'ip', array_agg(masked_ip)
-        FROM jsonb_to_recordset(logins) AS l (masked_ip text) WHERE masked_ip IS NOT NULL
-    ) AS given WHERE tokens IS NOT NULL;
+    FOR masked IN
+        SELECT name, array_agg(given ->> token_column) AS tokens
+        FROM login_ingest.masked_field, jsonb_array_elements(logins) AS given
+        WHERE given ->> token_column IS NOT NULL
+        GROUP BY name ORDER BY name
+    LOOP
+        PERFORM login_ingest.require_usable(
+            masked.name, login_ingest.token_keys(masked.name, masked.tokens));
+    END LOOP;
+    SELECT string_agg(quote_ident(column_name), ', ' ORDER BY place) INTO columns
+    FROM login_ingest.login_column;
     replayed_now := 0;
     UPDATE login_ingest.quarantine q SET reason = r.reason, field = r.field
     FROM jsonb_to_recordset(rejections) AS r (message_id text, reason text, field text)
     WHERE q.message_id = r.message_id;
     GET DIAGNOSTICS rejected_now = ROW_COUNT;
     rejected_now := rejected_now + unopened;
-    FOR login IN SELECT * FROM jsonb_to_recordset(logins) AS l (
-        message_id text, user_id text, device_type text, masked_ip text, masked_device_id text,
-        locale text, app_version integer, create_date date, app_version_text text) LOOP
+    FOR login IN SELECT given FROM jsonb_array_elements(logins) AS given LOOP
         BEGIN
-            DELETE FROM login_ingest.quarantine WHERE message_id = login.message_id;
+            DELETE FROM login_ingest.quarantine WHERE message_id = login ->> 'message_id';
             CONTINUE WHEN NOT FOUND;
-            INSERT INTO public.user_logins (user_id, device_type, masked_ip, masked_device_id,
-                                              locale, app_version, create_date)
-            VALUES (login.user_id, login.device_type, login.masked_ip, login.masked_device_id,
-                    login.locale, login.app_version, login.create_date);
+            EXECUTE format('INSERT INTO %1$s (%2$s) SELECT %2$s'
+                           ' FROM jsonb_populate_record(NULL::%1$s, $1)',
+                           login_ingest.user_logins(), columns) USING login;
             GET DIAGNOSTICS written = ROW_COUNT;
             IF written <> 1 THEN
                 RAISE EXCEPTION 'user_logins drops rows silently'
                 USING ERRCODE = 'triggered_action_exception';
             END IF;
-            UPDATE login_ingest.ledger SET app_version = login.app_version_text
-            WHERE message_id = login.message_id;
+            UPDATE login_ingest.ledger SET app_version = login ->> 'app_version_text'
+            WHERE message_id = login ->> 'message_id';
             replayed_now := replayed_now + 1;
         EXCEPTION WHEN data_exception OR integrity_constraint_violation THEN
             UPDATE login_ingest.quarantine SET reason = 'refused_by_database', field = NULL
-            WHERE message_id = login.message_id;
+            WHERE message_id = login ->> 'message_id';
             rejected_now := rejected_now + 1;
         END;
     END LOOP;
@@ -165,7 +167,7 @@ BEGIN
 END $$;
 GRANT EXECUTE ON FUNCTION login_ingest.replay_messages TO login_ingest_recovery;
 COMMENT ON FUNCTION login_ingest.replay_messages IS
-'LoadFreshness messages that are logins now, gives the others their new reason: how many of each.';
+'Loads messages that are logins now, gives the others their new reason: how many of each.';
 
 CREATE FUNCTION login_ingest.discard_messages(
     p_discard text,

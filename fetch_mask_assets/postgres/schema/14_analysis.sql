@@ -1,203 +1,179 @@
--- What analysts query. All of it is right while keys are rotated.
+-- What analysts query. All of it is right while keys are rotated. Only tokens count: a null was
+-- erased, and anything else may be a placeholder, whose rows have nothing in common.
 
 SET ROLE login_ingest_owner;
 
 -- The groups without links first, so that an index on (token, user, day) gives them in order, and
--- then those that links bring together. Only tokens count: a null was erased, and anything else may
--- be a placeholder, whose rows have nothing in common.
-CREATE VIEW login_ingest.repeated_ips AS
-SELECT
-    login.masked_ip::text AS masked_ip,
-    count(*) AS logins,
-    count(DISTINCT login.user_id) AS users,
-    min(login.create_date) AS first_day,
-    max(login.create_date) AS last_day
-FROM user_logins AS login
-WHERE starts_with(login.masked_ip, 'ip:')
-GROUP BY login.masked_ip
-HAVING
-    count(*) > 1
-    AND NOT EXISTS (
-        SELECT FROM login_ingest.token_link AS link
-        WHERE link.field = 'ip' AND link.old_token = login.masked_ip
-    )
-    AND NOT EXISTS (
-        SELECT FROM login_ingest.token_link AS link
-        WHERE link.field = 'ip' AND link.new_token = login.masked_ip
-    )
-UNION ALL
-SELECT
-    linked.newest,
-    count(*),
-    count(DISTINCT login.user_id),
-    min(login.create_date),
-    max(login.create_date)
-FROM (
-    SELECT
-        old_token AS token,
-        new_token AS newest
-    FROM login_ingest.token_link
-    WHERE field = 'ip'
-    UNION
-    SELECT
-        new_token AS token,
-        new_token AS newest
-    FROM login_ingest.token_link
-    WHERE field = 'ip'
-) AS linked
-INNER JOIN user_logins AS login ON login.masked_ip = linked.token
-GROUP BY linked.newest
-HAVING count(*) > 1;
-GRANT SELECT ON login_ingest.repeated_ips TO login_ingest_analyst;
-COMMENT ON VIEW login_ingest.repeated_ips IS
-'IPs that occur in more than one login. Only tokens count. Right while keys are rotated.';
-COMMENT ON COLUMN login_ingest.repeated_ips.masked_ip IS 'The newest token of the IP.';
-COMMENT ON COLUMN login_ingest.repeated_ips.logins IS 'How many logins have it.';
-COMMENT ON COLUMN login_ingest.repeated_ips.users IS 'Across how many users. A null user is none.';
-COMMENT ON COLUMN login_ingest.repeated_ips.first_day IS
-'The UTC day of the first of these logins.';
-COMMENT ON COLUMN login_ingest.repeated_ips.last_day IS 'The UTC day of the last of these logins.';
+-- then those that links bring together.
+CREATE FUNCTION login_ingest.make_repeated_view(p_field login_ingest.masked_field) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    view_name text := 'repeated_' || lower(p_field.plural);
+BEGIN
+    EXECUTE format($sql$
+        CREATE OR REPLACE VIEW login_ingest.%1$I AS
+        SELECT
+            login.%2$I::text AS %2$I,
+            count(*) AS logins,
+            count(DISTINCT login.user_id) AS users,
+            min(login.create_date) AS first_day,
+            max(login.create_date) AS last_day
+        FROM %3$s AS login
+        WHERE starts_with(login.%2$I, %5$L)
+        GROUP BY login.%2$I
+        HAVING count(*) > 1
+           AND NOT EXISTS (SELECT FROM login_ingest.token_link AS link
+                           WHERE link.field = %4$L AND link.old_token = login.%2$I)
+           AND NOT EXISTS (SELECT FROM login_ingest.token_link AS link
+                           WHERE link.field = %4$L AND link.new_token = login.%2$I)
+        UNION ALL
+        SELECT
+            linked.newest,
+            count(*),
+            count(DISTINCT login.user_id),
+            min(login.create_date),
+            max(login.create_date)
+        FROM (
+            SELECT old_token AS token, new_token AS newest
+            FROM login_ingest.token_link WHERE field = %4$L
+            UNION
+            SELECT new_token, new_token FROM login_ingest.token_link WHERE field = %4$L
+        ) AS linked
+        JOIN %3$s AS login ON login.%2$I = linked.token
+        GROUP BY linked.newest
+        HAVING count(*) > 1
+    $sql$, view_name, p_field.token_column, login_ingest.user_logins(), p_field.name,
+    p_field.name || ':');
+    PERFORM login_ingest.describe_view(
+        view_name,
+        upper(left(p_field.plural, 1)) || substr(p_field.plural, 2)
+            || ' that occur in more than one login. Only tokens count. Right while keys are rotated.',
+        jsonb_build_object(
+            p_field.token_column, format('The newest token of %s.', p_field.description),
+            'logins', 'How many logins have it.',
+            'users', 'Across how many users. A null user is none.',
+            'first_day', 'The UTC day of the first of these logins.',
+            'last_day', 'The UTC day of the last of these logins.'));
+END $$;
+COMMENT ON FUNCTION login_ingest.make_repeated_view IS
+'Makes the view of the values of a field that occur more than once.';
 
 -- Written so that a condition on the token or on the user reaches an index: rows whose token has no
 -- link, and rows that a link leads to.
-CREATE VIEW login_ingest.ip_users AS
-SELECT
-    login.masked_ip,
-    login.user_id,
-    count(*) AS logins,
-    min(login.create_date) AS first_day,
-    max(login.create_date) AS last_day
-FROM (
-    SELECT
-        login.masked_ip::text AS masked_ip,
-        login.user_id,
-        login.create_date
-    FROM user_logins AS login
-    WHERE
-        starts_with(login.masked_ip, 'ip:')
-        AND NOT EXISTS (
-            SELECT FROM login_ingest.token_link AS link
-            WHERE link.field = 'ip' AND link.old_token = login.masked_ip
-        )
-    UNION ALL
-    SELECT
-        link.new_token,
-        login.user_id,
-        login.create_date
-    FROM login_ingest.token_link AS link
-    INNER JOIN user_logins AS login ON login.masked_ip = link.old_token
-    WHERE link.field = 'ip'
-) AS login
-GROUP BY login.masked_ip, login.user_id;
-GRANT SELECT ON login_ingest.ip_users TO login_ingest_analyst;
-COMMENT ON VIEW login_ingest.ip_users IS
-'One row for each IP and user of it. Only tokens count. Quick for one token and for one user.';
-COMMENT ON COLUMN login_ingest.ip_users.masked_ip IS 'The newest token of the IP.';
-COMMENT ON COLUMN login_ingest.ip_users.user_id IS 'The user, as the app sent it.';
-COMMENT ON COLUMN login_ingest.ip_users.logins IS 'How many logins of the user have it.';
-COMMENT ON COLUMN login_ingest.ip_users.first_day IS 'The UTC day of the first of these logins.';
-COMMENT ON COLUMN login_ingest.ip_users.last_day IS 'The UTC day of the last of these logins.';
+CREATE FUNCTION login_ingest.make_users_view(p_field login_ingest.masked_field) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    view_name text := lower(p_field.singular) || '_users';
+BEGIN
+    EXECUTE format($sql$
+        CREATE OR REPLACE VIEW login_ingest.%1$I AS
+        SELECT
+            login.%2$I,
+            login.user_id,
+            count(*) AS logins,
+            min(login.create_date) AS first_day,
+            max(login.create_date) AS last_day
+        FROM (
+            SELECT login.%2$I::text AS %2$I, login.user_id, login.create_date
+            FROM %3$s AS login
+            WHERE starts_with(login.%2$I, %5$L)
+              AND NOT EXISTS (SELECT FROM login_ingest.token_link AS link
+                              WHERE link.field = %4$L AND link.old_token = login.%2$I)
+            UNION ALL
+            SELECT link.new_token, login.user_id, login.create_date
+            FROM login_ingest.token_link AS link
+            JOIN %3$s AS login ON login.%2$I = link.old_token
+            WHERE link.field = %4$L
+        ) AS login
+        GROUP BY login.%2$I, login.user_id
+    $sql$, view_name, p_field.token_column, login_ingest.user_logins(), p_field.name,
+    p_field.name || ':');
+    PERFORM login_ingest.describe_view(
+        view_name,
+        format('One row for each %s and user of it. Only tokens count. Quick for one token and for '
+               'one user.', p_field.singular),
+        jsonb_build_object(
+            p_field.token_column, format('The newest token of %s.', p_field.description),
+            'user_id', 'The user, as the app sent it.',
+            'logins', 'How many logins of the user have it.',
+            'first_day', 'The UTC day of the first of these logins.',
+            'last_day', 'The UTC day of the last of these logins.'));
+END $$;
+COMMENT ON FUNCTION login_ingest.make_users_view IS
+'Makes the view of the users that have used each value of a field.';
 
--- The groups without links first, so that an index on (token, user, day) gives them in order, and
--- then those that links bring together. Only tokens count: a null was erased, and anything else may
--- be a placeholder, whose rows have nothing in common.
-CREATE VIEW login_ingest.repeated_devices AS
-SELECT
-    login.masked_device_id::text AS masked_device_id,
-    count(*) AS logins,
-    count(DISTINCT login.user_id) AS users,
-    min(login.create_date) AS first_day,
-    max(login.create_date) AS last_day
-FROM user_logins AS login
-WHERE starts_with(login.masked_device_id, 'device_id:')
-GROUP BY login.masked_device_id
-HAVING
-    count(*) > 1
-    AND NOT EXISTS (
-        SELECT FROM login_ingest.token_link AS link
-        WHERE link.field = 'device_id' AND link.old_token = login.masked_device_id
-    )
-    AND NOT EXISTS (
-        SELECT FROM login_ingest.token_link AS link
-        WHERE link.field = 'device_id' AND link.new_token = login.masked_device_id
-    )
-UNION ALL
-SELECT
-    linked.newest,
-    count(*),
-    count(DISTINCT login.user_id),
-    min(login.create_date),
-    max(login.create_date)
-FROM (
-    SELECT
-        old_token AS token,
-        new_token AS newest
-    FROM login_ingest.token_link
-    WHERE field = 'device_id'
-    UNION
-    SELECT
-        new_token AS token,
-        new_token AS newest
-    FROM login_ingest.token_link
-    WHERE field = 'device_id'
-) AS linked
-INNER JOIN user_logins AS login ON login.masked_device_id = linked.token
-GROUP BY linked.newest
-HAVING count(*) > 1;
-GRANT SELECT ON login_ingest.repeated_devices TO login_ingest_analyst;
-COMMENT ON VIEW login_ingest.repeated_devices IS
-'Devices that occur in more than one login. Only tokens count. Right while keys are rotated.';
-COMMENT ON COLUMN login_ingest.repeated_devices.masked_device_id IS
-'The newest token of the device id.';
-COMMENT ON COLUMN login_ingest.repeated_devices.logins IS 'How many logins have it.';
-COMMENT ON COLUMN login_ingest.repeated_devices.users IS
-'Across how many users. A null user is none.';
-COMMENT ON COLUMN login_ingest.repeated_devices.first_day IS
-'The UTC day of the first of these logins.';
-COMMENT ON COLUMN login_ingest.repeated_devices.last_day IS
-'The UTC day of the last of these logins.';
+CREATE FUNCTION login_ingest.make_readable_view() RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    columns text;
+    comments jsonb;
+BEGIN
+    SELECT string_agg(format('%I', known.column_name)
+                      || CASE known.column_name WHEN 'app_version' THEN $sql$,
+                         CASE WHEN app_version >= 0 THEN concat_ws(
+                             '.', app_version / 1000000, app_version / 1000 % 1000,
+                             app_version % 1000
+                         ) END AS version$sql$ ELSE '' END,
+                      ', ' ORDER BY known.place),
+           jsonb_object_agg(known.column_name, CASE
+               WHEN field.name IS NULL THEN known.description
+               ELSE format('The newest token of %s.', field.description) END)
+    INTO columns, comments
+    FROM login_ingest.login_column AS known
+    LEFT JOIN login_ingest.masked_field AS field ON field.token_column = known.column_name;
+    EXECUTE format('CREATE OR REPLACE VIEW login_ingest.readable_logins AS
+                    SELECT %s FROM login_ingest.user_logins_linked', columns);
+    PERFORM login_ingest.describe_view(
+        'readable_logins',
+        'Every login, with tokens that hold while keys are rotated and the version as text.',
+        comments || jsonb_build_object('version',
+            'app_version as major.minor.patch, to read. As text 10.0.0 comes before 2.0.0: sort and '
+            'compare by app_version.'));
+END $$;
+COMMENT ON FUNCTION login_ingest.make_readable_view IS 'Makes the view readable_logins.';
 
--- Written so that a condition on the token or on the user reaches an index: rows whose token has no
--- link, and rows that a link leads to.
-CREATE VIEW login_ingest.device_users AS
-SELECT
-    login.masked_device_id,
-    login.user_id,
-    count(*) AS logins,
-    min(login.create_date) AS first_day,
-    max(login.create_date) AS last_day
-FROM (
-    SELECT
-        login.masked_device_id::text AS masked_device_id,
-        login.user_id,
-        login.create_date
-    FROM user_logins AS login
-    WHERE
-        starts_with(login.masked_device_id, 'device_id:')
-        AND NOT EXISTS (
-            SELECT FROM login_ingest.token_link AS link
-            WHERE link.field = 'device_id' AND link.old_token = login.masked_device_id
-        )
-    UNION ALL
-    SELECT
-        link.new_token,
-        login.user_id,
-        login.create_date
-    FROM login_ingest.token_link AS link
-    INNER JOIN user_logins AS login ON login.masked_device_id = link.old_token
-    WHERE link.field = 'device_id'
-) AS login
-GROUP BY login.masked_device_id, login.user_id;
-GRANT SELECT ON login_ingest.device_users TO login_ingest_analyst;
-COMMENT ON VIEW login_ingest.device_users IS
-'One row for each device and user of it. Only tokens count. Quick for one token and for one user.';
-COMMENT ON COLUMN login_ingest.device_users.masked_device_id IS
-'The newest token of the device id.';
-COMMENT ON COLUMN login_ingest.device_users.user_id IS 'The user, as the app sent it.';
-COMMENT ON COLUMN login_ingest.device_users.logins IS 'How many logins of the user have it.';
-COMMENT ON COLUMN login_ingest.device_users.first_day IS
-'The UTC day of the first of these logins.';
-COMMENT ON COLUMN login_ingest.device_users.last_day IS 'The UTC day of the last of these logins.';
+CREATE FUNCTION login_ingest.describe_view(p_view text, p_comment text, p_columns jsonb)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    described record;
+BEGIN
+    EXECUTE format('GRANT SELECT ON login_ingest.%I TO login_ingest_analyst', p_view);
+    EXECUTE format('COMMENT ON VIEW login_ingest.%I IS %L', p_view, p_comment);
+    FOR described IN SELECT key AS column_name, value AS text FROM jsonb_each_text(p_columns) LOOP
+        EXECUTE format('COMMENT ON COLUMN login_ingest.%I.%I IS %L',
+                       p_view, described.column_name, described.text);
+    END LOOP;
+END $$;
+COMMENT ON FUNCTION login_ingest.describe_view IS
+'Gives a view to analysts, with its comment and those of its columns.';
+
+CREATE FUNCTION login_ingest.make_analysis_views() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    field login_ingest.masked_field;
+BEGIN
+    PERFORM login_ingest.make_linked_views();
+    FOR field IN SELECT * FROM login_ingest.masked_field LOOP
+        PERFORM login_ingest.make_repeated_view(field);
+        PERFORM login_ingest.make_users_view(field);
+    END LOOP;
+    PERFORM login_ingest.make_readable_view();
+END $$;
+COMMENT ON FUNCTION login_ingest.make_analysis_views IS
+'Makes repeated_... and ..._users for each masked field, and readable_logins.';
+
+SELECT login_ingest.make_analysis_views();
 
 -- A device of n users makes n * (n - 1) / 2 pairs: one that half the world uses says nothing of two
 -- of them, and would make more rows than the table has.
@@ -236,39 +212,5 @@ COMMENT ON COLUMN login_ingest.users_sharing_devices.since IS
 'The first day by which both had used one of these devices.';
 COMMENT ON COLUMN login_ingest.users_sharing_devices.last_day IS
 'The last day on which one of them used one of these devices.';
-
-CREATE VIEW login_ingest.readable_logins AS
-SELECT
-    user_id,
-    device_type,
-    masked_ip,
-    masked_device_id,
-    locale,
-    app_version,
-    CASE
-        WHEN app_version >= 0 THEN concat_ws(
-            '.', app_version / 1000000, app_version / 1000 % 1000, app_version % 1000
-        )
-    END AS version,
-    create_date
-FROM login_ingest.user_logins_linked;
-GRANT SELECT ON login_ingest.readable_logins TO login_ingest_analyst;
-COMMENT ON VIEW login_ingest.readable_logins IS
-'Every login, with tokens that hold while keys are rotated and the version as text.';
-COMMENT ON COLUMN login_ingest.readable_logins.user_id IS 'The user, as the app sent it.';
-COMMENT ON COLUMN login_ingest.readable_logins.device_type IS
-'The kind of device, as the app sent it.';
-COMMENT ON COLUMN login_ingest.readable_logins.masked_ip IS 'The newest token of the IP.';
-COMMENT ON COLUMN login_ingest.readable_logins.masked_device_id IS
-'The newest token of the device id.';
-COMMENT ON COLUMN login_ingest.readable_logins.locale IS 'The locale, or null.';
-COMMENT ON COLUMN login_ingest.readable_logins.app_version IS
-'major * 1,000,000 + minor * 1,000 + patch; null if the version has no such number. Sort and '
-'compare by it.';
-COMMENT ON COLUMN login_ingest.readable_logins.version IS
-'app_version as major.minor.patch, to read. As text 10.0.0 comes before 2.0.0: sort and compare '
-'by app_version.';
-COMMENT ON COLUMN login_ingest.readable_logins.create_date IS
-'The UTC day on which SQS took the message.';
 
 RESET ROLE;

@@ -12,6 +12,8 @@ CREATE FUNCTION login_ingest.rows_by_key(
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    searched text;
 BEGIN
     IF p_keyset = 'quarantine' THEN
         RETURN QUERY
@@ -20,7 +22,8 @@ BEGIN
         WHERE length(q.sealed_body) > 5 AND get_byte(q.sealed_body, 0) = 1 GROUP BY 1;
         RETURN;
     END IF;
-    IF p_keyset NOT IN ('ip', 'device_id') THEN
+    SELECT token_column INTO searched FROM login_ingest.masked_field WHERE name = p_keyset;
+    IF NOT FOUND THEN
         RETURN;
     END IF;
     RETURN QUERY EXECUTE format($query$
@@ -29,18 +32,18 @@ BEGIN
             SELECT CASE WHEN head ~ %L
                    THEN decode(translate(right(head, 8), '-_', '+/'), 'base64') END AS prefix, times
             FROM (
-                SELECT left(%I, %s) AS head, count(*) AS times FROM public.user_logins GROUP BY 1
+                SELECT left(%I, %s) AS head, count(*) AS times FROM %s GROUP BY 1
             ) AS heads
         ) AS prefixes
         WHERE prefix IS NOT NULL GROUP BY 1
         $query$,
         '^' || p_keyset || ':' || 'A[QRSTUVWXYZabcdef][A-Za-z0-9_-]{6}$',
-        'masked_' || p_keyset, length(p_keyset) + 9);
+        searched, length(p_keyset) + 9, login_ingest.user_logins());
 END $$;
 GRANT EXECUTE ON FUNCTION login_ingest.rows_by_key TO login_ingest_recovery, login_ingest_auditor;
 COMMENT ON FUNCTION login_ingest.rows_by_key IS
-'How many rows, or sealed messages, are under each key of a keyset: ip, device_id or quarantine. '
-'Reads the whole table.';
+'How many rows, or sealed messages, are under each key of a keyset: a masked field, or '
+'quarantine. Reads the whole table.';
 
 CREATE FUNCTION login_ingest.link_counts()
 RETURNS TABLE (of_field text, tokens bigint, digests bigint)
@@ -55,19 +58,42 @@ GRANT EXECUTE ON FUNCTION login_ingest.link_counts TO login_ingest_recovery, log
 COMMENT ON FUNCTION login_ingest.link_counts IS
 'How many links each field has, from tokens and from MD5 digests.';
 
+CREATE FUNCTION login_ingest.rows_without_token()
+RETURNS TABLE (of_field text, rows_without bigint)
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    pairs text;
+    counts jsonb;
+BEGIN
+    SELECT string_agg(format('%L, count(*) - count(%I)', name, token_column), ', ') INTO pairs
+    FROM login_ingest.masked_field;
+    EXECUTE format('SELECT jsonb_build_object(%s) FROM %s', pairs, login_ingest.user_logins())
+    INTO counts;
+    RETURN QUERY SELECT key, value::bigint FROM jsonb_each_text(counts) ORDER BY key;
+END $$;
+GRANT EXECUTE ON FUNCTION login_ingest.rows_without_token TO login_ingest_recovery;
+GRANT EXECUTE ON FUNCTION login_ingest.rows_without_token TO login_ingest_auditor;
+COMMENT ON FUNCTION login_ingest.rows_without_token IS
+'How many rows of user_logins have no token, for each masked field.';
+
 CREATE FUNCTION login_ingest.login_counts(
     OUT login_rows bigint,
     OUT without_ip bigint,
     OUT without_device_id bigint,
     OUT oldest_day date
 )
-LANGUAGE sql STABLE SECURITY DEFINER
+LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT count(*), count(*) - count(masked_ip), count(*) - count(masked_device_id),
-           min(create_date)
-    FROM public.user_logins
-$$;
+BEGIN
+    EXECUTE format('
+        SELECT count(*), count(*) - count(masked_ip), count(*) - count(masked_device_id),
+               min(create_date)
+        FROM %s', login_ingest.user_logins())
+    INTO login_rows, without_ip, without_device_id, oldest_day;
+END $$;
 GRANT EXECUTE ON FUNCTION login_ingest.login_counts TO login_ingest_recovery, login_ingest_auditor;
 COMMENT ON FUNCTION login_ingest.login_counts IS
 'How many rows user_logins has, how many without a token, the oldest day.';

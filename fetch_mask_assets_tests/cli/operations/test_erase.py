@@ -43,7 +43,7 @@ def test_values_come_from_standard_input_and_a_certificate_is_printed(
 
     assert result.exit_code == 0, result.exception
     certificate = json.loads(result.stdout)
-    assert certificate["person"] == steward.name
+    assert certificate["actor"] == steward.name
     assert (certificate["subjects"], certificate["logins"]) == (2, 2)
     assert (certificate["quarantined"], certificate["verified"]) == (1, True)
     assert IP not in result.output
@@ -74,17 +74,17 @@ def test_a_device_id_is_erased_as_it_came(database_url: str, keyring: Keyring) -
     [
         (("--ip", *WHY), IP, "add --yes"),
         (("--ip", *WHY, "--yes"), "canary", "line 1 is not an IP"),
-        (("--ip", *WHY, "--yes"), "", "nothing to erase"),
-        (("--ip", "canary", *WHY, "--yes"), IP, "never given as an argument"),
+        (("--ip", *WHY, "--yes"), "", "no values were given"),
+        (("--ip", "canary", *WHY, "--yes"), IP, "never given as arguments"),
         (("--ip=canary", *WHY, "--yes"), IP, ""),
-        (("--ip", "--reason", " ", "--ticket", "T", "--yes"), IP, "must say something"),
-        (("--ip", "--reason", f"of {IP}", "--ticket", "T", "--yes"), IP, "kept for good"),
+        (("--ip", "--reason", " ", "--ticket", "T", "--yes"), IP, "must not be blank"),
+        (("--ip", "--reason", f"of {IP}", "--ticket", "T", "--yes"), IP, "kept permanently"),
         (("--ip", "--ticket", "T", "--yes"), IP, ""),
         ((*WHY, "--yes"), IP, ""),
         (("--ip", *WHY, "--yes"), b"\xff\xfe", "not UTF-8"),
     ],
 )
-def test_nothing_is_erased_where_something_is_missing(
+def test_nothing_is_erased_when_the_input_is_invalid(
     arguments: tuple[str, ...],
     stdin: str | bytes,
     description: str,
@@ -100,7 +100,7 @@ def test_nothing_is_erased_where_something_is_missing(
     assert _nulls(database_url) == 0
 
 
-def test_other_keysets_cannot_certify_what_they_do_not_find(
+def test_keysets_that_do_not_fit_the_database_are_refused(
     database_url: str, keyring: Keyring, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     LoginDatabase(database_url).register_keys(keyring.check_values)
@@ -111,10 +111,10 @@ def test_other_keysets_cannot_certify_what_they_do_not_find(
     result = _run("--ip", *WHY, "--yes", stdin=IP)
 
     assert "do not fit the database" in str(result.exception)
-    assert Quarantine(database_url).account().erased == 0
+    assert Quarantine(database_url).balance().erased == 0
 
 
-def test_what_cannot_be_looked_into_is_an_error_after_the_certificate(
+def test_an_unreadable_message_is_an_error_after_the_certificate(
     database_url: str, keyring: Keyring
 ) -> None:
     load(database_url, keyring, ["junk"])
@@ -125,17 +125,17 @@ def test_what_cannot_be_looked_into_is_an_error_after_the_certificate(
 
     assert result.exit_code == 1
     assert json.loads(result.stdout)["verified"] is False
-    assert json.loads(result.stdout)["self_reported"] == ["held", "unopened"]
-    assert "1 quarantined messages or rows do not open" in str(result.exception)
+    assert json.loads(result.stdout)["self_reported"] == ["still_matching", "unreadable"]
+    assert "1 quarantined messages or rows could not be opened" in str(result.exception)
 
 
-def test_a_person_is_asked_for_the_value_without_showing_it_and_then_whether_to(
+def test_a_terminal_is_prompted_for_a_hidden_value_and_for_confirmation(
     database_url: str, keyring: Keyring
 ) -> None:
     load(database_url, keyring, [body(1, ip=IP)])
 
     declined = _at_a_terminal(b"n\n")
-    assert b"There is no way back" in declined
+    assert b"This cannot be undone" in declined
     assert IP.encode() not in declined
     assert _nulls(database_url) == 0
 
@@ -183,7 +183,7 @@ def test_it_may_be_killed_after_any_step_and_repeated(database_url: str, keyring
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
-    assert Quarantine(database_url).account().holds
+    assert Quarantine(database_url).balance().holds
     with psycopg.connect(database_url) as connection:
         begun = connection.execute("SELECT count(*) FROM login_ingest.erasure").fetchone()
     assert begun == (7,)
@@ -191,7 +191,7 @@ def test_it_may_be_killed_after_any_step_and_repeated(database_url: str, keyring
     certificate = json.loads(_run("--ip", *WHY, "--yes", "--json", stdin=IP).stdout)
 
     assert certificate["verified"] is True
-    assert (_nulls(database_url), Quarantine(database_url).account().waiting) == (1, 0)
+    assert (_nulls(database_url), Quarantine(database_url).balance().waiting) == (1, 0)
     with psycopg.connect(database_url) as connection:
         sums = connection.execute(
             "SELECT sum(logins), sum(quarantined) FROM login_ingest.erasure"
@@ -204,7 +204,7 @@ def _run(*arguments: str, stdin: str | bytes = "") -> Result:
 
 
 def _at_a_terminal(answer: bytes) -> bytes:
-    """What a person sees who types the IP, and then an answer."""
+    """Type the IP and an answer at a terminal; returns its output."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(  # noqa: S603 (our own program, no shell)
         [*_PROGRAM, "--ip", *WHY],

@@ -1,4 +1,4 @@
-"""Rows are found by a known value, on the record, and the value is seen nowhere."""
+"""`fetch-mask find`: rows of a known value, recorded, without the value in any output."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ SECONDS_TO_PROMPT = 60
 
 @pytest.fixture
 def ann(database_url: str) -> Iterator[Person]:
-    """Somebody who may look."""
-    with person(database_url, "login_ingest_recovery") as somebody:
-        yield somebody
+    """A member of login_ingest_recovery."""
+    with person(database_url, "login_ingest_recovery") as member:
+        yield member
 
 
 @pytest.fixture
 def find(environment: dict[str, str], ann: Person) -> Find:
-    """Runs `fetch-mask find` as somebody who may."""
+    """Run `fetch-mask find`, as a member of login_ingest_recovery by default."""
 
     def run(*arguments: str, text: str | bytes = "", who: Person = ann, **more: str) -> Result:
         env = {**environment, "LOGIN_RECOVERY_DATABASE_URL": who.url, **more}
@@ -72,14 +72,14 @@ def load(database_url: str, keysets_directory: Path, ip: str, device_id: str) ->
 
 
 def rotate(directory: Path, name: str) -> None:
-    """Makes a new primary key; the old one stays enabled."""
+    """Create a new primary key; the old one stays enabled."""
     path = directory / f"{name}.json"
     old, new = json.loads(path.read_text()), json.loads(new_keyset(name))
     path.write_text(json.dumps({**new, "key": old["key"] + new["key"]}))
 
 
-def assert_silent(done: Result, database_url: str) -> None:
-    """Nothing about the value is printed or recorded."""
+def assert_value_absent(done: Result, database_url: str) -> None:
+    """Assert that the value is neither printed nor recorded."""
     with psycopg.connect(database_url) as connection:
         kept = connection.execute(
             "SELECT string_agg(detail, '') FROM login_ingest.audit"
@@ -97,7 +97,7 @@ def test_rows_of_an_address_are_counted_and_shown_without_masked_columns(
     assert "line 1: 2 rows\nline 2: 0 rows\n" in done.output
     assert done.output.count("user-1  android  en_US  2003000  2024-02-29") == 2
     assert "ip:" not in done.output
-    assert_silent(done, database_url)
+    assert_value_absent(done, database_url)
     (row,) = Audit(ann.url).rows()
     token = read_keyring(loaded).ip.mask(ADDRESS)
     detail = json.loads(row.detail)
@@ -109,15 +109,15 @@ def test_rows_of_an_address_are_counted_and_shown_without_masked_columns(
 def test_rows_of_a_device_are_found_as_json(find: Find, loaded: Path, database_url: str) -> None:
     done = find("--device-id", "--json", text=f"{DEVICE}\r\n\ndevice-1\n")
     found = json.loads(done.output)
-    assert [(each["line"], each["rows"]) for each in found["lines"]] == [(1, 1), (3, 1)]
+    assert [(each["line"], each["row_count"]) for each in found["values"]] == [(1, 1), (3, 1)]
     token = read_keyring(loaded).device_id.mask(DEVICE)
-    assert found["lines"][0]["tokens"] == [token]
+    assert found["values"][0]["tokens"] == [token]
     assert {row["line"]: row["user_id"] for row in found["rows"]} == {1: "user-1", 3: "user-1"}
-    assert_silent(done, database_url)
+    assert_value_absent(done, database_url)
 
 
 @pytest.mark.usefixtures("loaded")
-def test_another_spelling_of_an_address_finds_it(find: Find) -> None:
+def test_an_address_is_found_in_another_spelling(find: Find) -> None:
     done = find("--ip", text=f"::ffff:{ADDRESS}\n2001:0db8:0:0::7\n")
     assert "line 1: 2 rows\nline 2: 1 row\n" in done.output
 
@@ -129,7 +129,7 @@ def test_rows_under_every_enabled_key_are_found(
         rotate(loaded, "ip")
         load(database_url, loaded, ADDRESS, "device-9")
     found = json.loads(find("--ip", "--json", text=ADDRESS).output)
-    assert (found["lines"][0]["rows"], len(found["lines"][0]["tokens"])) == (4, 3)
+    assert (found["values"][0]["row_count"], len(found["values"][0]["tokens"])) == (4, 3)
     assert len(found["rows"]) == 4
 
 
@@ -137,31 +137,31 @@ def test_rows_under_every_enabled_key_are_found(
 def test_no_more_rows_are_shown_than_asked_for_and_all_are_counted(find: Find) -> None:
     done = find("--ip", "--rows", "1", text=ADDRESS)
     assert "line 1: 2 rows" in done.output
-    assert "Not shown, see --rows: 1 row." in done.output
+    assert "Not shown: 1 row. See --rows." in done.output
     assert len(json.loads(find("--ip", "--rows", "0", "--json", text=ADDRESS).output)["rows"]) == 0
 
 
 @pytest.mark.parametrize(
     ("field", "text", "description"),
     [
-        ("--ip", f"{ADDRESS}\n{ADDRESS}:80\n", "line 2 is no ip"),
-        ("--ip", f" {ADDRESS}", "line 1 is no ip"),
-        ("--ip", DEVICE, "line 1 is no ip"),
-        ("--device-id", "4711" * 33, "line 1 is blank or longer"),
-        ("--device-id", "   ", "line 1 is blank or longer"),
-        ("--ip", "", "no value"),
-        ("--ip", "\n\n", "no value"),
+        ("--ip", f"{ADDRESS}\n{ADDRESS}:80\n", "line 2 is not a valid ip"),
+        ("--ip", f" {ADDRESS}", "line 1 is not a valid ip"),
+        ("--ip", DEVICE, "line 1 is not a valid ip"),
+        ("--device-id", "4711" * 33, "line 1 is not a device id: it is blank or longer"),
+        ("--device-id", "   ", "line 1 is not a device id: it is blank or longer"),
+        ("--ip", "", "no values"),
+        ("--ip", "\n\n", "no values"),
         ("--ip", b"\xff\xfe", "not UTF-8"),
     ],
 )
-def test_what_is_no_value_is_refused_by_its_line(
+def test_an_invalid_value_is_refused_by_its_line(
     find: Find, database_url: str, field: str, text: str, description: str
 ) -> None:
     done = find(field, text=text)
     assert done.exit_code == 1
     assert isinstance(done.exception, FetchMaskError)
     assert description in str(done.exception)
-    assert_silent(done, database_url)
+    assert_value_absent(done, database_url)
 
 
 def test_more_values_than_the_limit_are_refused(find: Find) -> None:
@@ -176,18 +176,20 @@ def test_values_are_not_taken_from_the_command_line(find: Find) -> None:
 
 
 @pytest.mark.usefixtures("loaded")
-def test_what_cannot_be_recorded_is_not_shown(find: Find, database_url: str) -> None:
+def test_nothing_is_shown_when_the_audit_cannot_be_written(find: Find, database_url: str) -> None:
     with psycopg.connect(database_url) as connection:
         connection.execute("REVOKE INSERT ON login_ingest.audit FROM login_ingest_owner")
     done = find("--ip", text=ADDRESS)
     assert done.exit_code == 1
     assert "rows" not in done.output.replace("find rows", "")
-    assert_silent(done, database_url)
+    assert_value_absent(done, database_url)
 
 
 @pytest.mark.usefixtures("loaded")
 @pytest.mark.parametrize("role", ["loader", "analyst", "auditor"])
-def test_who_may_not_recover_finds_nothing(find: Find, database_url: str, role: str) -> None:
+def test_find_is_refused_without_the_recovery_role(
+    find: Find, database_url: str, role: str
+) -> None:
     with person(database_url, f"login_ingest_{role}") as eve:
         done = find("--ip", text=ADDRESS, who=eve)
     assert done.exit_code == 1
@@ -195,7 +197,7 @@ def test_who_may_not_recover_finds_nothing(find: Find, database_url: str, role: 
 
 
 @pytest.mark.usefixtures("loaded")
-def test_a_terminal_is_asked_and_shows_nothing_of_the_value(
+def test_a_terminal_is_prompted_without_showing_the_value(
     environment: dict[str, str], ann: Person, tmp_path: Path
 ) -> None:
     ours, theirs = pty.openpty()

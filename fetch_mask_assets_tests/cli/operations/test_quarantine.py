@@ -28,7 +28,7 @@ CANARY = "canary-4711"
 pytestmark = pytest.mark.usefixtures("steward")
 
 
-def test_the_list_shows_kinds_and_the_account_and_no_text_of_a_sender(
+def test_the_list_shows_profiles_and_the_balance_without_text_of_a_sender(
     database_url: str, keyring: Keyring
 ) -> None:
     quarantine_bodies(database_url, keyring, [json.dumps({"ip": CANARY, CANARY: 1}), CANARY])
@@ -41,12 +41,12 @@ def test_the_list_shows_kinds_and_the_account_and_no_text_of_a_sender(
     assert CANARY not in shown.output
     counts = json.loads(_run("list", "--json").stdout)
     assert counts["messages"] == 2
-    assert {each["shape"] for each in counts["shapes"]} == {"ip +1 unknown", "not JSON"}
-    assert counts["account"]["holds"] is True
+    assert {each["profile"] for each in counts["profiles"]} == {"ip +1 unknown", "not JSON"}
+    assert counts["balance"]["holds"] is True
     assert CANARY not in json.dumps(counts)
 
 
-def test_an_account_that_does_not_hold_is_said_aloud(database_url: str, keyring: Keyring) -> None:
+def test_a_balance_that_does_not_hold_is_reported(database_url: str, keyring: Keyring) -> None:
     quarantine_bodies(database_url, keyring, ["junk"])
     with psycopg.connect(database_url) as connection:
         connection.execute("DELETE FROM login_ingest.quarantine")
@@ -54,9 +54,7 @@ def test_an_account_that_does_not_hold_is_said_aloud(database_url: str, keyring:
     assert "does NOT add up" in _run("list").stdout
 
 
-def test_a_body_is_shown_without_commands_to_the_terminal(
-    database_url: str, keyring: Keyring
-) -> None:
+def test_control_characters_of_a_body_are_escaped(database_url: str, keyring: Keyring) -> None:
     [message_id] = quarantine_bodies(database_url, keyring, ["\x1b[2J{junk"])
 
     assert _run("show", message_id).stdout == "\\x1b[2J{junk\n"
@@ -69,27 +67,27 @@ def test_a_body_is_shown_without_commands_to_the_terminal(
     assert shows == (2,)
 
 
-def test_a_message_that_is_not_there_is_said_so() -> None:
+def test_an_unknown_message_is_an_error() -> None:
     result = _run("show", "nowhere")
 
     assert result.exit_code == 1
-    assert "no message of this id" in str(result.exception)
+    assert "no message with this id" in str(result.exception)
 
 
-def test_a_replay_says_what_became_of_the_messages(database_url: str, keyring: Keyring) -> None:
+def test_a_replay_reports_its_counts(database_url: str, keyring: Keyring) -> None:
     ids = quarantine_logins(database_url, keyring, [body(1), body(2), body(3)])
     quarantine_bodies(database_url, keyring, ["junk"])
 
     assert json.loads(_run("replay", "--json", ids[0]).stdout) == {
         "replayed": 1,
         "still_rejected": 0,
-        "unopened": 0,
+        "unreadable": 0,
     }
-    assert "2 messages are logins now; 1 are still none" in _run("replay", "--all").stdout
-    assert "0 messages are logins now; 1 are still none" in (
-        _run("replay", "--reason", "not_json").stdout
+    assert "2 messages replayed. 1 still rejected." in _run("replay", "--all").stdout
+    assert "0 messages replayed. 1 still rejected." in (
+        _run("replay", "--reason-code", "not_json").stdout
     )
-    assert Quarantine(database_url).account().holds
+    assert Quarantine(database_url).balance().holds
 
 
 def test_a_replay_with_keys_that_do_not_fit_writes_nothing(
@@ -105,54 +103,53 @@ def test_a_replay_with_keys_that_do_not_fit_writes_nothing(
     result = _run("replay", "--all")
 
     assert "do not fit the database" in str(result.exception)
-    assert Quarantine(database_url).account().waiting == 1
+    assert Quarantine(database_url).balance().waiting == 1
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
         ("replay",),
-        ("replay", "--all", "--reason", "null"),
+        ("replay", "--all", "--reason-code", "null"),
         ("replay", "--all", "an-id"),
-        ("replay", "--reason", "no-such-reason"),
-        ("discard", "--why", "x"),
-        ("discard", "--all", "--why", "x"),
+        ("replay", "--reason-code", "no-such-reason"),
+        ("discard", "--reason", "x"),
+        ("discard", "--all", "--reason", "x"),
         ("discard", "an-id"),
     ],
 )
-def test_a_choice_is_made_in_exactly_one_way(arguments: tuple[str, ...]) -> None:
+def test_messages_are_selected_in_exactly_one_way(arguments: tuple[str, ...]) -> None:
     assert _run(*arguments).exit_code == 2
 
 
-def test_a_discard_asks_first(database_url: str, keyring: Keyring) -> None:
+def test_a_discard_asks_for_confirmation(database_url: str, keyring: Keyring) -> None:
     quarantine_bodies(database_url, keyring, ["junk", "junk"])
-    arguments = ("discard", "--reason", "not_json", "--why", "noise")
+    arguments = ("discard", "--reason-code", "not_json", "--reason", "noise")
 
     assert _run(*arguments, stdin="n\n").exit_code == 1
     assert _run(*arguments).exit_code == 1
-    assert Quarantine(database_url).account().waiting == 2
+    assert Quarantine(database_url).balance().waiting == 2
     assert "Discarded 2 messages." in _run(*arguments, stdin="y\n").stdout
     assert json.loads(_run(*arguments, "--yes", "--json").stdout) == {"discarded": 0}
-    account = Quarantine(database_url).account()
-    assert (account.discarded, account.waiting, account.holds) == (2, 0, True)
+    balance = Quarantine(database_url).balance()
+    assert (balance.discarded, balance.waiting, balance.holds) == (2, 0, True)
 
 
-def test_a_discard_wants_to_know_why(database_url: str, keyring: Keyring) -> None:
+def test_a_discard_requires_a_reason(database_url: str, keyring: Keyring) -> None:
     quarantine_bodies(database_url, keyring, ["junk"])
 
-    result = _run("discard", "--reason", "not_json", "--why", " ", "--yes")
+    result = _run("discard", "--reason-code", "not_json", "--reason", " ", "--yes")
 
     assert isinstance(result.exception, FetchMaskError)
-    assert Quarantine(database_url).account().waiting == 1
+    assert Quarantine(database_url).balance().waiting == 1
 
 
 # One interpreter that forks for each kill, since starting one takes longer than all the rest.
 _DRIVER = """
 import os, signal
 from fetch_mask_assets.cli import main
-from fetch_mask_assets.cli.operations import quarantine as command
-from fetch_mask_assets.operations.quarantine import postgres as quarantine
-quarantine.MESSAGES_AT_ONCE = 5
+from fetch_mask_assets.operations.quarantine import postgres, replay
+postgres.MESSAGES_AT_ONCE = 5
 def dies(real):
     calls = []
     def call(*inputs):
@@ -161,9 +158,11 @@ def dies(real):
             os.kill(os.getpid(), signal.SIGKILL)
         return real(*inputs)
     return call
-for where in ("mask_batch", "write_links", "one_row", "Replayed"):
+targets = [(replay, "mask_batch")]
+targets += [(postgres, name) for name in ("write_links", "one_row", "ReplayResult")]
+for module, name in targets:
     if not os.fork():
-        setattr(quarantine, where, dies(getattr(quarantine, where)))
+        setattr(module, name, dies(getattr(module, name)))
         main.main()
     assert os.wait()[1] == signal.SIGKILL
 """
@@ -182,17 +181,17 @@ def test_replays_that_are_killed_lose_nothing_and_load_nothing_twice(
     )
 
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
-    account = Quarantine(database_url).account()
-    assert account.holds
+    balance = Quarantine(database_url).balance()
+    assert balance.holds
     # Each died in its second transaction, or, where it counts first, in its first.
-    assert account.replayed == 15
+    assert balance.replayed == 15
     assert _run("replay", "--all").exit_code == 0
     with psycopg.connect(database_url) as connection:
         counts = connection.execute(
             "SELECT count(*), count(DISTINCT user_id) FROM user_logins"
         ).fetchone()
     assert counts == (30, 30)
-    assert Quarantine(database_url).account().waiting == 0
+    assert Quarantine(database_url).balance().waiting == 0
 
 
 @pytest.mark.parametrize("command", ["list", "show", "replay", "discard"])

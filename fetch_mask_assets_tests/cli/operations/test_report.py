@@ -15,7 +15,8 @@ import pytest
 
 from fetch_mask_assets.keys.storage import read_keyring
 from fetch_mask_assets.local_stack.state import free_port
-from fetch_mask_assets.operations.erasure.postgres import ErasureOrder, Erasures
+from fetch_mask_assets.operations.erasure.order import ErasureOrder
+from fetch_mask_assets.operations.erasure.postgres import Erasures
 from fetch_mask_assets.operations.erasure.subjects import SubjectKind, Subjects
 from fetch_mask_assets.operations.unmasking.postgres import Unmasking
 from fetch_mask_assets_tests.support.logins import body, send

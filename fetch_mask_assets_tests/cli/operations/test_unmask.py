@@ -1,4 +1,4 @@
-"""The command line of unmasking: on the record first, to the caller only, each refusal by name."""
+"""`fetch-mask unmask`: recorded first, shown to the caller only, each refusal with its rule."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fetch_mask_assets.cli.main import cli
 from fetch_mask_assets.keys.keyset import KEYSET_NAMES, new_keyset
 from fetch_mask_assets.keys.storage import read_keyring
 from fetch_mask_assets.operations.unmasking.postgres import Unmasking
-from fetch_mask_assets.operations.unmasking.requests import UnmaskRefusedError
+from fetch_mask_assets.operations.unmasking.verdicts import UnmaskRefusedError
 from fetch_mask_assets_tests.support.people import Person, person
 
 if TYPE_CHECKING:
@@ -40,27 +40,27 @@ SOME_REFUSED = 3
 
 @pytest.fixture
 def ann(database_url: str) -> Iterator[Person]:
-    """Somebody who asks."""
-    with person(database_url, RECOVERY) as somebody:
-        yield somebody
+    """The requester."""
+    with person(database_url, RECOVERY) as member:
+        yield member
 
 
 @pytest.fixture
 def bob(database_url: str) -> Iterator[Person]:
-    """Somebody who approves."""
-    with person(database_url, RECOVERY) as somebody:
-        yield somebody
+    """The approver."""
+    with person(database_url, RECOVERY) as member:
+        yield member
 
 
 @pytest.fixture
 def run(environment: dict[str, str], ann: Person, bob: Person, keysets_directory: Path) -> Run:
-    """Runs a command as a person."""
+    """Run a command as a person."""
     return Run(environment, ann, bob, read_keyring(keysets_directory))
 
 
 @dataclass(frozen=True)
 class Run:
-    """Runs `fetch-mask` in this process, as one of two people."""
+    """Run `fetch-mask` in this process, as one of two people."""
 
     environment: dict[str, str]
     ann: Person
@@ -69,7 +69,7 @@ class Run:
 
     @property
     def url(self) -> str:
-        """The database, as its administrator."""
+        """The URL of the database's administrator."""
         return self.environment["LOGIN_DATABASE_URL"]
 
     def __call__(
@@ -79,10 +79,10 @@ class Run:
         return CliRunner().invoke(cli, arguments, input=text, env=env)
 
     def approved(self, tokens: list[str]) -> str:
-        """The number of a request of the one that the other approved."""
+        """Request as the one, approve as the other; returns the request's id."""
         text = "\n".join(tokens)
         asked = self(self.ann, "unmask", "request", "--file", "-", *WHY, "--json", text=text)
-        number = str(json.loads(asked.output)["request"])
+        number = str(json.loads(asked.output)["request_id"])
         assert self(self.bob, "unmask", "approve", number).exit_code == 0
         return number
 
@@ -98,10 +98,10 @@ def refusal(result: Result) -> str:
     return str(result.exception)
 
 
-# The way it is meant
+# Request, approve, reveal
 
 
-def test_originals_go_to_a_new_file_that_only_the_caller_can_read(run: Run, tmp_path: Path) -> None:
+def test_originals_are_written_to_a_new_file_with_mode_0600(run: Run, tmp_path: Path) -> None:
     tokens = [run.keyring.ip.mask(ADDRESS), run.keyring.device_id.mask(DEVICE)]
     number = run.approved(tokens)
     output = tmp_path / "originals"
@@ -116,14 +116,14 @@ def test_originals_go_to_a_new_file_that_only_the_caller_can_read(run: Run, tmp_
     assert not any(ADDRESS in row.detail for row in Audit(run.ann.url).rows())
 
 
-def test_a_withdrawn_request_gives_nothing_and_says_who_withdrew_it(
+def test_a_withdrawn_request_is_not_revealed_and_names_the_withdrawer(
     run: Run, tmp_path: Path
 ) -> None:
     number = run.approved([run.keyring.ip.mask(ADDRESS)])
     first = run(run.bob, "unmask", "withdraw", number)
     assert f"Request {number} is withdrawn, by {run.bob.name} at " in first.output
     again = json.loads(run(run.ann, "unmask", "withdraw", number, "--json").output)
-    assert (again["request"], again["withdrawn_by"]) == (int(number), run.bob.name)
+    assert (again["request_id"], again["withdrawn_by"]) == (int(number), run.bob.name)
     output = tmp_path / "originals"
     done = run(run.ann, "unmask", "reveal", number, "--output", str(output))
     assert "was withdrawn" in refusal(done)
@@ -131,28 +131,28 @@ def test_a_withdrawn_request_gives_nothing_and_says_who_withdrew_it(
     assert f"[withdrawn by {run.bob.name} at " in run(run.ann, "unmask", "list").output
 
 
-def test_json_gives_originals_exactly(run: Run, tmp_path: Path) -> None:
+def test_json_has_originals_unescaped(run: Run, tmp_path: Path) -> None:
     odd = "tab\there\nand a line"
     token = run.keyring.device_id.mask(odd)
     number = run.approved([token])
     run(run.ann, "unmask", "reveal", number, "--json", "--output", str(tmp_path / "json"))
     run(run.ann, "unmask", "reveal", number, "--output", str(tmp_path / "text"))
     assert json.loads((tmp_path / "json").read_text()) == {
-        "request": int(number),
+        "request_id": int(number),
         "revealed": {token: odd},
         "refused": {},
     }
     assert (tmp_path / "text").read_text() == f"{token}\ttab\\there\\nand a line\n"
 
 
-def test_a_terminal_is_shown_the_originals(run: Run, tmp_path: Path) -> None:
+def test_originals_are_printed_to_a_terminal(run: Run, tmp_path: Path) -> None:
     number = run.approved([run.keyring.ip.mask(ADDRESS)])
     shown, code = at_a_terminal(run, run.ann, tmp_path, "unmask", "reveal", number)
     assert code == 0
     assert ADDRESS in shown
 
 
-def test_tokens_come_from_a_query_of_the_callers_own(run: Run) -> None:
+def test_tokens_are_read_from_a_query(run: Run) -> None:
     token = run.keyring.ip.mask(ADDRESS)
     with psycopg.connect(run.url) as connection:
         connection.execute("INSERT INTO user_logins (user_id, masked_ip) VALUES ('u', %s)", [token])
@@ -165,7 +165,7 @@ def test_tokens_come_from_a_query_of_the_callers_own(run: Run) -> None:
 
 
 def test_requests_are_listed_with_their_state(run: Run) -> None:
-    assert "no request" in run(run.ann, "unmask", "list").output
+    assert "no requests" in run(run.ann, "unmask", "list").output
     run.approved([run.keyring.ip.mask(ADDRESS)])
     listed = run(run.bob, "unmask", "list").output
     for part in (run.ann.name, run.bob.name, "SEC-12", "account takeover", "approved", "1 token"):
@@ -177,19 +177,21 @@ def test_requests_are_listed_with_their_state(run: Run) -> None:
 # Refusals
 
 
-def test_each_refusal_is_one_sentence_and_on_record(run: Run, tmp_path: Path) -> None:
+def test_each_refusal_names_its_rule_and_is_recorded(run: Run, tmp_path: Path) -> None:
     output = tmp_path / "originals"
     asked = run(
         run.ann, "unmask", "request", "--file", "-", *WHY, text=run.keyring.ip.mask(ADDRESS)
     )
     assert asked.exit_code == 0
     reveal = ("unmask", "reveal", "1", "--output", str(output))
-    assert "nobody has approved" in refusal(run(run.ann, *reveal))
-    assert "of their own" in refusal(run(run.ann, "unmask", "approve", "1"))
-    assert "no longer than" in refusal(run(run.bob, "unmask", "approve", "1", "--minutes", "9999"))
-    assert "no request" in refusal(run(run.bob, "unmask", "approve", "99"))
+    assert "is not approved" in refusal(run(run.ann, *reveal))
+    assert "your own request" in refusal(run(run.ann, "unmask", "approve", "1"))
+    assert "at most max_minutes" in refusal(
+        run(run.bob, "unmask", "approve", "1", "--minutes", "9999")
+    )
+    assert "no request has this id" in refusal(run(run.bob, "unmask", "approve", "99"))
     assert run(run.bob, "unmask", "approve", "1").exit_code == 0
-    assert "only the person who asked" in refusal(run(run.bob, *reveal))
+    assert "only the requester" in refusal(run(run.bob, *reveal))
     assert not output.exists()
     assert verdicts(run.url) == [
         "requested",
@@ -202,7 +204,7 @@ def test_each_refusal_is_one_sentence_and_on_record(run: Run, tmp_path: Path) ->
     ]
 
 
-def test_over_the_limit_of_the_environment_is_refused_on_record(run: Run) -> None:
+def test_tokens_over_the_limit_of_the_environment_are_refused_and_recorded(run: Run) -> None:
     tokens = "\n".join(run.keyring.ip.mask(f"192.0.2.{number}") for number in range(5))
     done = run(
         run.ann, "unmask", "request", "--file", "-", *WHY, text=tokens, LOGIN_UNMASK_LIMIT="4"
@@ -216,10 +218,10 @@ def test_over_the_limit_of_the_environment_is_refused_on_record(run: Run) -> Non
 
 
 @pytest.mark.parametrize("line", [ADDRESS, "device-4711", "ip:" + ADDRESS, "ip:" + "A" * 49 + "!"])
-def test_what_is_no_token_never_reaches_the_database(run: Run, line: str) -> None:
+def test_an_invalid_token_is_not_sent_to_the_database(run: Run, line: str) -> None:
     text = f"{run.keyring.ip.mask(ADDRESS)}\n\n{line}\n"
     done = run(run.ann, "unmask", "request", "--file", "-", *WHY, text=text)
-    assert "line 3 is no token" in refusal(done)
+    assert "line 3 is not a token" in refusal(done)
     assert line not in str(done.exception)
     assert verdicts(run.url) == []
 
@@ -227,12 +229,12 @@ def test_what_is_no_token_never_reaches_the_database(run: Run, line: str) -> Non
 @pytest.mark.parametrize(
     "words", ["", "   ", "two\nlines", "x" * 501, f"look at {ADDRESS}", f"(ip={ADDRESS})", "::1"]
 )
-def test_a_reason_and_a_ticket_are_words_without_addresses(run: Run, words: str) -> None:
+def test_a_reason_and_a_ticket_are_one_line_without_addresses(run: Run, words: str) -> None:
     for why in (("--reason", words, "--ticket", "x"), ("--reason", "x", "--ticket", words)):
         done = run(
             run.ann, "unmask", "request", "--file", "-", *why, text=run.keyring.ip.mask(ADDRESS)
         )
-        assert "nothing was asked" in refusal(done)
+        assert "Nothing was requested" in refusal(done)
     assert verdicts(run.url) == []
 
 
@@ -244,15 +246,13 @@ def test_a_reason_and_a_ticket_are_required(run: Run, missing: str) -> None:
     assert run(run.ann, "unmask", "request", "--file", "-", *words, text="x").exit_code == 2
 
 
-def test_tokens_come_from_one_place(run: Run) -> None:
+def test_tokens_come_from_a_file_or_from_a_query(run: Run) -> None:
     assert run(run.ann, "unmask", "request", *WHY).exit_code == 2
     both = ("--file", "-", "--query", "SELECT 'x'")
     assert run(run.ann, "unmask", "request", *both, *WHY, text="x").exit_code == 2
 
 
-def test_tokens_that_are_refused_are_named_and_the_others_revealed(
-    run: Run, tmp_path: Path
-) -> None:
+def test_refused_tokens_are_listed_and_the_others_are_revealed(run: Run, tmp_path: Path) -> None:
     good = run.keyring.ip.mask(ADDRESS)
     tampered = good[:20] + ("A" if good[20] != "A" else "B") + good[21:]
     device = run.keyring.device_id.mask("device-4711")
@@ -271,7 +271,7 @@ def test_tokens_that_are_refused_are_named_and_the_others_revealed(
     assert ADDRESS not in done.output
 
 
-def test_a_key_that_is_disabled_opens_nothing(
+def test_tokens_under_a_disabled_key_are_refused(
     run: Run, keysets_directory: Path, tmp_path: Path
 ) -> None:
     token = run.keyring.ip.mask(ADDRESS)
@@ -288,17 +288,17 @@ def test_a_key_that_is_disabled_opens_nothing(
     assert (tmp_path / "originals").read_text().strip() == ""
 
 
-# Nowhere else
+# Output
 
 
-def test_originals_do_not_go_into_a_pipe(run: Run) -> None:
+def test_originals_are_not_written_to_a_pipe(run: Run) -> None:
     number = run.approved([run.keyring.ip.mask(ADDRESS)])
-    assert "no terminal" in refusal(run(run.ann, "unmask", "reveal", number))
+    assert "not a terminal" in refusal(run(run.ann, "unmask", "reveal", number))
     assert "revealed" not in verdicts(run.url)
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "dangling", "directory", "nowhere"])
-def test_originals_go_only_into_a_new_file(run: Run, tmp_path: Path, kind: str) -> None:
+def test_originals_are_written_to_new_files_only(run: Run, tmp_path: Path, kind: str) -> None:
     number = run.approved([run.keyring.ip.mask(ADDRESS)])
     (tmp_path / "file").write_text("kept")
     (tmp_path / "link").symlink_to(tmp_path / "file")
@@ -311,7 +311,7 @@ def test_originals_go_only_into_a_new_file(run: Run, tmp_path: Path, kind: str) 
     assert "revealed" not in verdicts(run.url)
 
 
-def test_an_audit_that_cannot_be_written_reveals_nothing(run: Run, tmp_path: Path) -> None:
+def test_nothing_is_revealed_when_the_audit_cannot_be_written(run: Run, tmp_path: Path) -> None:
     number = run.approved([run.keyring.ip.mask(ADDRESS)])
     with psycopg.connect(run.url) as connection:
         connection.execute("REVOKE INSERT ON login_ingest.audit FROM login_ingest_owner")
@@ -341,7 +341,7 @@ def test_nothing_is_decrypted_before_the_record_is_committed(
     assert seen == ["revealed"]
 
 
-def test_without_the_keysets_nothing_is_asked(run: Run, tmp_path: Path) -> None:
+def test_nothing_is_revealed_without_the_keysets(run: Run, tmp_path: Path) -> None:
     number = run.approved([run.keyring.ip.mask(ADDRESS)])
     done = run(run.ann, "unmask", "reveal", number, "--output", str(tmp_path / "originals"),
                MASKING_KEYSETS=str(tmp_path / "none"))  # fmt: skip
@@ -361,14 +361,14 @@ def test_the_audit_is_shown_and_verified(run: Run) -> None:
         assert part in done.output
     assert "unmask.request" not in run(run.ann, "unmask", "audit", "--verify").output
     found = json.loads(run(run.ann, "unmask", "audit", "--json").output)
-    assert (found["is_whole"], found["rows_that_fit"], len(found["rows"])) == (True, 2, 2)
+    assert (found["intact"], found["verified_rows"], len(found["rows"])) == (True, 2, 2)
     assert found["last_hash"] == found["rows"][-1]["hash"]
     assert found["last_hash"] in done.output
     only_last = json.loads(run(run.ann, "unmask", "audit", "--json", "--last", "1").output)
     assert [row["audit_id"] for row in only_last["rows"]] == [2]
 
 
-def test_a_broken_audit_is_pointed_at(run: Run) -> None:
+def test_the_first_broken_row_of_the_audit_is_reported(run: Run) -> None:
     run.approved([run.keyring.ip.mask(ADDRESS)])
     with psycopg.connect(run.url) as connection:
         connection.execute("ALTER TABLE login_ingest.audit DISABLE TRIGGER append_only")
@@ -379,7 +379,7 @@ def test_a_broken_audit_is_pointed_at(run: Run) -> None:
     assert json.loads(run(run.ann, "unmask", "audit", "--json").output)["broken"]["audit_id"] == 2
 
 
-def test_a_cut_end_is_seen_with_a_noted_hash(run: Run) -> None:
+def test_rows_cut_off_at_the_end_are_detected_with_a_noted_hash(run: Run) -> None:
     run.approved([run.keyring.ip.mask(ADDRESS)])
     noted = json.loads(run(run.ann, "unmask", "audit", "--json").output)["last_hash"]
     assert run(run.ann, "unmask", "audit", "--expect-hash", noted.upper()).exit_code == 0
@@ -393,7 +393,7 @@ def test_a_cut_end_is_seen_with_a_noted_hash(run: Run) -> None:
     assert run(run.ann, "unmask", "audit", "--expect-hash", "no hash").exit_code == 2
 
 
-def test_nothing_that_steers_a_terminal_is_printed_from_the_audit(run: Run) -> None:
+def test_control_characters_of_the_audit_are_escaped(run: Run) -> None:
     with psycopg.connect(run.ann.url) as connection:
         connection.execute(
             "SELECT login_ingest.record_audit(%s, %s)", ["find\x1b[2J", "a\nb\x1b]0;x\x07"]
@@ -404,7 +404,7 @@ def test_nothing_that_steers_a_terminal_is_printed_from_the_audit(run: Run) -> N
 
 
 def at_a_terminal(run: Run, who: Person, directory: Path, *arguments: str) -> tuple[str, int]:
-    """What a command shows at a terminal, and its exit code."""
+    """Run a command at a terminal; returns its output and exit code."""
     ours, theirs = pty.openpty()
     env = {**run.environment, "LOGIN_RECOVERY_DATABASE_URL": who.url, "HOME": str(directory)}
     with subprocess.Popen(  # noqa: S603 (our own command)

@@ -16,7 +16,8 @@ from fetch_mask_assets.defs.operations.retention import (
 )
 from fetch_mask_assets.defs.resources import LoginDatabaseResource
 from fetch_mask_assets.keys.storage import read_keyring
-from fetch_mask_assets.operations.quarantine.postgres import Quarantine, QuarantineBalance
+from fetch_mask_assets.operations.quarantine.messages import QuarantineBalance
+from fetch_mask_assets.operations.quarantine.postgres import Quarantine
 from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
 from fetch_mask_assets_tests.support.logins import masked_batch, register
 from fetch_mask_assets_tests.support.people import person
@@ -45,8 +46,8 @@ def test_whoever_recovers_deletes_old_messages_and_keeps_young_ones(
         assert _runs(steward.url, keep_days=30)
         assert _runs(steward.url, keep_days=30)
 
-    account = Quarantine(database_url).account()
-    assert account == QuarantineBalance(5, 0, 0, 3, 0, 2, holds=True)
+    balance = Quarantine(database_url).balance()
+    assert balance == QuarantineBalance(5, 0, 0, 3, 0, 2, holds=True)
 
 
 @pytest.mark.parametrize("keep_days", [0, -1])

@@ -1,4 +1,4 @@
-"""Erasure: everywhere, counted, checked, repeatable, and without a trace of the value."""
+"""Erasure: in every table, counted, verified, repeatable, without a trace of the value."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ from fetch_mask_assets.keys.keyset_change import disabled
 from fetch_mask_assets.keys.links import TokenLink
 from fetch_mask_assets.keys.postgres import write_links
 from fetch_mask_assets.operations.erasure import postgres as module
-from fetch_mask_assets.operations.erasure.postgres import Certificate, ErasureOrder, Erasures
+from fetch_mask_assets.operations.erasure.certificate import Certificate
+from fetch_mask_assets.operations.erasure.order import ErasureOrder
+from fetch_mask_assets.operations.erasure.postgres import Erasures
 from fetch_mask_assets.operations.erasure.subjects import SubjectKind, parse_subjects
-from fetch_mask_assets.operations.quarantine.postgres import Choice, Quarantine
+from fetch_mask_assets.operations.quarantine.messages import MessageFilter
+from fetch_mask_assets.operations.quarantine.postgres import Quarantine
 from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
 from fetch_mask_assets_tests.support.factories import rotated
 from fetch_mask_assets_tests.support.kinds import BOTH_KINDS
@@ -56,9 +59,9 @@ def newer_keyring(keysets: dict[str, str]) -> Keyring:
 
 @pytest.fixture
 def steward(database_url: str) -> Iterator[Person]:
-    """Somebody who may recover, and nothing else."""
-    with person(database_url, "login_ingest_recovery") as somebody:
-        yield somebody
+    """A member of login_ingest_recovery, and of nothing else."""
+    with person(database_url, "login_ingest_recovery") as member:
+        yield member
 
 
 @pytest.mark.parametrize(
@@ -68,7 +71,7 @@ def steward(database_url: str) -> Iterator[Person]:
         (SubjectKind.DEVICE_ID, DEVICE_ID, "masked_device_id", "masked_ip"),
     ],
 )
-def test_a_value_loses_its_tokens_under_every_key_and_the_rows_stay(  # noqa: PLR0913, PLR0917 (a case and its fixtures)
+def test_the_tokens_of_a_value_are_erased_under_every_key_and_the_rows_stay(  # noqa: PLR0913, PLR0917 (a case and its fixtures)
     kind: SubjectKind,
     value: str,
     column: str,
@@ -91,7 +94,7 @@ def test_a_value_loses_its_tokens_under_every_key_and_the_rows_stay(  # noqa: PL
     assert LoginDatabase(database_url).rows_without_tokens() == 0
 
 
-def test_a_value_under_a_retired_key_goes_too(
+def test_a_value_under_a_disabled_key_is_erased(
     database_url: str, steward: Person, keyring: Keyring, keysets: dict[str, str]
 ) -> None:
     """A retired key is in the keyset, disabled, and can be brought back."""
@@ -105,7 +108,7 @@ def test_a_value_under_a_retired_key_goes_too(
     assert _count(database_url, "user_logins WHERE masked_ip IS NULL") == 1
 
 
-def test_rows_under_a_strangers_key_forbid_the_certificate(
+def test_rows_under_an_unknown_key_leave_the_certificate_unverified(
     database_url: str, steward: Person, keyring: Keyring
 ) -> None:
     stranger = open_keyring({name: new_keyset(name) for name in KEYSET_NAMES})
@@ -113,12 +116,12 @@ def test_rows_under_a_strangers_key_forbid_the_certificate(
 
     certificate = _erase(steward, keyring, SubjectKind.IP, IP)
 
-    assert (certificate.logins, certificate.unopened, certificate.verified) == (0, 1, False)
+    assert (certificate.logins, certificate.unreadable, certificate.verified) == (0, 1, False)
     # The database sees them too, without a keyset.
     assert certificate.uncovered == 1
 
 
-def test_a_value_that_is_still_an_md5_goes_with_what_an_upgrade_found_of_it(
+def test_an_md5_digest_is_erased_with_its_matches(
     database_url: str, steward: Person, keyring: Keyring
 ) -> None:
     digest = hashlib.md5(IP.encode(), usedforsecurity=False).hexdigest()
@@ -138,7 +141,7 @@ def test_a_value_that_is_still_an_md5_goes_with_what_an_upgrade_found_of_it(
     assert _count(database_url, "login_ingest.md5_match") == 0
 
 
-def test_rows_under_a_key_that_is_gone_are_found_by_their_links(
+def test_rows_under_a_lost_key_are_found_by_their_links(
     database_url: str, steward: Person, keyring: Keyring
 ) -> None:
     lost = open_keyring({name: new_keyset(name) for name in KEYSET_NAMES})
@@ -159,14 +162,14 @@ def test_rows_under_a_key_that_is_gone_are_found_by_their_links(
 
     certificate = _erase(steward, keyring, SubjectKind.IP, IP)
 
-    # The other row under the lost key may be anybody's, so nothing is certified.
-    assert (certificate.logins, certificate.links, certificate.unopened) == (2, 2, 1)
+    # The value of the other row under the lost key is unknown, so nothing is certified.
+    assert (certificate.logins, certificate.links, certificate.unreadable) == (2, 2, 1)
     assert not certificate.verified
     assert _count(database_url, "login_ingest.token_link") == 2
     assert _count(database_url, "user_logins WHERE masked_ip IS NULL") == 2
 
 
-def test_quarantined_messages_that_hold_the_value_go_and_are_counted(
+def test_quarantined_messages_with_the_value_are_erased_and_counted(
     database_url: str, steward: Person, keyring: Keyring
 ) -> None:
     kept = quarantine_bodies(database_url, keyring, ['{"ip": "203.0.113.7"}', "junk"])
@@ -180,12 +183,12 @@ def test_quarantined_messages_that_hold_the_value_go_and_are_counted(
 
     assert (certificate.quarantined, certificate.verified) == (3, True)
     assert _waiting(database_url) == kept
-    account = Quarantine(steward.url).account()
-    assert (account.erased, account.waiting, account.holds) == (3, 2, True)
+    balance = Quarantine(steward.url).balance()
+    assert (balance.erased, balance.waiting, balance.holds) == (3, 2, True)
 
 
 @BOTH_KINDS
-def test_a_user_loses_rows_and_quarantined_messages_and_does_not_load_again(
+def test_rows_and_messages_of_a_user_are_erased_and_not_loaded_again(
     database_url: str, steward: Person, keyring: Keyring
 ) -> None:
     texts = [body(1, user_id=USER), body(2), body(3, user_id=USER)]
@@ -204,7 +207,7 @@ def test_a_user_loses_rows_and_quarantined_messages_and_does_not_load_again(
     assert _count(database_url, "user_logins") == 1
 
 
-def test_requests_to_unmask_keep_all_but_the_tokens_of_the_value(
+def test_requests_to_unmask_lose_the_tokens_of_the_value_only(
     database_url: str, steward: Person, keyring: Keyring
 ) -> None:
     mine, other = keyring.ip.mask(IP), keyring.ip.mask("192.0.2.1")
@@ -229,7 +232,7 @@ def test_several_values_make_one_certificate(
     assert (certificate.subjects, certificate.logins, certificate.verified) == (3, 2, True)
 
 
-def test_the_certificate_and_the_audit_say_who_and_why_and_nothing_of_the_value(
+def test_the_certificate_and_the_audit_have_actor_and_reason_without_the_value(
     database_url: str, steward: Person, keyring: Keyring
 ) -> None:
     load(database_url, keyring, [body(1, ip=IP)])
@@ -237,8 +240,8 @@ def test_the_certificate_and_the_audit_say_who_and_why_and_nothing_of_the_value(
 
     certificate = _erase(steward, keyring, SubjectKind.IP, IP)
 
-    said = (certificate.person, certificate.kind, certificate.reason, certificate.ticket)
-    assert said == (steward.name, "ip", "asked for", "T-1")
+    texts = (certificate.actor, certificate.kind, certificate.reason, certificate.ticket)
+    assert texts == (steward.name, "ip", "asked for", "T-1")
     assert certificate.finished_at is not None
     audit = _rows(
         database_url, "SELECT person, action, detail FROM login_ingest.audit ORDER BY audit_id"
@@ -252,20 +255,20 @@ def test_the_certificate_and_the_audit_say_who_and_why_and_nothing_of_the_value(
 
 
 @BOTH_KINDS
-def test_it_goes_in_steps_and_takes_up_what_a_kill_left(
+def test_an_erasure_runs_in_steps_and_completes_one_that_was_killed(
     database_url: str, steward: Person, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "ROWS_AT_ONCE", 2)
     load(database_url, keyring, [body(number, ip=IP) for number in range(7)])
     quarantine_bodies(database_url, keyring, [f"junk {IP}"])
     with pytest.raises(KeyboardInterrupt):
-        _erase(steward, keyring, SubjectKind.IP, IP, say=_dies_at("quarantined"))
+        _erase(steward, keyring, SubjectKind.IP, IP, on_progress=_dies_at("quarantined"))
 
     [unfinished] = _rows(
         database_url, "SELECT logins, finished_at, verified FROM login_ingest.erasure"
     )
     assert unfinished == (7, None, False)
-    assert Quarantine(steward.url).account().holds
+    assert Quarantine(steward.url).balance().holds
 
     certificate = _erase(steward, keyring, SubjectKind.IP, IP)
 
@@ -295,7 +298,7 @@ def test_a_connection_that_dies_at_a_commit_counts_nothing_twice(
     assert (certificate.logins, certificate.quarantined, certificate.verified) == (3, 1, True)
 
 
-def test_what_comes_in_meanwhile_is_erased_in_another_round(
+def test_a_subject_that_arrives_meanwhile_is_erased_in_another_round(
     database_url: str, steward: Person, keyring: Keyring
 ) -> None:
     ids = quarantine_bodies(database_url, keyring, ["junk"])
@@ -305,28 +308,28 @@ def test_what_comes_in_meanwhile_is_erased_in_another_round(
 
     def replays(text: str) -> None:
         if text == "Round 1: quarantined messages":
-            list(Quarantine(steward.url).replay("r", Choice(), keyring))
+            list(Quarantine(steward.url).replay("r", MessageFilter(), keyring))
 
-    certificate = _erase(steward, keyring, SubjectKind.IP, IP, say=replays)
+    certificate = _erase(steward, keyring, SubjectKind.IP, IP, on_progress=replays)
 
     assert (certificate.logins, certificate.quarantined, certificate.verified) == (1, 0, True)
     assert _count(database_url, "user_logins WHERE masked_ip IS NULL") == 1
 
 
-def test_what_keeps_coming_in_is_not_certified(
+def test_subjects_that_keep_arriving_leave_the_certificate_unverified(
     database_url: str, steward: Person, keyring: Keyring
 ) -> None:
     def comes(text: str) -> None:
         if "left" in text:
             load(database_url, keyring, [body(1, ip=IP)])
 
-    certificate = _erase(steward, keyring, SubjectKind.IP, IP, say=comes)
+    certificate = _erase(steward, keyring, SubjectKind.IP, IP, on_progress=comes)
 
     assert (certificate.remaining, certificate.verified) == (1, False)
     assert certificate.finished_at is not None
 
 
-def test_a_body_that_does_not_open_forbids_the_certificate(
+def test_an_unreadable_body_leaves_the_certificate_unverified(
     database_url: str, steward: Person, keyring: Keyring
 ) -> None:
     quarantine_bodies(database_url, keyring, ["junk"])
@@ -334,11 +337,11 @@ def test_a_body_that_does_not_open_forbids_the_certificate(
 
     certificate = _erase(steward, keyring, SubjectKind.IP, IP)
 
-    assert (certificate.unopened, certificate.remaining, certificate.verified) == (1, 0, False)
+    assert (certificate.unreadable, certificate.remaining, certificate.verified) == (1, 0, False)
     assert _count(database_url, "login_ingest.quarantine") == 1
 
 
-def test_nothing_to_erase_is_certified_too(steward: Person, keyring: Keyring) -> None:
+def test_an_erasure_that_finds_nothing_is_verified(steward: Person, keyring: Keyring) -> None:
     certificate = _erase(steward, keyring, SubjectKind.DEVICE_ID, DEVICE_ID)
 
     assert (certificate.logins, certificate.verified) == (0, True)
@@ -368,7 +371,7 @@ def test_partitions_are_erased_like_any_other_table(
     assert _count(database_url, "user_logins WHERE masked_ip IS NULL") == 8
 
 
-def test_only_who_recovers_erases_and_only_in_an_erasure_of_their_own(
+def test_erasing_needs_the_recovery_role_and_an_erasure_of_the_same_actor(
     database_url: str, steward: Person
 ) -> None:
     calls = [
@@ -424,7 +427,7 @@ def test_no_certificate_is_verified_by_invented_numbers(  # noqa: PLR0913, PLR09
 
 
 @pytest.mark.parametrize(
-    ("keys", "said"),
+    ("keys", "counts"),
     [
         ([], (0, 0, 0)),
         (["device_id:" + "A" * 50], (0, 0, 0)),
@@ -433,14 +436,14 @@ def test_no_certificate_is_verified_by_invented_numbers(  # noqa: PLR0913, PLR09
         (["ip:x", "ip:y"], (None, 0, 0)),
     ],
 )
-def test_a_certificate_wants_a_key_for_each_subject_and_every_count(
-    database_url: str, steward: Person, keys: list[str], said: tuple[int | None, int, int]
+def test_a_certificate_requires_a_key_for_each_subject_and_every_count(
+    database_url: str, steward: Person, keys: list[str], counts: tuple[int | None, int, int]
 ) -> None:
-    assert _finish_by_hand(steward, "ip", 2, keys, said) == "22023"
+    assert _finish_by_hand(steward, "ip", 2, keys, counts) == "22023"
     assert _count(database_url, "login_ingest.erasure WHERE verified") == 0
 
 
-def test_the_database_sees_links_requests_notes_and_messages_that_nobody_looked_into(
+def test_the_database_counts_links_requests_matches_and_unexamined_messages(
     database_url: str, steward: Person, keyring: Keyring
 ) -> None:
     token = keyring.ip.mask(IP)
@@ -467,7 +470,7 @@ def test_the_old_way_to_finish_is_gone(steward: Person) -> None:
     assert sqlstate(steward.url, call) == "42883"
 
 
-def test_a_certificate_cannot_be_made_of_a_refused_database(keyring: Keyring) -> None:
+def test_an_unreachable_database_gives_no_certificate(keyring: Keyring) -> None:
     order = ErasureOrder("e", parse_subjects(SubjectKind.IP, [IP]), "r", "t")
     with pytest.raises(DatabaseError) as caught:
         Erasures("postgresql://127.0.0.1:1/x").erase(order, keyring, lambda _text: None)
@@ -480,23 +483,23 @@ def _erase(
     keyring: Keyring,
     kind: SubjectKind,
     *values: str,
-    say: Callable[[str], None] = lambda _text: None,
+    on_progress: Callable[[str], None] = lambda _text: None,
 ) -> Certificate:
     order = ErasureOrder(str(uuid4()), parse_subjects(kind, values), "asked for", "T-1")
-    return Erasures(steward.url).erase(order, keyring, say)
+    return Erasures(steward.url).erase(order, keyring, on_progress)
 
 
 def _finish_by_hand(
-    steward: Person, kind: str, subjects: int, keys: list[str], said: tuple[int | None, ...]
+    steward: Person, kind: str, subjects: int, keys: list[str], counts: tuple[int | None, ...]
 ) -> str:
-    """What the database answers to somebody who calls its functions, or its SQLSTATE."""
+    """Call the functions of the database by hand; returns the result or the SQLSTATE."""
     with psycopg.connect(steward.url, autocommit=True) as connection:
         connection.execute(
             "SELECT login_ingest.begin_erasure('e', %s, %s, 'r', 't')", [kind, subjects]
         )
         try:
             row = connection.execute(
-                "SELECT login_ingest.finish_erasure('e', %s::text[], %s, %s, %s)", [keys, *said]
+                "SELECT login_ingest.finish_erasure('e', %s::text[], %s, %s, %s)", [keys, *counts]
             ).fetchone()
         except psycopg.Error as error:
             return str(error.sqlstate)
@@ -505,11 +508,11 @@ def _finish_by_hand(
 
 
 def _dies_at(words: str) -> Callable[[str], None]:
-    def say(text: str) -> None:
+    def on_progress(text: str) -> None:
         if words in text:
             raise KeyboardInterrupt
 
-    return say
+    return on_progress
 
 
 def _waiting(url: str) -> list[str]:

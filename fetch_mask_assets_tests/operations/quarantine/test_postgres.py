@@ -1,4 +1,4 @@
-"""The quarantine: replayed exactly once, discarded and expired on the record, in an account."""
+"""The quarantine: replayed exactly once, discarded and expired with a record and a balance."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from fetch_mask_assets.errors import DatabaseError, RulesBrokenError
 from fetch_mask_assets.keys.keyset import open_keyring
 from fetch_mask_assets.keys.storage import create_keysets, read_keyring
 from fetch_mask_assets.operations.quarantine import postgres as module
-from fetch_mask_assets.operations.quarantine.postgres import (
-    Choice,
+from fetch_mask_assets.operations.quarantine import replay
+from fetch_mask_assets.operations.quarantine.messages import (
     ExpiryRefusedError,
-    Quarantine,
+    MessageFilter,
     QuarantineBalance,
-    Replayed,
 )
+from fetch_mask_assets.operations.quarantine.postgres import Quarantine
+from fetch_mask_assets.operations.quarantine.replay import ReplayResult
 from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
 from fetch_mask_assets.postgres.connection import TransientDatabaseError
 from fetch_mask_assets_tests.support.factories import new_keysets, rotated
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from fetch_mask_assets.keys.keyset import Keyring
 
-ALL = Choice()
+ALL = MessageFilter()
 CANARY = "canary-4711"
 
 
@@ -51,9 +52,9 @@ def keyring(tmp_path_factory: pytest.TempPathFactory) -> Keyring:
 
 @pytest.fixture
 def steward(database_url: str) -> Iterator[Person]:
-    """Somebody who may recover, and nothing else."""
-    with person(database_url, "login_ingest_recovery") as somebody:
-        yield somebody
+    """A member of login_ingest_recovery, and of nothing else."""
+    with person(database_url, "login_ingest_recovery") as member:
+        yield member
 
 
 @pytest.fixture
@@ -62,13 +63,13 @@ def store(steward: Person) -> Quarantine:
     return Quarantine(steward.url)
 
 
-def test_what_is_a_login_now_becomes_a_row_of_its_day_and_leaves(
+def test_a_message_that_is_now_a_login_becomes_a_row_and_leaves_the_quarantine(
     database_url: str, steward: Person, store: Quarantine, keyring: Keyring
 ) -> None:
     [good] = quarantine_logins(database_url, keyring, [body(7)])
     bad = quarantine_bodies(database_url, keyring, ["junk"])
 
-    assert list(store.replay("r1", ALL, keyring)) == [Replayed(1, 1)]
+    assert list(store.replay("r1", ALL, keyring)) == [ReplayResult(1, 1)]
 
     rows = _rows(database_url, "SELECT * FROM user_logins")
     expected = ("user-7", "android", keyring.ip.mask("192.0.2.7"))
@@ -88,7 +89,7 @@ def test_what_is_a_login_now_becomes_a_row_of_its_day_and_leaves(
     )
 
 
-def test_what_is_still_none_stays_with_its_reason_of_today(
+def test_a_message_that_is_still_rejected_stays_with_its_current_reason(
     database_url: str, store: Quarantine, keyring: Keyring
 ) -> None:
     [message_id] = quarantine_bodies(database_url, keyring, ['{"user_id": "u"}'])
@@ -111,10 +112,10 @@ def test_replays_repeated_load_nothing_twice(
         list(store.replay(f"r{number}", ALL, keyring))
 
     assert _logins(database_url) == [(f"user-{number}", 1) for number in range(5)]
-    assert store.account() == QuarantineBalance(5, 5, 0, 0, 0, 0, holds=True)
+    assert store.balance() == QuarantineBalance(5, 5, 0, 0, 0, 0, holds=True)
 
 
-def test_replays_at_once_share_the_work_and_load_nothing_twice(
+def test_concurrent_replays_share_the_work_and_load_nothing_twice(
     database_url: str, store: Quarantine, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MESSAGES_AT_ONCE", 7)
@@ -124,10 +125,10 @@ def test_replays_at_once_share_the_work_and_load_nothing_twice(
             pool.submit(lambda: list(store.replay(str(uuid4()), ALL, keyring))) for _ in range(4)
         ]
         done = [step for run in runs for step in run.result()]
-    # What one held when the others came by is left to it.
+    # Messages that one has locked are left to it.
     assert sum(step.replayed for step in done) == 100
     assert [count for _, count in _logins(database_url)] == [1] * 100
-    assert store.account() == QuarantineBalance(100, 100, 0, 0, 0, 0, holds=True)
+    assert store.balance() == QuarantineBalance(100, 100, 0, 0, 0, 0, holds=True)
 
 
 def test_a_connection_that_dies_at_the_commit_loads_nothing_twice(
@@ -151,26 +152,26 @@ def test_a_connection_that_dies_at_the_commit_loads_nothing_twice(
 
     assert not left
     assert [count for _, count in _logins(database_url)] == [1] * 5
-    assert store.replayed("r") == Replayed(5, 0)
-    assert store.account().holds
+    assert store.replay_result("r") == ReplayResult(5, 0)
+    assert store.balance().holds
 
 
-def test_a_replay_that_dies_half_way_is_taken_up_by_the_next(
+def test_the_next_replay_completes_one_that_was_killed(
     database_url: str, store: Quarantine, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MESSAGES_AT_ONCE", 2)
     quarantine_logins(database_url, keyring, [body(number) for number in range(5)])
     next(store.replay("dies", ALL, keyring))
 
-    assert store.account() == QuarantineBalance(5, 2, 0, 0, 0, 3, holds=True)
+    assert store.balance() == QuarantineBalance(5, 2, 0, 0, 0, 3, holds=True)
 
     list(store.replay("next", ALL, keyring))
 
     assert [count for _, count in _logins(database_url)] == [1] * 5
-    assert store.account() == QuarantineBalance(5, 5, 0, 0, 0, 0, holds=True)
+    assert store.balance() == QuarantineBalance(5, 5, 0, 0, 0, 0, holds=True)
 
 
-def test_a_message_that_comes_again_after_its_replay_does_not_load_again(
+def test_a_message_delivered_again_after_its_replay_is_not_loaded_again(
     database_url: str, store: Quarantine, keyring: Keyring
 ) -> None:
     ids = quarantine_logins(database_url, keyring, [body(1)])
@@ -182,22 +183,22 @@ def test_a_message_that_comes_again_after_its_replay_does_not_load_again(
 
     assert again.already_known == 1
     assert _logins(database_url) == [("user-1", 1)]
-    assert store.account().holds
+    assert store.balance().holds
 
 
-def test_a_row_that_the_table_refuses_stays_and_the_others_load(
+def test_a_row_that_the_table_refuses_stays_quarantined_and_the_others_load(
     database_url: str, store: Quarantine, keyring: Keyring
 ) -> None:
     ids = quarantine_logins(database_url, keyring, [body(1), body(2), body(3)])
     _run(database_url, "ALTER TABLE user_logins ADD CHECK (user_id <> 'user-2')")
 
-    assert list(store.replay("r", ALL, keyring)) == [Replayed(2, 1)]
+    assert list(store.replay("r", ALL, keyring)) == [ReplayResult(2, 1)]
 
     assert [user for user, _ in _logins(database_url)] == ["user-1", "user-3"]
     assert _rows(database_url, "SELECT message_id, reason FROM login_ingest.quarantine") == [
         (ids[1], "refused_by_database")
     ]
-    assert store.account().holds
+    assert store.balance().holds
 
 
 def test_a_table_that_drops_rows_silently_loses_no_message(
@@ -214,34 +215,34 @@ def test_a_table_that_drops_rows_silently_loses_no_message(
         list(store.replay("r", ALL, keyring))
 
     assert _waiting(database_url) == ids
-    assert store.account().holds
+    assert store.balance().holds
 
 
-def test_a_choice_of_ids_or_of_a_reason_leaves_the_others(
+def test_a_filter_by_id_or_reason_code_leaves_the_other_messages(
     database_url: str, store: Quarantine, keyring: Keyring
 ) -> None:
     ids = quarantine_logins(database_url, keyring, [body(1), body(2), body(3)])
     _change(database_url, "reason = 'null'", ids[2:])
-    chosen = Choice(message_ids=(ids[0], "not there"))
+    selected = MessageFilter(message_ids=(ids[0], "not there"))
 
-    assert store.count(chosen) == 1
-    assert store.count(Choice(reason="null")) == 1
+    assert store.count(selected) == 1
+    assert store.count(MessageFilter(reason_code="null")) == 1
     assert store.count(ALL) == 3
 
-    list(store.replay("ids", chosen, keyring))
+    list(store.replay("ids", selected, keyring))
     assert [user for user, _ in _logins(database_url)] == ["user-1"]
 
-    list(store.replay("reason", Choice(reason="null"), keyring))
+    list(store.replay("reason", MessageFilter(reason_code="null"), keyring))
     assert [user for user, _ in _logins(database_url)] == ["user-1", "user-3"]
 
 
-def test_what_does_not_open_stays_as_it_is(
+def test_an_unreadable_message_stays_unchanged(
     database_url: str, store: Quarantine, keyring: Keyring
 ) -> None:
     ids = quarantine_logins(database_url, keyring, [body(1), body(2)])
     _change(database_url, "sealed_body = 'x'", ids[:1])
 
-    assert list(store.replay("r", ALL, keyring)) == [Replayed(1, 1, unopened=1)]
+    assert list(store.replay("r", ALL, keyring)) == [ReplayResult(1, 1, unreadable=1)]
     assert _waiting(database_url) == [ids[0]]
 
 
@@ -266,7 +267,7 @@ def test_a_replay_while_keys_are_rotated_stays_equal_to_older_rows(
 
 
 @pytest.mark.parametrize("name", ["ip", "device_id"])
-def test_what_was_masked_under_a_key_that_is_retired_is_not_replayed(
+def test_messages_masked_under_a_retired_key_are_not_replayed(
     database_url: str, steward: Person, store: Quarantine, keyring: Keyring, name: str
 ) -> None:
     ids = quarantine_logins(database_url, keyring, [body(1)])
@@ -347,14 +348,14 @@ def test_a_replay_that_waits_for_a_key_keeps_nobody_from_the_audit(
         other.execute("SET lock_timeout = '100ms'")
         other.execute("SELECT login_ingest.record_audit('a', '{}')")
         retiring.rollback()
-        assert replay.result() == [Replayed(1, 0)]
+        assert replay.result() == [ReplayResult(1, 0)]
 
 
 def test_masked_messages_that_break_a_rule_are_not_written(
     database_url: str, store: Quarantine, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = quarantine_logins(database_url, keyring, [body(1)])
-    monkeypatch.setattr(module, "broken_rules", lambda _batch: {"no_raw_value": 1})
+    monkeypatch.setattr(replay, "broken_rules", lambda _batch: {"no_raw_value": 1})
 
     with pytest.raises(RulesBrokenError, match=r"no_raw_value \(1\)"):
         list(store.replay("r", ALL, keyring))
@@ -363,7 +364,7 @@ def test_masked_messages_that_break_a_rule_are_not_written(
     assert _logins(database_url) == []
 
 
-def test_the_list_counts_shapes_and_holds_no_text_of_a_sender(
+def test_the_list_counts_profiles_without_text_of_a_sender(
     database_url: str, steward: Person, store: Quarantine, keyring: Keyring
 ) -> None:
     texts = [json.dumps({"ip": CANARY, CANARY: 1}), json.dumps({"ip": 1, "x": 1}), CANARY]
@@ -376,21 +377,21 @@ def test_the_list_counts_shapes_and_holds_no_text_of_a_sender(
     )
     seen: list[int] = []
 
-    counts = store.shapes(keyring.sealer, seen.append)
+    counts = store.profiles(keyring.sealer, seen.append)
 
     assert sum(seen) == 6
-    assert Counter({(c.reason, c.field, c.shape): c.messages for c in counts}) == {
+    assert Counter({(c.reason, c.field, c.profile): c.messages for c in counts}) == {
         ("missing", "user_id", "ip +1 unknown"): 3,
         ("not_json", None, "not JSON"): 1,
         ("not_an_object", None, "not an object"): 1,
         ("null", "ip", "cannot be opened"): 1,
     }
-    assert counts[0].since < counts[0].last_seen
+    assert counts[0].first_seen < counts[0].last_seen
     assert CANARY not in repr(counts)
     assert _audit(database_url) == [(steward.name, "quarantine.list", {"messages": 6, "kinds": 4})]
 
 
-def test_a_message_is_shown_after_it_is_on_the_record(
+def test_a_message_is_shown_after_the_record_is_committed(
     database_url: str, steward: Person, store: Quarantine, keyring: Keyring
 ) -> None:
     [message_id] = quarantine_bodies(database_url, keyring, [CANARY])
@@ -421,12 +422,12 @@ def test_discarded_messages_are_counted_and_recorded_and_do_not_come_again(
 ) -> None:
     ids = quarantine_bodies(database_url, keyring, ["junk", "[]", "{}"])
 
-    assert list(store.discard("d1", Choice(message_ids=(ids[0],)), "noise")) == [1]
-    assert list(store.discard("d2", Choice(reason="not_an_object"), "noise")) == [1]
-    assert list(store.discard("d3", Choice(reason="not_an_object"), "noise")) == []
+    assert list(store.discard("d1", MessageFilter(message_ids=(ids[0],)), "noise")) == [1]
+    assert list(store.discard("d2", MessageFilter(reason_code="not_an_object"), "noise")) == [1]
+    assert list(store.discard("d3", MessageFilter(reason_code="not_an_object"), "noise")) == []
 
     assert _waiting(database_url) == [ids[2]]
-    assert store.account() == QuarantineBalance(3, 0, 2, 0, 0, 1, holds=True)
+    assert store.balance() == QuarantineBalance(3, 0, 2, 0, 0, 1, holds=True)
     assert _audit(database_url)[0] == (
         steward.name,
         "quarantine.discard",
@@ -436,17 +437,17 @@ def test_discarded_messages_are_counted_and_recorded_and_do_not_come_again(
         BatchToCommit(str(uuid4()), masked_batch(keyring, ["junk"], [ids[0]]), lambda _id: b"")
     )
     assert again.already_known == 1
-    assert store.account().holds
+    assert store.balance().holds
 
 
-def test_nothing_is_discarded_without_a_choice_or_a_reason_why(
+def test_nothing_is_discarded_without_a_filter_or_a_reason(
     database_url: str, store: Quarantine, keyring: Keyring
 ) -> None:
     ids = quarantine_bodies(database_url, keyring, ["junk"])
 
-    for choice, why in ((ALL, "noise"), (Choice(reason="not_json"), "")):
+    for selected, reason in ((ALL, "noise"), (MessageFilter(reason_code="not_json"), "")):
         with pytest.raises(DatabaseError):
-            list(store.discard("d", choice, why))
+            list(store.discard("d", selected, reason))
 
     assert _waiting(database_url) == ids
 
@@ -461,7 +462,7 @@ def test_old_messages_expire_in_steps_and_younger_ones_stay(
         store = Quarantine(steward.url)
         assert list(store.expire(90)) == [2, 1]
         assert list(store.expire(90)) == []
-        assert store.account() == QuarantineBalance(5, 0, 0, 3, 0, 2, holds=True)
+        assert store.balance() == QuarantineBalance(5, 0, 0, 3, 0, 2, holds=True)
         for days in (6, 0, -1):
             with pytest.raises(ExpiryRefusedError, match="for at least 7 days"):
                 list(store.expire(days))
@@ -481,7 +482,7 @@ def test_old_messages_expire_in_steps_and_younger_ones_stay(
     ]
 
 
-def test_the_loader_expires_nothing(database_url: str, keyring: Keyring) -> None:
+def test_the_loader_cannot_expire_messages(database_url: str, keyring: Keyring) -> None:
     """It could otherwise empty the quarantine, down to what the policy keeps."""
     quarantine_bodies(database_url, keyring, ["junk"])
     with (
@@ -491,16 +492,18 @@ def test_the_loader_expires_nothing(database_url: str, keyring: Keyring) -> None
         list(Quarantine(loader.url).expire(1))
 
 
-def test_the_account_says_so_when_somebody_deletes_by_hand(
+def test_the_balance_does_not_hold_after_a_delete_by_hand(
     database_url: str, store: Quarantine, keyring: Keyring
 ) -> None:
     quarantine_bodies(database_url, keyring, ["junk"])
     _run(database_url, "DELETE FROM login_ingest.quarantine")
 
-    assert store.account() == QuarantineBalance(1, 0, 0, 0, 0, 0, holds=False)
+    assert store.balance() == QuarantineBalance(1, 0, 0, 0, 0, 0, holds=False)
 
 
-def test_nobody_takes_messages_away_off_the_record(database_url: str, steward: Person) -> None:
+def test_messages_leave_the_quarantine_through_the_functions_only(
+    database_url: str, steward: Person
+) -> None:
     statements = [
         "DELETE FROM login_ingest.quarantine",
         "UPDATE login_ingest.quarantine SET reason = 'x'",
@@ -520,7 +523,9 @@ def test_nobody_takes_messages_away_off_the_record(database_url: str, steward: P
             assert sqlstate(other.url, "SELECT sealed_body FROM login_ingest.quarantine") == "42501"
 
 
-def test_nobody_counts_into_the_replay_of_another(database_url: str, steward: Person) -> None:
+def test_a_replay_of_another_actor_cannot_be_counted_into(
+    database_url: str, steward: Person
+) -> None:
     call = "SELECT * FROM login_ingest.replay_messages('r', '[]', '[]', 0)"
     with psycopg.connect(steward.url) as connection:
         connection.execute(call.encode())
@@ -540,7 +545,7 @@ def test_no_error_holds_a_value(database_url: str, store: Quarantine, keyring: K
     assert "192.0.2.1" not in text
 
 
-def test_a_database_that_is_not_there_is_an_error_that_may_pass(
+def test_an_unreachable_database_is_a_transient_error(
     keyring: Keyring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module.Quarantine._replay_step.retry, "sleep", lambda _seconds: None)  # noqa: SLF001  # tenacity's own handle

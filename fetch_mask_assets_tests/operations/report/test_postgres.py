@@ -12,7 +12,8 @@ import pytest
 from fetch_mask_assets.audit.postgres import Audit
 from fetch_mask_assets.keys.keyset import open_keyring
 from fetch_mask_assets.local_stack.state import free_port
-from fetch_mask_assets.operations.erasure.postgres import ErasureOrder, Erasures
+from fetch_mask_assets.operations.erasure.order import ErasureOrder
+from fetch_mask_assets.operations.erasure.postgres import Erasures
 from fetch_mask_assets.operations.erasure.subjects import SubjectKind, Subjects
 from fetch_mask_assets.operations.report import postgres as report_postgres
 from fetch_mask_assets.operations.report.part import WITHHELD, Period, Unreadable

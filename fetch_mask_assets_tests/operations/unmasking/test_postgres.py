@@ -1,4 +1,4 @@
-"""Nobody gets an original back alone, in another's name, late, or off the record."""
+"""Unmasking needs two people, an approval that has not expired, and an audit record."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from fetch_mask_assets.audit.postgres import Audit
 from fetch_mask_assets.errors import DatabaseError
 from fetch_mask_assets.masking.fields import IP
 from fetch_mask_assets.operations.unmasking.postgres import Unmasking
-from fetch_mask_assets.operations.unmasking.requests import UnmaskRefusedError, token_digest
+from fetch_mask_assets.operations.unmasking.requests import token_digest
+from fetch_mask_assets.operations.unmasking.verdicts import UnmaskRefusedError
 from fetch_mask_assets_tests.support.people import Person, person, sqlstate
 
 if TYPE_CHECKING:
@@ -29,16 +30,16 @@ WHY = ("account takeover", "SEC-12", 100)
 
 @pytest.fixture
 def ann(database_url: str) -> Iterator[Person]:
-    """Somebody who may recover."""
-    with person(database_url, RECOVERY) as somebody:
-        yield somebody
+    """A member of login_ingest_recovery."""
+    with person(database_url, RECOVERY) as member:
+        yield member
 
 
 @pytest.fixture
 def bob(database_url: str) -> Iterator[Person]:
-    """Somebody else who may recover."""
-    with person(database_url, RECOVERY) as somebody:
-        yield somebody
+    """Another member of login_ingest_recovery."""
+    with person(database_url, RECOVERY) as member:
+        yield member
 
 
 def approved(ann: Person, bob: Person, tokens: list[str] | None = None) -> int:
@@ -48,7 +49,7 @@ def approved(ann: Person, bob: Person, tokens: list[str] | None = None) -> int:
 
 
 def recorded(url: str) -> list[tuple[str, str, dict[str, Any]]]:
-    """Who did what, and its detail; the chain is whole."""
+    """The actor, action and detail of each audit row; the chain is intact."""
     assert verify_chain(Audit(url).rows()).is_whole
     return [(row.person, row.action, json.loads(row.detail)) for row in Audit(url).rows()]
 
@@ -60,15 +61,15 @@ def assert_refusal_recorded(url: str, who: Person, action: str, verdict: str) ->
 
 
 def alter(database_url: str, statement: str) -> None:
-    """Does something behind the tool's back."""
+    """Run a statement as the administrator."""
     with psycopg.connect(database_url) as connection:
         connection.execute(statement.encode())
 
 
-# The way it is meant
+# Request, approve, reveal
 
 
-def test_one_asks_another_approves_the_first_gets_the_tokens(
+def test_the_requester_gets_the_tokens_once_another_person_has_approved(
     database_url: str, ann: Person, bob: Person
 ) -> None:
     number = Unmasking(ann.url).request(TOKENS, *WHY)
@@ -117,19 +118,19 @@ def test_membership_through_another_role_counts(database_url: str, bob: Person) 
         assert Unmasking(carol.url).reveal(number) == tuple(TOKENS)
 
 
-# What is refused is recorded
+# Refusals are recorded
 
 
-def test_nobody_approves_their_own_request(database_url: str, ann: Person) -> None:
+def test_the_requester_cannot_approve_the_request(database_url: str, ann: Person) -> None:
     number = Unmasking(ann.url).request(TOKENS, *WHY)
-    with pytest.raises(UnmaskRefusedError, match="of their own"):
+    with pytest.raises(UnmaskRefusedError, match="your own request"):
         Unmasking(ann.url).approve(number, 60)
     assert_refusal_recorded(database_url, ann, "unmask.approve", "own_request")
-    with pytest.raises(UnmaskRefusedError, match="nobody has approved"):
+    with pytest.raises(UnmaskRefusedError, match="is not approved"):
         Unmasking(ann.url).reveal(number)
 
 
-def test_setting_another_role_makes_nobody_a_second_person(database_url: str, ann: Person) -> None:
+def test_set_role_does_not_make_a_second_person(database_url: str, ann: Person) -> None:
     number = Unmasking(ann.url).request(TOKENS, *WHY)
     with psycopg.connect(ann.url) as connection:
         connection.execute("SET ROLE login_ingest_recovery")
@@ -141,38 +142,38 @@ def test_setting_another_role_makes_nobody_a_second_person(database_url: str, an
     assert_refusal_recorded(database_url, ann, "unmask.approve", "own_request")
 
 
-def test_nothing_is_revealed_before_it_is_approved(database_url: str, ann: Person) -> None:
+def test_a_request_is_not_revealed_before_its_approval(database_url: str, ann: Person) -> None:
     number = Unmasking(ann.url).request(TOKENS, *WHY)
-    with pytest.raises(UnmaskRefusedError, match="nobody has approved"):
+    with pytest.raises(UnmaskRefusedError, match="is not approved"):
         Unmasking(ann.url).reveal(number)
     assert_refusal_recorded(database_url, ann, "unmask.reveal", "not_approved")
 
 
-def test_an_approval_runs_out(database_url: str, ann: Person, bob: Person) -> None:
+def test_an_approval_expires(database_url: str, ann: Person, bob: Person) -> None:
     number = approved(ann, bob)
     alter(database_url, "UPDATE login_ingest.unmask_request SET expires_at = clock_timestamp()")
-    with pytest.raises(UnmaskRefusedError, match="run out"):
+    with pytest.raises(UnmaskRefusedError, match="has expired"):
         Unmasking(ann.url).reveal(number)
     assert_refusal_recorded(database_url, ann, "unmask.reveal", "expired")
     Unmasking(bob.url).approve(number, 60)
     assert Unmasking(ann.url).reveal(number) == tuple(TOKENS)
 
 
-def test_not_even_the_approver_gets_what_another_asked_for(
+def test_the_approver_cannot_reveal_the_request(
     database_url: str, ann: Person, bob: Person
 ) -> None:
     number = approved(ann, bob)
-    with pytest.raises(UnmaskRefusedError, match="only the person who asked"):
+    with pytest.raises(UnmaskRefusedError, match="only the requester"):
         Unmasking(bob.url).reveal(number)
     assert_refusal_recorded(database_url, bob, "unmask.reveal", "not_the_requester")
 
 
 @pytest.mark.parametrize("number", [1, 0, -1, 2**63 - 1])
-def test_a_request_that_nobody_made_is_refused(database_url: str, ann: Person, number: int) -> None:
-    with pytest.raises(UnmaskRefusedError, match="no request of this number"):
+def test_an_unknown_request_is_refused(database_url: str, ann: Person, number: int) -> None:
+    with pytest.raises(UnmaskRefusedError, match="no request has this id"):
         Unmasking(ann.url).approve(number, 60)
     assert_refusal_recorded(database_url, ann, "unmask.approve", "unknown_request")
-    with pytest.raises(UnmaskRefusedError, match="no request of this number"):
+    with pytest.raises(UnmaskRefusedError, match="no request has this id"):
         Unmasking(ann.url).reveal(number)
     assert_refusal_recorded(database_url, ann, "unmask.reveal", "unknown_request")
 
@@ -185,7 +186,9 @@ def test_more_tokens_than_the_environment_allows_are_refused(
     assert_refusal_recorded(database_url, ann, "unmask.request", "limit_exceeded")
 
 
-def test_no_environment_raises_the_limit_of_the_database(database_url: str, ann: Person) -> None:
+def test_the_environment_cannot_raise_the_limit_of_the_database(
+    database_url: str, ann: Person
+) -> None:
     many = [f"ip:{number:050}" for number in range(101)]
     with pytest.raises(UnmaskRefusedError, match="more tokens"):
         Unmasking(ann.url).request(many, "why", "where", 10_000)
@@ -193,7 +196,7 @@ def test_no_environment_raises_the_limit_of_the_database(database_url: str, ann:
     Unmasking(ann.url).request(many[:100], "why", "where", 10_000)
 
 
-def test_a_limit_that_was_lowered_meanwhile_counts(
+def test_a_limit_lowered_after_the_approval_applies_to_the_reveal(
     database_url: str, ann: Person, bob: Person
 ) -> None:
     number = approved(ann, bob)
@@ -203,7 +206,9 @@ def test_a_limit_that_was_lowered_meanwhile_counts(
     assert_refusal_recorded(database_url, ann, "unmask.reveal", "limit_exceeded")
 
 
-def test_without_limits_nothing_is_allowed(database_url: str, ann: Person, bob: Person) -> None:
+def test_everything_is_refused_without_a_policy_row(
+    database_url: str, ann: Person, bob: Person
+) -> None:
     number = approved(ann, bob)
     alter(database_url, "DELETE FROM login_ingest.unmask_policy")
     for act in (
@@ -216,25 +221,27 @@ def test_without_limits_nothing_is_allowed(database_url: str, ann: Person, bob: 
 
 
 @pytest.mark.parametrize("minutes", [0, -5, 481])
-def test_an_approval_is_never_for_longer_than_the_database_allows(
+def test_an_approval_lasts_no_longer_than_the_policy_allows(
     database_url: str, ann: Person, bob: Person, minutes: int
 ) -> None:
     number = Unmasking(ann.url).request(TOKENS, *WHY)
-    with pytest.raises(UnmaskRefusedError, match="no longer than"):
+    with pytest.raises(UnmaskRefusedError, match="at most max_minutes"):
         Unmasking(bob.url).approve(number, minutes)
     assert_refusal_recorded(database_url, bob, "unmask.approve", "too_long")
 
 
-def test_an_approval_that_lasts_is_not_lengthened(
+def test_an_approval_cannot_be_extended_before_it_expires(
     database_url: str, ann: Person, bob: Person
 ) -> None:
     number = approved(ann, bob)
-    with pytest.raises(UnmaskRefusedError, match="approved already"):
+    with pytest.raises(UnmaskRefusedError, match="already approved"):
         Unmasking(bob.url).approve(number, 480)
     assert_refusal_recorded(database_url, bob, "unmask.approve", "already_approved")
 
 
-def test_an_approver_who_left_is_no_second_person(database_url: str, ann: Person) -> None:
+def test_an_approval_ends_with_the_membership_of_its_approver(
+    database_url: str, ann: Person
+) -> None:
     with person(database_url, RECOVERY) as carol:
         number = approved(ann, carol)
         alter(database_url, f"REVOKE {RECOVERY} FROM {carol.name}")
@@ -245,7 +252,7 @@ def test_an_approver_who_left_is_no_second_person(database_url: str, ann: Person
     assert_refusal_recorded(database_url, ann, "unmask.reveal", "second_person_required")
 
 
-def test_a_requester_who_left_gets_no_approval_and_no_originals(
+def test_a_requester_without_membership_gets_no_approval_and_no_originals(
     database_url: str, bob: Person
 ) -> None:
     with person(database_url, RECOVERY) as carol:
@@ -258,7 +265,7 @@ def test_a_requester_who_left_gets_no_approval_and_no_originals(
 
 
 @pytest.mark.parametrize("role", ["login_ingest_loader", "login_ingest_analyst", AUDITOR])
-def test_who_may_not_recover_neither_asks_nor_approves_nor_reveals(
+def test_unmasking_is_refused_without_the_recovery_role(
     database_url: str, ann: Person, bob: Person, role: str
 ) -> None:
     number = approved(ann, bob)
@@ -286,7 +293,7 @@ def test_who_may_not_recover_neither_asks_nor_approves_nor_reveals(
         [TOKENS[0], None],
     ],
 )
-def test_what_is_no_token_is_refused_by_the_database_and_not_kept(
+def test_the_database_refuses_an_invalid_token_and_does_not_record_it(
     database_url: str, ann: Person, tokens: list[str]
 ) -> None:
     with pytest.raises(UnmaskRefusedError, match="no token"):
@@ -296,7 +303,7 @@ def test_what_is_no_token_is_refused_by_the_database_and_not_kept(
 
 
 @pytest.mark.parametrize("words", ["", "  ", "\t", "two\nlines", "\x1b[2J", "x" * 501])
-def test_a_reason_and_a_ticket_are_a_line_of_words(
+def test_a_reason_and_a_ticket_are_one_line_of_text(
     database_url: str, ann: Person, words: str
 ) -> None:
     for reason, ticket in [(words, "SEC-12"), ("why", words)]:
@@ -305,19 +312,19 @@ def test_a_reason_and_a_ticket_are_a_line_of_words(
         assert_refusal_recorded(database_url, ann, "unmask.request", "reason_required")
 
 
-# Withdrawn
+# Withdrawals
 
 
 @pytest.mark.parametrize("who", ["requester", "approver", "another"])
-def test_whoever_recovers_withdraws_an_approval_for_good(
+def test_every_member_of_recovery_can_withdraw_a_request_permanently(
     database_url: str, ann: Person, bob: Person, who: str
 ) -> None:
     number = approved(ann, bob)
     with person(database_url, RECOVERY) as carol:
         withdrawer = {"requester": ann, "approver": bob, "another": carol}[who]
-        by_person, since = Unmasking(withdrawer.url).withdraw(number)
-        assert by_person == withdrawer.name
-        assert Unmasking(carol.url).withdraw(number) == (by_person, since)
+        withdrawal = Unmasking(withdrawer.url).withdraw(number)
+        assert withdrawal.withdrawn_by == withdrawer.name
+        assert Unmasking(carol.url).withdraw(number) == withdrawal
 
         with pytest.raises(UnmaskRefusedError, match="was withdrawn"):
             Unmasking(ann.url).reveal(number)
@@ -334,19 +341,19 @@ def test_whoever_recovers_withdraws_an_approval_for_good(
             (carol.name, "already_withdrawn"),
         ]
     (request,), now = Unmasking(ann.url).requests()
-    assert (request.state(now), request.withdrawn_by) == ("withdrawn", by_person)
+    assert (request.state(now), request.withdrawn_by) == ("withdrawn", withdrawal.withdrawn_by)
 
 
-def test_a_request_that_is_not_there_is_not_withdrawn(database_url: str, ann: Person) -> None:
-    with pytest.raises(UnmaskRefusedError, match="no request of this number"):
+def test_an_unknown_request_cannot_be_withdrawn(database_url: str, ann: Person) -> None:
+    with pytest.raises(UnmaskRefusedError, match="no request has this id"):
         Unmasking(ann.url).withdraw(4711)
     assert_refusal_recorded(database_url, ann, "unmask.withdraw", "unknown_request")
 
 
-# Looked for
+# Finds
 
 
-def test_the_database_limits_what_one_look_up_and_one_day_may_ask(
+def test_the_database_limits_the_tokens_of_a_find_and_of_a_day(
     database_url: str, ann: Person, bob: Person
 ) -> None:
     alter(
@@ -354,21 +361,21 @@ def test_the_database_limits_what_one_look_up_and_one_day_may_ask(
         "UPDATE login_ingest.unmask_policy SET max_find_tokens = 3, max_find_tokens_per_day = 5",
     )
     many = [f"ip:{each:050}" for each in range(4)]
-    desk = Unmasking(ann.url)
+    unmasking = Unmasking(ann.url)
     with pytest.raises(UnmaskRefusedError, match="in one find"):
-        desk.find(IP, many, 10)
+        unmasking.find(IP, many, 10)
     assert_refusal_recorded(database_url, ann, "find", "find_limit_exceeded")
-    desk.find(IP, many[:3], 10)
+    unmasking.find(IP, many[:3], 10)
     with pytest.raises(UnmaskRefusedError, match="today"):
-        desk.find(IP, many[:3], 10)
+        unmasking.find(IP, many[:3], 10)
     assert_refusal_recorded(database_url, ann, "find", "daily_limit_exceeded")
-    desk.find(IP, many[:2], 10)
+    unmasking.find(IP, many[:2], 10)
     Unmasking(bob.url).find(IP, many[:3], 10)
     with pytest.raises(UnmaskRefusedError, match="today"):
-        desk.find(IP, many[:1], 10)
+        unmasking.find(IP, many[:1], 10)
 
 
-def test_look_ups_at_once_do_not_exceed_the_day(database_url: str, ann: Person) -> None:
+def test_concurrent_finds_do_not_exceed_the_daily_limit(database_url: str, ann: Person) -> None:
     alter(database_url, "UPDATE login_ingest.unmask_policy SET max_find_tokens_per_day = 3")
 
     def look(_: int) -> bool:
@@ -384,7 +391,7 @@ def test_look_ups_at_once_do_not_exceed_the_day(database_url: str, ann: Person) 
 
 
 @pytest.mark.parametrize("tokens", [[], ["192.0.2.7"], TOKENS, ["ip:' OR true --"]])
-def test_what_is_no_token_of_the_field_is_not_looked_for_and_not_kept(
+def test_a_find_for_an_invalid_token_is_refused_and_does_not_record_it(
     database_url: str, ann: Person, tokens: list[str]
 ) -> None:
     with pytest.raises(UnmaskRefusedError, match="no token"):
@@ -392,7 +399,7 @@ def test_what_is_no_token_of_the_field_is_not_looked_for_and_not_kept(
     assert recorded(database_url)[-1][2] == {"verdict": "invalid_tokens", "count": len(tokens)}
 
 
-# Off the record
+# Without a record
 
 
 @pytest.mark.parametrize(
@@ -404,7 +411,7 @@ def test_what_is_no_token_of_the_field_is_not_looked_for_and_not_kept(
         "ALTER TABLE login_ingest.audit RENAME TO gone",
     ],
 )
-def test_what_cannot_be_recorded_does_not_happen(
+def test_nothing_happens_when_the_audit_cannot_be_written(
     database_url: str, ann: Person, bob: Person, breakage: str
 ) -> None:
     waiting, ready = Unmasking(ann.url).request(TOKENS, *WHY), approved(ann, bob)
@@ -422,7 +429,7 @@ def test_what_cannot_be_recorded_does_not_happen(
     assert [each.state(states[1]) for each in states[0]] == ["approved", "waiting"]
 
 
-def test_what_is_revealed_was_committed_before(
+def test_no_tokens_are_returned_when_the_commit_fails(
     database_url: str, ann: Person, bob: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     number = approved(ann, bob)
@@ -439,7 +446,7 @@ def test_what_is_revealed_was_committed_before(
     assert [action for _, action, _ in recorded(database_url)].count("unmask.reveal") == 0
 
 
-def test_a_user_who_set_commits_to_be_quick_gets_slow_ones(
+def test_a_reveal_commits_synchronously_whatever_the_role_sets(
     database_url: str, ann: Person, bob: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     number = approved(ann, bob)
@@ -457,7 +464,7 @@ def test_a_user_who_set_commits_to_be_quick_gets_slow_ones(
 
 
 @pytest.mark.parametrize("role", [RECOVERY, AUDITOR])
-def test_nobody_writes_requests_or_limits_but_by_the_functions(
+def test_requests_and_limits_are_written_by_the_functions_only(
     database_url: str, ann: Person, role: str
 ) -> None:
     Unmasking(ann.url).request(TOKENS, *WHY)
@@ -481,7 +488,7 @@ def test_nobody_writes_requests_or_limits_but_by_the_functions(
             assert sqlstate(eve.url, statement) == "42501", statement
 
 
-def test_objects_of_the_callers_own_do_not_mislead_the_functions(ann: Person, bob: Person) -> None:
+def test_temporary_objects_do_not_shadow_those_of_the_functions(ann: Person, bob: Person) -> None:
     number = Unmasking(ann.url).request(TOKENS, *WHY)
     with psycopg.connect(ann.url) as connection:
         connection.execute("CREATE TEMP TABLE unmask_policy (max_tokens int, max_minutes int)")
@@ -500,7 +507,9 @@ def test_objects_of_the_callers_own_do_not_mislead_the_functions(ann: Person, bo
         Unmasking(bob.url).reveal(number)
 
 
-def test_approvals_at_once_give_one_approval(database_url: str, ann: Person, bob: Person) -> None:
+def test_concurrent_approvals_give_one_approval(
+    database_url: str, ann: Person, bob: Person
+) -> None:
     number = Unmasking(ann.url).request(TOKENS, *WHY)
 
     def approve(_: int) -> str:
@@ -516,22 +525,20 @@ def test_approvals_at_once_give_one_approval(database_url: str, ann: Person, bob
     assert len(recorded(database_url)) == 5
 
 
-# The caller's own query
+# Tokens from a query
 
 
-def test_a_query_gives_its_distinct_texts_and_no_more_than_one_over_the_limit(
+def test_a_query_returns_its_distinct_texts_up_to_one_over_the_limit(
     ann: Person,
 ) -> None:
-    desk = Unmasking(ann.url)
+    unmasking = Unmasking(ann.url)
     many = "SELECT (i % 7)::text, i FROM generate_series(0, 100000) AS i"
-    assert desk.first_column(many, 10) == tuple("0123456")
-    assert desk.first_column(many, 3) == tuple("0123")
-    assert desk.first_column("SELECT NULL::text UNION ALL SELECT 'a%b'", 3) == ("a%b",)
+    assert unmasking.first_column(many, 10) == tuple("0123456")
+    assert unmasking.first_column(many, 3) == tuple("0123")
+    assert unmasking.first_column("SELECT NULL::text UNION ALL SELECT 'a%b'", 3) == ("a%b",)
 
 
-def test_a_query_that_is_not_a_reading_one_for_texts_is_refused(
-    database_url: str, ann: Person
-) -> None:
+def test_a_query_that_is_not_one_select_of_texts_is_refused(database_url: str, ann: Person) -> None:
     for statement in (
         "SELECT 1",
         "DELETE FROM user_logins",

@@ -1,24 +1,17 @@
-"""Shapes say which of the contract's keys a body has, and nothing of the sender's text."""
+"""A body profile has the contract's keys by name, and no text of the sender."""
 
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from fetch_mask_assets.pipeline.contract.body_profile import (
     NOT_AN_OBJECT,
     NOT_JSON,
-    ProfileCount,
-    QuarantinedProfile,
     body_profile,
-    count_profiles,
-    printable,
 )
 from fetch_mask_assets_tests.support.factories import DEVICE_ID, IP, body, body_without
-
-NOON = datetime(2024, 2, 29, 12, tzinfo=UTC)
 
 
 def test_the_keys_of_the_contract_are_named_in_one_order() -> None:
@@ -36,12 +29,12 @@ def test_other_keys_are_a_number_because_they_may_be_values_themselves() -> None
     assert body_profile('{"user_id ": 1, "IP": 2}') == "no known field +2 unknown"
 
 
-def test_values_play_no_part() -> None:
-    shapes = {
+def test_values_are_not_in_the_profile() -> None:
+    profiles = {
         body_profile(json.dumps({"ip": value})) for value in (None, 1, "x", [1], {"a": 1}, 1.5)
     }
 
-    assert shapes == {"ip"}
+    assert profiles == {"ip"}
 
 
 def test_a_sender_cannot_make_the_list_long() -> None:
@@ -67,29 +60,5 @@ def test_what_is_no_object_has_no_keys(text: str) -> None:
     assert body_profile(text) == NOT_AN_OBJECT
 
 
-def test_an_empty_object_has_a_shape_of_its_own() -> None:
+def test_an_empty_object_has_no_known_field() -> None:
     assert body_profile("{}") == "no known field"
-
-
-def test_messages_are_counted_by_kind_with_first_and_last() -> None:
-    lines = [
-        QuarantinedProfile("missing", "ip", "user_id", NOON + timedelta(hours=hours))
-        for hours in (3, 1, 2)
-    ]
-    lines.insert(1, QuarantinedProfile("not_json", None, NOT_JSON, NOON))
-
-    assert count_profiles(lines) == (
-        ProfileCount(
-            "missing", "ip", "user_id", 3, NOON + timedelta(hours=1), NOON + timedelta(hours=3)
-        ),
-        ProfileCount("not_json", None, NOT_JSON, 1, NOON, NOON),
-    )
-
-
-def test_nothing_is_counted_of_nothing() -> None:
-    assert count_profiles([]) == ()
-
-
-def test_a_body_cannot_command_a_terminal() -> None:
-    assert printable("\x1b[31mred\x07\u202e\r\n") == r"\x1b[31mred\x07\u202e\r\n"
-    assert printable("\udc80é\U0001f600") == r"\udc80é" + "\U0001f600"

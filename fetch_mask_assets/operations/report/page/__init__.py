@@ -67,10 +67,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(cell=_cell, heading=_heading, moment=_moment)
-    environment.tests.update(
-        unreadable=lambda each: isinstance(each, Unreadable),
-        moment=lambda each: isinstance(each, datetime),
-    )
+    environment.tests.update(unreadable=lambda each: isinstance(each, Unreadable))
     return environment
 
 
@@ -110,7 +107,9 @@ def _cell(value: object) -> object:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, datetime):
-        return _moment(value)
+        return Markup('<span class="day">{}</span> {:%H:%M} UTC').format(
+            value.astimezone(UTC).date(), value.astimezone(UTC)
+        )
     if isinstance(value, int):
         return f"{value:,}"
     return "-" if value is None or value == "" else value
