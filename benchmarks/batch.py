@@ -23,9 +23,12 @@ from psycopg import sql
 from fetch_mask_assets.keys.keyset import KEYSET_NAMES, Keyring, new_keyset, open_keyring
 from fetch_mask_assets.keys.keyset_change import rotated
 from fetch_mask_assets.keys.links import batch_links
+from fetch_mask_assets.keys.postgres import register_keys
 from fetch_mask_assets.pipeline.batch.frames import RAW_SCHEMA, mask_batch
-from fetch_mask_assets.pipeline.batch.masking_rules import MaskedBatch, broken_rules
-from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
+from fetch_mask_assets.pipeline.batch.masked_batch import MaskedBatch
+from fetch_mask_assets.pipeline.batch.masking_rules import broken_rules
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets.postgres.migrate import upgrade
 
 _MESSAGES = 10_000
@@ -119,7 +122,7 @@ def measure(database_url: str) -> None:
     newer = open_keyring({name: rotated(name, keyset).keyset for name, keyset in keysets.items()})
     masked = mask_batch(raw, keyring)
     database = LoginDatabase(database_url)
-    database.register_keys(newer.check_values)
+    register_keys(database.url, newer.check_values)
     batch = BatchToCommit(str(uuid.uuid4()), masked, seal=lambda _: b"")
     stages = {
         "decode, validate, mask": seconds(lambda: mask_batch(raw, keyring)),

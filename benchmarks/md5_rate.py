@@ -48,7 +48,7 @@ def main(seconds: float, digests: int, cores: int) -> None:
         )
     one = _call_rate(md5, seconds)
     keyring = open_keyring({name: new_keyset(name) for name in KEYSET_NAMES})
-    masking = _call_rate(keyring.ip.mask, seconds)
+    masking = _call_rate(keyring.masker("ip").mask, seconds)
     click.echo(f"hashlib.md5, value by value on one core: {one / 1e6:.2f} M/s")
     click.echo(f"AES-SIV masking, value by value on one core: {masking / 1e6:.2f} M/s")
     click.echo(

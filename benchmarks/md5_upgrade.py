@@ -57,9 +57,9 @@ def main(rows: int, cores: int, seed: int, *, no_links: bool) -> None:
     with scratch_database(os.environ["LOGIN_DATABASE_URL"]) as url:
         with _timed("fill", rows):
             _fill(url, values)
-        for masker in (keyring.ip, keyring.device_id):
+        for masker in (keyring.masker("ip"), keyring.masker("device_id")):
             _upgrade(url, masker, cores, with_links=not no_links)
-        for masker in (keyring.ip, keyring.device_id):
+        for masker in (keyring.masker("ip"), keyring.masker("device_id")):
             with _timed(f"{masker.field.name}: verify", rows):
                 _verify(url, masker, values[masker.field.name])
 
@@ -83,7 +83,7 @@ def _upgrade(url: str, masker: FieldMasker, cores: int, *, with_links: bool) -> 
     """As `fetch-mask upgrade-md5` does it for one field."""
     table = DigestTable(url, masker.field)
     attempt = Attempt(
-        searches(masker.field.name, networks=(), patterns=(), only_named=False), None, cores
+        searches(masker.field, networks=(), patterns=(), only_named=False), None, cores
     )
     size = sum(search.size for search in attempt.searches)
     tried = [0]

@@ -16,7 +16,8 @@ from psycopg import sql
 
 from fetch_mask_assets.keys.storage import read_keyring
 from fetch_mask_assets.pipeline.batch.frames import mask_batch
-from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets_tests.support.kinds import BOTH_KINDS, PARTITIONED_ONLY
 from fetch_mask_assets_tests.support.logins import body, raw_batch, register
 from fetch_mask_assets_tests.support.people import person
@@ -52,7 +53,11 @@ def tokens(database_url: str, keysets_directory: Path) -> dict[str, str]:
     assert LoginDatabase(database_url).commit_batch(batch).loaded == len(texts)
     with psycopg.connect(database_url) as connection:
         connection.execute("UPDATE user_logins SET create_date = %s", [datetime.now(UTC).date()])
-    return {"ip": ring.ip.mask(_IP), "device": ring.device_id.mask(_DEVICE), "user": "user-1"}
+    return {
+        "ip": ring.masker("ip").mask(_IP),
+        "device": ring.masker("device_id").mask(_DEVICE),
+        "user": "user-1",
+    }
 
 
 def test_the_page_shows_as_many_queries_as_are_run_here() -> None:

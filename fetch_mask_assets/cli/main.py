@@ -31,7 +31,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
         "operations.unmask",
         "Get originals back, on the record: request, approve, withdraw, reveal, audit.",
     ),
-    "find": ("operations.find", "Find the rows of a known IP or device id, on the record."),
+    "find": ("operations.find", "Find the rows of known values, on the record."),
     "erase": ("operations.erase", "Erase a value or a user, with a certificate."),
     "quarantine": ("operations.quarantine", "Look at, replay and discard quarantined messages."),
     "dead-letters": ("pipeline.dead_letters", "Look at and drain the dead-letter queue."),

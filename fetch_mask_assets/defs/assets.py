@@ -28,15 +28,15 @@ from fetch_mask_assets.errors import PoisonError, RulesBrokenError
 from fetch_mask_assets.keys.links import batch_links
 from fetch_mask_assets.pipeline.batch.balance import Balance
 from fetch_mask_assets.pipeline.batch.frames import mask_batch, newest_handles
+from fetch_mask_assets.pipeline.batch.masked_batch import MaskedBatch
 from fetch_mask_assets.pipeline.batch.masking_rules import (
-    MaskedBatch,
     broken_rules,
     quarantine_violations,
 )
 from fetch_mask_assets.pipeline.queue.dry_run import DRY_RUN_SECONDS, DryRunError, dry_run_messages
 from fetch_mask_assets.pipeline.queue.poison import is_code_fault, suspects, without
 from fetch_mask_assets.pipeline.queue.sqs import LoginQueue
-from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
 from fetch_mask_assets.pipeline.warehouse.readiness import require_ready, require_writable
 
 # Soon, so that it comes to the dead-letter queue before its batches do.

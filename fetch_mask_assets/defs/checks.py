@@ -21,9 +21,9 @@ from fetch_mask_assets.defs.resources import (
     MaskingKeysResource,
     WarningLimitsResource,
 )
+from fetch_mask_assets.pipeline.batch.masked_batch import MaskingRule
 from fetch_mask_assets.pipeline.batch.masking_rules import (
     MASKING_RULES,
-    MaskingRule,
     quarantined_violation_count,
 )
 from fetch_mask_assets.pipeline.batch.table_rules import TABLE_RULES, TableFacts, TableRule

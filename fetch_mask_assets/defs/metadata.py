@@ -1,4 +1,4 @@
-"""What the Dagster UI shows of each asset: columns, lineage, counts. Never a value of a row."""
+"""The metadata of each asset in the Dagster UI: columns, lineage, counts. Never a row's value."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -17,13 +17,16 @@ from dagster import (
 )
 
 from fetch_mask_assets.keys.keyset import Keyring
+from fetch_mask_assets.masking.fields import FIELDS
 from fetch_mask_assets.pipeline.batch.balance import Balance
 from fetch_mask_assets.pipeline.batch.frames import (
     LOGIN_COLUMNS,
     MASKED_SCHEMA,
+    NUMBER_FIELDS,
     RAW_SCHEMA,
     reason_counts,
     rejected_count,
+    text_column,
 )
 from fetch_mask_assets.pipeline.batch.thresholds import oldest_age_seconds
 from fetch_mask_assets.pipeline.queue.sqs import BatchResult, ReceiveResult
@@ -32,33 +35,20 @@ Metadata = dict[str, Any]
 
 _DESCRIPTIONS = {
     "message_id": "SQS MessageId, the only identity of a message.",
-    "receipt_handle": "What deletes the message from the queue.",
+    "receipt_handle": "Deletes the message from the queue.",
     "sent_at": "When SQS took the message.",
     "receive_count": "How often the message has been received.",
     "body": "The login event in JSON, in the clear. In memory only.",
-    "user_id": "The user, as the app sent it.",
-    "device_type": "The kind of device, as the app sent it.",
-    "masked_ip": "Token of the IP: equal IPs have equal tokens.",
-    "masked_device_id": "Token of the device id: equal ids have equal tokens.",
-    "locale": "The locale, or null.",
-    "app_version": "major * 1,000,000 + minor * 1,000 + patch; null if it has no such number.",
+    **{field.column: field.description for field in FIELDS},
     "create_date": "The UTC day on which SQS took the message.",
-    "app_version_text": "The version as it came; kept in the ledger.",
+    **{text_column(field): f"The text of {field.name} as it came." for field in NUMBER_FIELDS},
     "extra_fields": "How many fields the event had beyond the contract's.",
-    "reason": "Why the message is no login, or null.",
+    "reason": "The reason for rejecting the message, or null.",
     "field": "The field that broke the contract.",
     "sealed_body": "The body of a rejected message, encrypted.",
 }
 
-_TABLE_TYPES = {
-    "user_id": "varchar(128)",
-    "device_type": "varchar(32)",
-    "masked_ip": "varchar(256)",
-    "masked_device_id": "varchar(256)",
-    "locale": "varchar(32)",
-    "app_version": "integer",
-    "create_date": "date",
-}
+_TABLE_TYPES = {field.column: field.sql_type for field in FIELDS} | {"create_date": "date"}
 
 
 def _columns(types: dict[str, str]) -> TableSchema:
@@ -75,7 +65,7 @@ def _frame_columns(schema: pl.Schema) -> TableSchema:
 
 
 def _lineage(**columns: tuple[str, str]) -> TableColumnLineage:
-    """Each column with the asset and the column that it comes from."""
+    """The lineage of columns, given the asset and the column that each comes from."""
     return TableColumnLineage(
         deps_by_column={
             name: [TableColumnDep(asset_key=AssetKey(asset), column_name=column)]
@@ -84,24 +74,13 @@ def _lineage(**columns: tuple[str, str]) -> TableColumnLineage:
     )
 
 
-_FROM_BODY = (
-    "user_id",
-    "device_type",
-    "masked_ip",
-    "masked_device_id",
-    "locale",
-    "app_version",
-    "app_version_text",
-    "extra_fields",
-    "reason",
-    "field",
-    "sealed_body",
-)
+_FROM_MESSAGE = ("message_id", "sent_at", "receive_count")
+_FROM_BODY = set(MASKED_SCHEMA.names()) - {*_FROM_MESSAGE, "create_date"}
 
 RAW_LINEAGE = _lineage(**{name: ("login_queue", name) for name in RAW_SCHEMA.names()})
 MASKED_LINEAGE = _lineage(
     **dict.fromkeys(_FROM_BODY, ("raw_login_batch", "body")),
-    **{name: ("raw_login_batch", name) for name in ("message_id", "sent_at", "receive_count")},
+    **{name: ("raw_login_batch", name) for name in _FROM_MESSAGE},
     create_date=("raw_login_batch", "sent_at"),
 )
 TABLE_LINEAGE = _lineage(**{name: ("masked_logins", name) for name in LOGIN_COLUMNS})
@@ -116,9 +95,9 @@ TABLE_DEFINITION: Metadata = {
 
 
 def receive_metadata(drained: ReceiveResult, raw: pl.DataFrame, now: datetime) -> Metadata:
-    """What a drain received, how fast, and how long its oldest message waited.
+    """The counts of a drain, its rate, and how long its oldest message waited.
 
-    `raw` is what goes on; the others are left on the queue.
+    `raw` has the messages that are processed further; the others are left on the queue.
     """
     return {
         "dagster/row_count": raw.height,
@@ -136,7 +115,7 @@ def receive_metadata(drained: ReceiveResult, raw: pl.DataFrame, now: datetime) -
 
 
 def masking_metadata(masked: pl.DataFrame, keyring: Keyring, seconds: float) -> Metadata:
-    """How many logins and rejections there are, why, and under which keys."""
+    """The counts of logins and rejections, the reasons, and the keys of the tokens."""
     logins = masked.filter(pl.col("reason").is_null())
     distinct = {
         f"distinct_{each.field.name}s": logins[each.field.column].n_unique()
@@ -163,7 +142,7 @@ def masking_metadata(masked: pl.DataFrame, keyring: Keyring, seconds: float) -> 
 def commit_metadata(
     balance: Balance, deleted: BatchResult, stages: Mapping[str, float]
 ) -> Metadata:
-    """The balance, what was deleted, and the seconds that each stage of the run took."""
+    """The balance, the counts of deleted messages, and the seconds of each stage of the run."""
     commit = stages.get("commit_seconds", 0.0)
     return {
         "dagster/column_lineage": TABLE_LINEAGE,
@@ -178,7 +157,7 @@ def commit_metadata(
 
 
 def arrival_metadata(raw: pl.DataFrame, masked: pl.DataFrame, now: datetime) -> Metadata:
-    """How old the oldest message is by the time it is in the table, and why others are not."""
+    """The age of the oldest message when its row is committed, and the reasons of rejections."""
     return {
         "oldest_message_age_seconds": round(oldest_age_seconds(raw, now), 1),
         "rejected_by_reason": _counts_table("reason", reason_counts(masked)),
@@ -186,7 +165,7 @@ def arrival_metadata(raw: pl.DataFrame, masked: pl.DataFrame, now: datetime) -> 
 
 
 def stage_seconds(materializations: Iterable[AssetMaterialization]) -> dict[str, float]:
-    """The seconds of the stages that a run has behind it, by name."""
+    """The seconds of the stages that a run has finished, by name."""
     return {
         name: value.value
         for materialization in materializations

@@ -11,7 +11,7 @@ from pydantic import Field, PrivateAttr
 
 from fetch_mask_assets.keys.keyset import Keyring
 from fetch_mask_assets.keys.storage import Keysets, keysets_at, read_keyring
-from fetch_mask_assets.pipeline.batch.masking_rules import MaskedBatch
+from fetch_mask_assets.pipeline.batch.masked_batch import MaskedBatch
 from fetch_mask_assets.pipeline.batch.thresholds import Limits
 from fetch_mask_assets.pipeline.queue.crash_dumps import disable_core_dumps
 from fetch_mask_assets.pipeline.queue.limits import DrainLimits

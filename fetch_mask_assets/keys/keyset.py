@@ -1,4 +1,4 @@
-"""Keysets, and the two things they do: mask a field, seal a message.
+"""Keysets: a field's masks its values, the quarantine's seals message bodies.
 
 Masking is AES-256-SIV (RFC 5297), sealing AES-256-GCM, both by Google Tink.
 Source: https://developers.google.com/tink/deterministic-aead
@@ -20,20 +20,18 @@ from tink import aead, daead, secret_key_access
 from tink import json_proto_keyset_format as json_format
 
 from fetch_mask_assets.errors import KeysetError, TokenError
-from fetch_mask_assets.masking.fields import DEVICE_ID, IP, MaskedField
+from fetch_mask_assets.masking.fields import MASKED_FIELDS, MaskedField, masked_field
 from fetch_mask_assets.masking.token import format_token, parse_token
 
 QUARANTINE = "quarantine"
-KEYSET_NAMES = (IP.name, DEVICE_ID.name, QUARANTINE)
+KEYSET_NAMES = (*(field.name for field in MASKED_FIELDS), QUARANTINE)
 
 _SIV_TYPE = "type.googleapis.com/google.crypto.tink.AesSivKey"
 _GCM_TYPE = "type.googleapis.com/google.crypto.tink.AesGcmKey"
-_KEY_TYPE = {IP.name: _SIV_TYPE, DEVICE_ID.name: _SIV_TYPE, QUARANTINE: _GCM_TYPE}
 CHECK_VALUE_BYTES = 16
 
 _P = TypeVar("_P")
 _CHECK_TEXT = b"login_ingest/key-check"
-_FIELDS = {IP.name: IP, DEVICE_ID.name: DEVICE_ID}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +60,7 @@ class FieldMasker:
         return self._token(self._under[key_id], value)
 
     def tokens_of(self, value: str) -> frozenset[str]:
-        """The tokens of a value under every key of the keyset, disabled ones too.
+        """The tokens of a value under every key of the keyset, disabled ones included.
 
         A disabled key can be enabled again, and its tokens would then open.
         """
@@ -71,11 +69,11 @@ class FieldMasker:
 
     @property
     def all_key_ids(self) -> frozenset[int]:
-        """The ids of every key of the keyset, disabled ones too."""
+        """The ids of all keys of the keyset, disabled ones included."""
         return frozenset((*self._under, *self._retired))
 
     def _token(self, primitive: daead.DeterministicAead, value: str) -> str:
-        canonical, data = self.field.canonical(value), self.field.associated_data
+        canonical, data = self.field.form.to_bytes(value), self.field.associated_data
         return format_token(self.field, primitive.encrypt_deterministically(canonical, data))
 
     def unmask(self, token: str) -> str:
@@ -85,7 +83,7 @@ class FieldMasker:
             TokenError: not a token of this field, of a key the keyset lacks, or altered.
         """
         try:
-            return self.field.original(self.decrypt(token))
+            return self.field.form.to_text(self.decrypt(token))
         except ValueError:
             raise self._foreign() from None
 
@@ -136,26 +134,28 @@ class Sealer:
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """All keysets that a run needs."""
+    """All keysets that a run needs: a masker for each masked field, and the sealer."""
 
-    ip: FieldMasker
-    device_id: FieldMasker
+    maskers: tuple[FieldMasker, ...]
     sealer: Sealer
 
-    @property
-    def maskers(self) -> tuple[FieldMasker, ...]:
-        """One masker for each masked field."""
-        return (self.ip, self.device_id)
+    def masker(self, name: str) -> FieldMasker:
+        """The masker of a field.
+
+        Raises:
+            KeyError: no masked field has this name.
+        """
+        return {masker.field.name: masker for masker in self.maskers}[name]
 
     @property
     def check_values(self) -> dict[str, Mapping[int, bytes]]:
-        """For each keyset by name, the check value of each of its keys by id."""
+        """The check values of each keyset's enabled keys, by the keyset's name and the key's id."""
         fields = {masker.field.name: masker.check_values for masker in self.maskers}
         return fields | {QUARANTINE: self.sealer.check_values}
 
     @property
     def primary_key_ids(self) -> dict[str, int]:
-        """For each keyset by name, the id of the key that it masks or seals with."""
+        """The id of each keyset's primary key, by the keyset's name."""
         fields = {masker.field.name: masker.primary_key_id for masker in self.maskers}
         return fields | {QUARANTINE: self.sealer.primary_key_id}
 
@@ -180,8 +180,7 @@ def open_keyring(keysets: Mapping[str, str]) -> Keyring:
     """
     opened = {name: _open(name, keysets.get(name)) for name in KEYSET_NAMES}
     return Keyring(
-        ip=_masker(IP, opened[IP.name]),
-        device_id=_masker(DEVICE_ID, opened[DEVICE_ID.name]),
+        maskers=tuple(_masker(field, opened[field.name]) for field in MASKED_FIELDS),
         sealer=_sealer(opened[QUARANTINE]),
     )
 
@@ -193,13 +192,13 @@ def parse_keyset(name: str, text: str) -> dict[str, Any]:
         KeysetError: it is not a keyset, is for another purpose, or its primary key is not usable.
     """
     keys = _open(name, text)
-    _ = _sealer(keys) if name == QUARANTINE else _masker(_FIELDS[name], keys)
+    _ = _sealer(keys) if name == QUARANTINE else _masker(masked_field(name), keys)
     return _members(keys.handle)
 
 
 @dataclass(frozen=True, slots=True)
 class _Keys:
-    """A keyset opened: Tink's handle, and what its JSON says of its keys."""
+    """A keyset opened: Tink's handle, and the ids and check values of its keys."""
 
     name: str
     handle: tink.KeysetHandle
@@ -207,7 +206,7 @@ class _Keys:
     check_values: Mapping[int, bytes] = dataclass_field(repr=False)
 
     def primitive(self, kind: type[_P]) -> _P:
-        """Tink's object that does the work.
+        """Tink's primitive of a kind, over all keys of the keyset.
 
         Raises:
             KeysetError: Tink refuses a key's material.
@@ -248,13 +247,14 @@ def _members(handle: tink.KeysetHandle) -> dict[str, Any]:
 def _refuse_other_kinds(name: str, key: Mapping[str, Any]) -> None:
     # Proto3's JSON leaves out what is empty or zero.
     kind = (key["keyData"].get("typeUrl"), key["outputPrefixType"])
-    if kind != (_KEY_TYPE[name], "TINK") or "keyId" not in key:
+    expected = _GCM_TYPE if name == QUARANTINE else _SIV_TYPE
+    if kind != (expected, "TINK") or "keyId" not in key:
         raise KeysetError(f"the keyset of {name} holds key {key.get('keyId', 0)}, of another kind.")
 
 
-def _masker(masked_field: MaskedField, keys: _Keys) -> FieldMasker:
+def _masker(field: MaskedField, keys: _Keys) -> FieldMasker:
     return FieldMasker(
-        field=masked_field,
+        field=field,
         primary_key_id=keys.primary_key_id,
         check_values=keys.check_values,
         _primitive=keys.primitive(daead.DeterministicAead),  # type: ignore[type-abstract]  # Tink's own idiom
@@ -295,7 +295,7 @@ def _check_values(keys: Iterable[Mapping[str, Any]]) -> dict[int, bytes]:
 
 
 def _check_value(key_material: bytes) -> bytes:
-    """Sixteen bytes that only this key gives and that do not give it back (RFC 2104)."""
+    """Sixteen bytes that identify a key and do not reveal it (RFC 2104)."""
     return hmac.digest(key_material, _CHECK_TEXT, "sha256")[:CHECK_VALUE_BYTES]
 
 

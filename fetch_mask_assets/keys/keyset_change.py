@@ -1,6 +1,6 @@
-"""What is done to a keyset: a new primary key, a key disabled, a key brought back.
+"""Changes to a keyset: a new primary key, a key disabled, a key enabled again.
 
-A keyset here is Tink's JSON in the clear, which is secret; what is said of its keys is not.
+A keyset here is Tink's JSON in the clear, which is secret; the ids and states of its keys are not.
 Source: https://developers.google.com/tink/managing-key-rotation
 """
 
@@ -52,16 +52,16 @@ def key_states(name: str, keyset: str) -> tuple[KeyState, ...]:
     )
 
 
-def rotated(name: str, keyset: str, taken: Collection[int] = ()) -> Rotation:
+def rotated(name: str, keyset: str, reserved: Collection[int] = ()) -> Rotation:
     """The keyset with a new primary key beside the old ones, which stay as they are.
 
-    `taken` are ids that the new key must not have: those of keys that are no longer in the keyset.
+    `reserved` are ids that the new key must not have: those of keys that left the keyset.
 
     Raises:
         KeysetError: the text is not a keyset of this name.
     """
     members = parse_keyset(name, keyset)
-    (key,) = _new_key(name, {*taken, *(each["keyId"] for each in members["key"])})
+    (key,) = _new_key(name, {*reserved, *(each["keyId"] for each in members["key"])})
     changed = {"primaryKeyId": key["keyId"], "key": [*members["key"], key]}
     return Rotation(_checked(name, changed), key["keyId"])
 
@@ -89,10 +89,10 @@ def enabled(name: str, keyset: str, key_id: int) -> str:
     return _with_status(name, parse_keyset(name, keyset), key_id, _ENABLED)
 
 
-def _new_key(name: str, taken: Collection[int]) -> list[dict[str, Any]]:
+def _new_key(name: str, reserved: Collection[int]) -> list[dict[str, Any]]:
     while True:
         members = parse_keyset(name, new_keyset(name))
-        if members["primaryKeyId"] not in taken:
+        if members["primaryKeyId"] not in reserved:
             keys: list[dict[str, Any]] = members["key"]
             return keys
 

@@ -27,7 +27,7 @@ _REMEDIES = {
     "DisabledException": "Enable the KMS key.",
     "KMSInvalidStateException": "The KMS key is about to be deleted or is not ready: look at it.",
     "ValidationException": "Check MASKING_KMS_KEY; and KMS takes at most 4096 bytes, 30 keys in"
-    " a keyset of ip or device_id.",
+    " a keyset of a masked field.",
 }
 
 

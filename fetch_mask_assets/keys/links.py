@@ -26,7 +26,7 @@ class TokenLink:
 def batch_links(masked: pl.DataFrame, keyring: Keyring) -> tuple[TokenLink, ...]:
     """The links of a masked batch's values; none while each keyset has one key.
 
-    Workers with older keysets may have written the same values, or may do so yet.
+    Other workers may have written the same values under older keysets, or may still do so.
     """
     return tuple(
         link

@@ -1,9 +1,11 @@
-"""Keys in the database: registry, usage, locks and links."""
+"""Keys in the database: registry, usage, key locks and links."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 
 import polars as pl
 import psycopg
@@ -11,42 +13,98 @@ import psycopg
 from fetch_mask_assets.errors import DatabaseError
 from fetch_mask_assets.keys.keyset import QUARANTINE
 from fetch_mask_assets.keys.links import TokenLink
-from fetch_mask_assets.keys.registry import RegisteredKey
+from fetch_mask_assets.keys.registry import (
+    CheckValues,
+    RegisteredKey,
+    RetiredCheckValue,
+    key_conflicts,
+)
 from fetch_mask_assets.masking.fields import MASKED_FIELDS
-from fetch_mask_assets.masking.key_ids import KEY_HEAD_LENGTH, sealed_key_id, token_key_id
-from fetch_mask_assets.postgres.connection import connect, translate_errors
+from fetch_mask_assets.masking.token import key_head_length, sealed_key_id, token_key_id
+from fetch_mask_assets.postgres.locks import REGISTRY, acquire_lock
+from fetch_mask_assets.postgres.sessions import COMMIT, LONG_READ, READ, open_session
 
 
 @dataclass(frozen=True, slots=True)
 class KeyUsage:
-    """The use of one keyset's keys, by key id: the registry's entries, and counts of rows."""
+    """The keys of one keyset, by key id: their entries in the registry, and their rows."""
 
     registered: Mapping[int, RegisteredKey]
     rows: Mapping[int, int]
 
 
 def key_usage(database_url: str, name: str) -> KeyUsage:
-    """What the database knows of the keys of a keyset; counts by reading the whole table.
+    """The registered keys of a keyset and the rows under each; reads the whole table.
 
     Raises:
         DatabaseError: the registry or the tokens cannot be read.
     """
-    with translate_errors("count rows by key"), connect(database_url) as connection:
+    with open_session(database_url, LONG_READ, "count rows by key") as connection:
         return KeyUsage(registered_keys(connection, name), rows_by_key(connection, name))
 
 
 def retired_keys(database_url: str) -> frozenset[tuple[str, int]]:
-    """The keys that are retired, as names of keysets and key ids.
+    """The retired keys, as names of keysets and key ids.
 
     Raises:
         DatabaseError: the registry cannot be read.
     """
-    with translate_errors("read the retired keys"), connect(database_url) as connection:
+    with open_session(database_url, READ, "read the retired keys") as connection:
         return frozenset(connection.execute(_RETIRED_KEYS).fetchall())
 
 
+def registry_conflicts(database_url: str, present: CheckValues) -> tuple[str, ...]:
+    """The reasons why keysets do not fit the key registry; empty if they fit.
+
+    Raises:
+        DatabaseError: the registry cannot be read.
+    """
+    with open_session(database_url, READ, "read the key registry") as connection:
+        return key_conflicts(_registered_check_values(connection), present)
+
+
+def register_keys(database_url: str, present: CheckValues) -> tuple[str, ...]:
+    """Register keys before their first use, unless they conflict.
+
+    Returns:
+        The conflicts; if there is one, nothing was registered.
+
+    Raises:
+        DatabaseError: the registry cannot be read or written.
+    """
+    with open_session(database_url, COMMIT, "register keys") as connection:
+        # Of two workers with different new keysets, only the first may find the registry empty.
+        acquire_lock(connection, REGISTRY)
+        conflicts = key_conflicts(_registered_check_values(connection), present)
+        if not conflicts:
+            _insert_keys(connection, present)
+        return conflicts
+
+
+def _registered_check_values(connection: psycopg.Connection) -> CheckValues:
+    rows = connection.execute(_READ_CHECK_VALUES).fetchall()
+    return {
+        name: {
+            key_id: RetiredCheckValue(check) if is_retired else bytes(check)
+            for _, key_id, check, is_retired in keys
+        }
+        for name, keys in groupby(rows, key=itemgetter(0))
+    }
+
+
+def _insert_keys(connection: psycopg.Connection, present: CheckValues) -> None:
+    keys = [
+        (name, key_id, check)
+        for name, checks in present.items()
+        for key_id, check in checks.items()
+    ]
+    if keys:
+        columns = [list(column) for column in zip(*keys, strict=True)]
+        connection.execute(_REGISTER_KEYS, columns)
+
+
 def registered_keys(connection: psycopg.Connection, name: str) -> dict[int, RegisteredKey]:
-    """The registry's entries of a keyset, by key id, the oldest first.
+    """A keyset's entries in the registry, by key id, the oldest first.
 
     Raises:
         psycopg.Error: wrap the call in `translate_errors`.
@@ -60,7 +118,7 @@ def registered_keys(connection: psycopg.Connection, name: str) -> dict[int, Regi
 
 
 def rows_by_key(connection: psycopg.Connection, name: str) -> dict[int, int]:
-    """How many rows hold a token, or how many messages are sealed, under each key of a keyset.
+    """The number of tokens, or of sealed messages, under each key of a keyset, by key id.
 
     Raises:
         psycopg.Error: wrap the call in `translate_errors`.
@@ -72,36 +130,36 @@ def rows_by_key(connection: psycopg.Connection, name: str) -> dict[int, int]:
 def lock_keys(
     connection: psycopg.Connection, logins: pl.DataFrame, sealed_bodies: Iterable[bytes] = ()
 ) -> None:
-    """Keeps the keys of masked logins and sealed bodies from being retired before the commit.
+    """Lock the keys of masked logins and sealed bodies against retirement until the commit.
 
     Raises:
         DatabaseError: a key is retired, or not registered.
         psycopg.Error: refused; wrap the call in `translate_errors`.
     """
     heads = {
-        (field.name, head)
+        (field, head)
         for field in MASKED_FIELDS
-        for head in logins[field.column].str.slice(0, KEY_HEAD_LENGTH[field.name]).unique()
+        for head in logins[field.column].str.slice(0, key_head_length(field)).unique()
     }
-    keys = {(name, token_key_id(name, head)) for name, head in heads if head}
+    keys = {(field.name, token_key_id(field, head)) for field, head in heads if head}
     keys |= {(QUARANTINE, sealed_key_id(body)) for body in sealed_bodies}
-    held = sorted((name, key_id) for name, key_id in keys if key_id is not None)
-    values = [[name for name, _ in held], [key_id for _, key_id in held]]
-    for name, key_id, is_known in connection.execute(_LOCK_KEYS, values):
-        raise DatabaseError(_unusable(name, key_id, is_known=is_known))
+    used = sorted((name, key_id) for name, key_id in keys if key_id is not None)
+    values = [[name for name, _ in used], [key_id for _, key_id in used]]
+    for name, key_id, is_registered in connection.execute(_LOCK_KEYS, values):
+        raise DatabaseError(_unusable(name, key_id, is_registered=is_registered))
 
 
-def _unusable(name: str, key_id: int, *, is_known: bool) -> str:
-    why = "was retired after these keysets had been read" if is_known else "is not registered"
+def _unusable(name: str, key_id: int, *, is_registered: bool) -> str:
+    why = "was retired after the keysets were read" if is_registered else "is not registered"
     return (
-        f"what was masked is under key {key_id} of {name}, which {why}. Nothing of it was written:"
-        " messages of a queue go back to it, and those of the quarantine stay there. What starts"
-        " now masks them under the primary key."
+        f"values were masked or sealed under key {key_id} of {name}, which {why}. Nothing was"
+        " written: messages of a queue go back to it, and quarantined messages stay. The next"
+        " run masks them under the primary key."
     )
 
 
 def write_links(connection: psycopg.Connection, links: Sequence[TokenLink]) -> None:
-    """Links old tokens to new ones; others who link wait until the transaction has ended.
+    """Link old tokens to new ones; other writers of links wait for the end of the transaction.
 
     Raises:
         psycopg.Error: refused; wrap the call in `translate_errors`.
@@ -113,10 +171,8 @@ def write_links(connection: psycopg.Connection, links: Sequence[TokenLink]) -> N
         connection.execute(_LINK_TOKENS, [list(column) for column in columns])
 
 
-def write_job_links(
-    connection: psycopg.Connection, change: int, links: Sequence[TokenLink]
-) -> None:
-    """Links old tokens of one field to new ones, as a part of a change that is on record.
+def write_job_links(connection: psycopg.Connection, job: int, links: Sequence[TokenLink]) -> None:
+    """Link old tokens of one field to new ones, as part of a recorded re-masking job.
 
     Raises:
         psycopg.Error: refused; wrap the call in `translate_errors`.
@@ -124,8 +180,15 @@ def write_job_links(
     if links:
         old_tokens = [link.old_token for link in links]
         new_tokens = [link.new_token for link in links]
-        connection.execute(_LINK_TOKENS_IN_JOB, [change, old_tokens, new_tokens])
+        connection.execute(_LINK_TOKENS_IN_JOB, [job, old_tokens, new_tokens])
 
+
+_READ_CHECK_VALUES = """
+SELECT keyset, key_id, check_value, retired_at IS NOT NULL FROM login_ingest.masking_key
+ORDER BY keyset
+"""
+
+_REGISTER_KEYS = "SELECT login_ingest.register_keys(%s::text[], %s::bigint[], %s::bytea[])"
 
 _RETIRED_KEYS = "SELECT keyset, key_id FROM login_ingest.masking_key WHERE retired_at IS NOT NULL"
 

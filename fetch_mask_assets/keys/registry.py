@@ -1,4 +1,4 @@
-"""Whether keysets are the ones that the table's tokens were made with."""
+"""The check that keysets are the ones that the table's tokens were made with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CheckValues = Mapping[str, Mapping[int, bytes]]
 
 
 class KeyStatus(StrEnum):
-    """What a key is good for."""
+    """The status of a key: whether it masks, opens or neither."""
 
     PRIMARY = "primary"
     ENABLED = "enabled"
@@ -26,7 +26,7 @@ class KeyStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RegisteredKey:
-    """What the database knows of a key; the times are in UTC."""
+    """A key in the database's registry; the times are in UTC."""
 
     first_used_at: datetime
     retired_at: datetime | None
@@ -34,7 +34,7 @@ class RegisteredKey:
 
 @dataclass(frozen=True, slots=True)
 class KeyRow:
-    """A key as its steward sees it; `rows` are the tokens or sealed bodies under it."""
+    """A key with its status and the number of tokens or sealed bodies under it."""
 
     keyset: str
     key_id: int
@@ -44,7 +44,7 @@ class KeyRow:
 
     @property
     def has_closed_rows(self) -> bool:
-        """Whether there are rows that this keyset does not open."""
+        """Return whether there are rows that this keyset does not open."""
         return self.rows > 0 and self.status not in {KeyStatus.PRIMARY, KeyStatus.ENABLED}
 
 
@@ -55,10 +55,10 @@ class RetiredCheckValue(bytes):
 
 
 def key_conflicts(registered: CheckValues, present: CheckValues) -> tuple[str, ...]:
-    """Why these keysets must not be used with this database; empty if they may.
+    """The reasons why these keysets must not be used with this database; empty if they may.
 
-    A keyset may have keys that are not registered yet; it must have every key that is and is not
-    retired, no other key under an id that is, and share none with another keyset.
+    A keyset may have keys that are not registered yet. It must have every registered key that is
+    not retired, no other key under a registered id, and no key of another keyset.
     """
     return (*_absent_or_other(registered, present), *_shared(present))
 
@@ -66,7 +66,7 @@ def key_conflicts(registered: CheckValues, present: CheckValues) -> tuple[str, .
 def retired_primaries(
     retired: Collection[tuple[str, int]], primaries: Mapping[str, int]
 ) -> tuple[str, ...]:
-    """Which keysets, given by the id of their primary key, would mask with a retired key."""
+    """The keysets that would mask with a retired key, given the ids of their primary keys."""
     return tuple(
         f"the primary key of the keyset of {name}, {key_id}, is retired"
         for name, key_id in primaries.items()
@@ -80,7 +80,7 @@ def key_rows(
     registered: Mapping[int, RegisteredKey],
     rows: Mapping[int, int],
 ) -> tuple[KeyRow, ...]:
-    """What is known of each key of one keyset, the keyset's own first.
+    """The keys of one keyset, those in the keyset first.
 
     `registered` and `rows` are by key id: the registry, and how many rows are under the key.
     """
@@ -113,7 +113,7 @@ def _absent_or_other(registered: CheckValues, present: CheckValues) -> Iterator[
             found = present.get(name, {}).get(key_id)
             if found is None:
                 if not isinstance(check, RetiredCheckValue):
-                    yield f"the keyset of {name} lacks key {key_id}, which the database knows"
+                    yield f"the keyset of {name} lacks key {key_id}, which is registered"
             elif found != check:
                 yield f"the keyset of {name} has another key under the id {key_id}"
 

@@ -1,57 +1,64 @@
-"""The one form that equal values share before they are masked, and the way back."""
+"""Canonical forms: the bytes that equal values share before they are encrypted."""
 
 from __future__ import annotations
 
-from ipaddress import IPv6Address, ip_address
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fetch_mask_assets.masking.addresses import pack_ip, unpack_ip
 
 BLOCK = 16
-MAX_DEVICE_ID_BYTES = 128
+MAX_TEXT_BYTES = 128
+"""The longest text that is masked, in bytes of UTF-8."""
 
-_V4_MAPPED = bytes(10) + b"\xff\xff"
 _END_OF_TEXT = b"\x80"
 
 
-def pack_ip(text: str) -> bytes:
-    """An IP address as 16 bytes; IPv4 in its IPv4-mapped form (RFC 4291, 2.5.5.2).
+@dataclass(frozen=True, slots=True)
+class CanonicalForm:
+    """A kind of value, and its canonical bytes.
 
-    So an IPv4 address and its IPv4-mapped IPv6 spelling are one value.
+    `name` is the kind in a sentence. `check` raises ValueError for a text that is no such value,
+    without the text. `to_bytes` gives a multiple of 16 bytes, at least `min_bytes` and, where
+    `is_fixed`, never more; `to_text` is its inverse. `example` is a value of no one.
+    """
+
+    name: str
+    check: Callable[[str], object]
+    to_bytes: Callable[[str], bytes]
+    to_text: Callable[[bytes], str]
+    example: str
+    is_fixed: bool
+    min_bytes: int = BLOCK
+
+
+def check_text(text: str) -> None:
+    """Checks that a text is not longer than `MAX_TEXT_BYTES`.
 
     Raises:
-        ValueError: not exactly one IPv4 or IPv6 address; carries no value.
+        ValueError: it is longer, or not Unicode; carries no value.
     """
-    if "%" in text:
-        raise ValueError("a zone id is not part of an address")
-    try:
-        address = ip_address(text)
-    except ValueError:
-        raise ValueError("not an IP address") from None
-    return address.packed if address.version == 6 else _V4_MAPPED + address.packed  # noqa: PLR2004 (IPv6)
+    if len(_encoded(text)) > MAX_TEXT_BYTES:
+        raise ValueError("the text is too long to be masked")
 
 
-def unpack_ip(packed: bytes) -> str:
-    """16 bytes as text: dotted IPv4, or IPv6 as RFC 5952 writes it."""
-    address = IPv6Address(packed)
-    return str(address.ipv4_mapped or address)
+def pad_text(text: str) -> bytes:
+    """A text in UTF-8, padded to a multiple of 16 bytes (ISO/IEC 7816-4).
 
+    So the length of a token does not tell that of a short text.
 
-def pad_device_id(text: str) -> bytes:
-    """A device id in UTF-8, padded to a multiple of 16 bytes (ISO/IEC 7816-4).
-
-    So a token's length tells nothing of the short ones.
+    Raises:
+        ValueError: it is not Unicode; carries no value.
     """
-    try:
-        marked = text.encode() + _END_OF_TEXT
-    except UnicodeEncodeError:
-        # It would carry the text on.
-        raise ValueError("the device id is not Unicode text") from None
+    marked = _encoded(text) + _END_OF_TEXT
     return marked.ljust(-(-len(marked) // BLOCK) * BLOCK, b"\0")
 
 
-def unpad_device_id(padded: bytes) -> str:
-    """The device id that was padded.
+def unpad_text(padded: bytes) -> str:
+    """The text that was padded.
 
     Raises:
-        ValueError: the padding is not ours; carries no value.
+        ValueError: the padding is not that of `pad_text`; carries no value.
     """
     text, mark, zeros = padded.rpartition(_END_OF_TEXT)
     if not mark or zeros.strip(b"\0"):
@@ -60,4 +67,33 @@ def unpad_device_id(padded: bytes) -> str:
         return text.decode()
     except UnicodeDecodeError:
         # It would carry the bytes on.
-        raise ValueError("the padded device id is not UTF-8") from None
+        raise ValueError("the padded text is not UTF-8") from None
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        # It would carry the text on.
+        raise ValueError("the text is not Unicode") from None
+
+
+IP_ADDRESS = CanonicalForm(
+    name="an IP address",
+    check=pack_ip,
+    to_bytes=pack_ip,
+    to_text=unpack_ip,
+    example="192.0.2.0",  # of a network for documentation (RFC 5737)
+    is_fixed=True,
+)
+"""An IPv4 or IPv6 address in any spelling."""
+
+TEXT = CanonicalForm(
+    name="a text",
+    check=check_text,
+    to_bytes=pad_text,
+    to_text=unpad_text,
+    example="none",
+    is_fixed=False,
+)
+"""A text exactly as it came."""

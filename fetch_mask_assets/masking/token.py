@@ -13,14 +13,18 @@ from dataclasses import dataclass
 
 from fetch_mask_assets.errors import TokenError
 from fetch_mask_assets.masking.canonical import BLOCK
-from fetch_mask_assets.masking.fields import MaskedField
-
-MAX_TOKEN_LENGTH = 256
+from fetch_mask_assets.masking.fields import MAX_TOKEN_LENGTH, MaskedField
 
 _TINK_VERSION = 1
 _PREFIX_BYTES = 5
 _SIV_BYTES = 16
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+
+# Tink's prefix is 40 bits: six characters of base64 and two thirds of a seventh, whose last two
+# bits are the first of the synthetic IV.
+_HEAD_CHARACTERS = 7
+_HEAD = re.compile(r"A[Q-Za-f][A-Za-z0-9_-]{5}", re.ASCII)
+_LAST_BITS = (0x00, 0x40, 0x80, 0xC0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ def format_token(field: MaskedField, ciphertext: bytes) -> str:
 
 
 def parse_token(field: MaskedField, text: str) -> Token:
-    """Takes a token apart; says nothing of whether it is genuine.
+    """Takes a token apart; does not check that it is genuine.
 
     Raises:
         TokenError: the text is not one that `format_token` makes for this field.
@@ -50,8 +54,50 @@ def parse_token(field: MaskedField, text: str) -> Token:
     ciphertext = _decode(field, text)
     value_bytes = len(ciphertext) - _PREFIX_BYTES - _SIV_BYTES
     if value_bytes < BLOCK or value_bytes % BLOCK or ciphertext[0] != _TINK_VERSION:
-        raise TokenError(f"not a token of {field.name}: it has not the length or the version.")
-    return Token(int.from_bytes(ciphertext[1:_PREFIX_BYTES], "big"), ciphertext)
+        raise TokenError(f"not a token of {field.name}: wrong length or version.")
+    return Token(_key_id(ciphertext), ciphertext)
+
+
+def min_token_length(field: MaskedField) -> int:
+    """The length of the field's shortest token, in characters; that of all if its form is fixed."""
+    ciphertext = bytes(_PREFIX_BYTES + _SIV_BYTES + field.form.min_bytes)
+    return len(format_token(field, ciphertext))
+
+
+def max_token_length(field: MaskedField) -> int:
+    """The length up to which a text can be a token of the field, in characters."""
+    return min_token_length(field) if field.form.is_fixed else MAX_TOKEN_LENGTH
+
+
+def key_head_length(field: MaskedField) -> int:
+    """The number of a token's first characters that its key id is read from."""
+    return len(field.token_prefix) + _HEAD_CHARACTERS
+
+
+def key_heads(field: MaskedField, key_id: int) -> tuple[str, ...]:
+    """The first characters of the field's tokens under a key, in the order of their bytes."""
+    prefix = bytes([_TINK_VERSION]) + key_id.to_bytes(_PREFIX_BYTES - 1, "big")
+    heads = (format_token(field, prefix + bytes([bits])) for bits in _LAST_BITS)
+    return tuple(sorted(head[: key_head_length(field)] for head in heads))
+
+
+def token_key_id(field: MaskedField, text: str) -> int | None:
+    """The key id of a token, read from its first characters; None if it is no token."""
+    encoded = text.removeprefix(field.token_prefix)
+    if encoded == text or not _HEAD.match(encoded):
+        return None
+    return _key_id(urlsafe_b64decode(encoded[:_HEAD_CHARACTERS] + "A"))
+
+
+def sealed_key_id(body: bytes) -> int | None:
+    """The key id of a sealed body; None if it is not a sealed body."""
+    if len(body) <= _PREFIX_BYTES or body[0] != _TINK_VERSION:
+        return None
+    return _key_id(body)
+
+
+def _key_id(ciphertext: bytes) -> int:
+    return int.from_bytes(ciphertext[1:_PREFIX_BYTES], "big")
 
 
 def _decode(field: MaskedField, text: str) -> bytes:

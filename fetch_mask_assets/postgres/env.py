@@ -1,4 +1,4 @@
-"""What Alembic runs: the migrations, on the connection that `upgrade` hands over."""
+"""The entry point of Alembic: runs the migrations on the connection that `upgrade` provides."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Turns: what one transaction at a time does, and leases: what one session at a time does.
+"""Locks that last until a transaction ends, and leases that last until a session ends.
 
-Whoever takes several turns in a transaction takes them in this order: `MD5_UPGRADE`, `REGISTRY`,
+A transaction that takes several locks takes them in this order: `MD5_UPGRADE`, `REGISTRY`,
 `LINKS`, and last the audit's, which the database takes itself.
 """
 
@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import psycopg
 
-from fetch_mask_assets.postgres.connection import one_row
+from fetch_mask_assets.postgres.sessions import one_row
 
 MD5_UPGRADE: Final = "md5_upgrade"
 REGISTRY: Final = "registry"
@@ -18,21 +18,22 @@ LINKS: Final = "links"
 
 
 def acquire_lock(connection: psycopg.Connection, name: Literal["registry", "links"]) -> None:
-    """Waits for a turn; it lasts until the transaction ends.
+    """Wait for a lock and keep it until the transaction ends.
 
     Raises:
-        psycopg.Error: not had in time, or not this login's; wrap the call in `translate_errors`.
+        psycopg.Error: the wait timed out, or this user may not take the lock; wrap the call in
+            `translate_errors`.
     """
     connection.execute("SELECT login_ingest.acquire_lock(%s)", [name])
 
 
 def acquire_lease(connection: psycopg.Connection, name: Literal["md5_upgrade"]) -> bool:
-    """Whether the session has the lease now, which lasts until the session ends.
+    """Return whether the session has acquired a lease, which it keeps until it ends.
 
-    The connection must commit by itself, so that others see who has it.
+    The connection must be in autocommit mode, so that other sessions see the lease.
 
     Raises:
-        psycopg.Error: not this login's; wrap the call in `translate_errors`.
+        psycopg.Error: this user may not take the lease; wrap the call in `translate_errors`.
     """
-    (is_ours,) = one_row(connection, "SELECT login_ingest.acquire_lease(%s)", name)
-    return bool(is_ours)
+    (is_acquired,) = one_row(connection, "SELECT login_ingest.acquire_lease(%s)", name)
+    return bool(is_acquired)

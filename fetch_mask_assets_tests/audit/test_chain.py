@@ -65,7 +65,7 @@ def test_an_untouched_chain_is_whole_and_ends_with_its_last_hash() -> None:
     [
         {"at": NOON + timedelta(microseconds=1)},
         {"at": None},
-        {"person": "bob"},
+        {"actor": "bob"},
         {"action": "unmask.approve"},
         {"detail": "{}"},
         {"hash": bytes(32)},
@@ -83,11 +83,11 @@ def test_an_edited_row_is_found_at_its_place(change: dict[str, object], place: i
 
 def test_an_edited_row_with_a_new_hash_is_found_at_the_next() -> None:
     rows = chain_of(5)
-    rows[2] = hashed(replace(rows[2], person="bob"))
+    rows[2] = hashed(replace(rows[2], actor="bob"))
     broken = verify_chain(rows).broken
     assert broken
     assert broken.audit_id == 4
-    assert "the row before it was edited" in broken.why
+    assert "the row before it was edited" in broken.reason
 
 
 @pytest.mark.parametrize("place", [0, 2, 3])
@@ -97,7 +97,7 @@ def test_a_deleted_row_is_found_where_it_was(place: int) -> None:
     broken = verify_chain(rows).broken
     assert broken
     assert broken.audit_id == place + 2
-    assert f"row {place + 1} was deleted" in broken.why
+    assert f"row {place + 1} was deleted" in broken.reason
 
 
 def test_a_row_that_took_the_place_of_a_deleted_one_is_found() -> None:
@@ -139,7 +139,7 @@ def test_a_chain_that_was_computed_anew_shows_only_against_a_noted_hash() -> Non
     before = b""
     forged = []
     for row in chain_of(5):
-        forged.append(hashed(replace(row, person="bob", previous_hash=before)))
+        forged.append(hashed(replace(row, actor="bob", previous_hash=before)))
         before = forged[-1].hash
     assert verify_chain(forged).is_whole
     assert not verify_chain(forged, noted).has_expected

@@ -10,9 +10,9 @@ import psycopg
 import pytest
 
 from fetch_mask_assets.audit.chain import AuditRow, Chain, row_hash, verify_chain
-from fetch_mask_assets.audit.postgres import RECORDING_SESSION, Audit, record
+from fetch_mask_assets.audit.postgres import Audit, record
 from fetch_mask_assets.errors import DatabaseError
-from fetch_mask_assets.postgres.connection import connect
+from fetch_mask_assets.postgres.sessions import RECORD, open_session
 from fetch_mask_assets_tests.support.people import Person, person, sqlstate
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def ann(database_url: str) -> Iterator[Person]:
 
 def append(url: str, count: int = 1) -> None:
     for _ in range(count):
-        with connect(url, options=RECORDING_SESSION) as connection:
+        with open_session(url, RECORD, "append") as connection:
             record(connection, "find", DETAIL)
 
 
@@ -106,7 +106,7 @@ def test_neither_time_zone_nor_date_style_of_a_person_changes_a_hash(
 def test_rows_say_who_when_and_what(ann: Person) -> None:
     append(ann.url)
     (row,) = Audit(ann.url).rows()
-    assert (row.audit_id, row.person, row.action) == (1, ann.name, "find")
+    assert (row.audit_id, row.actor, row.action) == (1, ann.name, "find")
     assert row.at
     assert abs(datetime.now(UTC) - row.at) < timedelta(minutes=1)
 
@@ -137,7 +137,7 @@ def test_nobody_signs_in_anothers_name(database_url: str, ann: Person) -> None:
             connection.execute(f"SET ROLE {role}".encode())
             record(connection, "find", {})
         connection.commit()
-        assert {row.person for row in Audit(eve.url).rows()} == {eve.name}
+        assert {row.actor for row in Audit(eve.url).rows()} == {eve.name}
     for statement in (
         "INSERT INTO login_ingest.audit VALUES (1, now(), 'bob', 'find', '{}', '', '')",
         f"SET SESSION AUTHORIZATION {ann.name}",

@@ -53,9 +53,9 @@ REFUSED_KIND = "a device that the table refuses"
 DIES_AT = (
     "fetch_mask_assets.defs.assets.require_ready",
     "fetch_mask_assets.defs.assets.mask_batch",
-    "fetch_mask_assets.pipeline.warehouse.database._insert_ledger",
-    "fetch_mask_assets.pipeline.warehouse.database._copy_logins",
-    "fetch_mask_assets.pipeline.warehouse.database._insert_quarantine",
+    "fetch_mask_assets.pipeline.warehouse.commit._insert_ledger",
+    "fetch_mask_assets.pipeline.warehouse.commit._copy_logins",
+    "fetch_mask_assets.pipeline.warehouse.commit._insert_quarantine",
     "fetch_mask_assets.pipeline.queue.sqs.LoginQueue.delete",
     "fetch_mask_assets.pipeline.queue.sqs.LoginQueue._failed",
 )

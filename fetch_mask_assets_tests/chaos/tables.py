@@ -84,7 +84,7 @@ def _as_row(line: tuple[Any, ...], keyring: Keyring) -> Row:
 
 
 def _opened(ip: str, device: str, keyring: Keyring) -> tuple[str | None, str | None]:
-    return _open(keyring.ip.unmask, ip), _open(keyring.device_id.unmask, device)
+    return _open(keyring.masker("ip").unmask, ip), _open(keyring.masker("device_id").unmask, device)
 
 
 def _open(unmask: Callable[[str], str], token: str) -> str | None:

@@ -15,7 +15,7 @@ from fetch_mask_assets.keys.storage import create_keysets
 from fetch_mask_assets.local_stack.stack import Stack
 from fetch_mask_assets.pipeline.batch.balance import Balance
 from fetch_mask_assets.pipeline.queue.sqs import BatchResult, LoginQueue
-from fetch_mask_assets.pipeline.warehouse import database
+from fetch_mask_assets.pipeline.warehouse import commit as warehouse_commit
 from fetch_mask_assets_tests.chaos.laboratory import Laboratory, make_laboratory
 from fetch_mask_assets_tests.chaos.queue_faults import Fault, FaultKind
 
@@ -53,13 +53,13 @@ def _delete_before_commit(laboratory: Laboratory, patch: pytest.MonkeyPatch) -> 
 
 def _known_ids_are_new(_laboratory: Laboratory, patch: pytest.MonkeyPatch) -> None:
     again = "ON CONFLICT (message_id) DO UPDATE SET sent_at = EXCLUDED.sent_at"
-    statement = database._INSERT_LEDGER.replace("ON CONFLICT DO NOTHING", again)  # noqa: SLF001 (what is mutated)
-    patch.setattr(database, "_INSERT_LEDGER", statement)
+    statement = warehouse_commit._INSERT_LEDGER.replace("ON CONFLICT DO NOTHING", again)  # noqa: SLF001 (what is mutated)
+    patch.setattr(warehouse_commit, "_INSERT_LEDGER", statement)
 
 
 def _no_conflict_clause(_laboratory: Laboratory, patch: pytest.MonkeyPatch) -> None:
-    statement = database._INSERT_LEDGER.replace("ON CONFLICT DO NOTHING", "")  # noqa: SLF001 (what is mutated)
-    patch.setattr(database, "_INSERT_LEDGER", statement)
+    statement = warehouse_commit._INSERT_LEDGER.replace("ON CONFLICT DO NOTHING", "")  # noqa: SLF001 (what is mutated)
+    patch.setattr(warehouse_commit, "_INSERT_LEDGER", statement)
 
 
 def _failures_ignored(_laboratory: Laboratory, patch: pytest.MonkeyPatch) -> None:
@@ -94,20 +94,20 @@ def _failed_read_is_empty(_laboratory: Laboratory, patch: pytest.MonkeyPatch) ->
 
 def _record_lies(_laboratory: Laboratory, patch: pytest.MonkeyPatch) -> None:
     more = "%(received)s + 1, %(loaded)s + 1"
-    statement = database._INSERT_RECORD.replace("%(received)s, %(loaded)s", more)  # noqa: SLF001 (what is mutated)
-    patch.setattr(database, "_INSERT_RECORD", statement)
+    statement = warehouse_commit._INSERT_RECORD.replace("%(received)s, %(loaded)s", more)  # noqa: SLF001 (what is mutated)
+    patch.setattr(warehouse_commit, "_INSERT_RECORD", statement)
 
 
 def _other_keys(laboratory: Laboratory, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(assets, "require_ready", lambda *_: None)
-    patch.setattr(database, "lock_keys", lambda *_: None)
+    patch.setattr(warehouse_commit, "lock_keys", lambda *_: None)
     other = laboratory.keysets.with_name("other")
     create_keysets(other)
     laboratory.keysets = other
 
 
 def _no_links(laboratory: Laboratory, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(database, "write_links", lambda *_: None)
+    patch.setattr(warehouse_commit, "write_links", lambda *_: None)
     laboratory.rotate("ip")
 
 

@@ -115,7 +115,7 @@ def test_a_hundred_messages_go_from_a_file_to_the_table(shell: CommandLine) -> N
     assert json.loads(shell.run("ingest", "--json").stdout)["loaded"] == 99
     assert _tokens(shell) == sorted([*tokens, *tokens])
     keyring = read_keyring(Path(shell.settings["MASKING_KEYSETS"]))
-    assert all(keyring.ip.unmask(ip) for ip, _ in tokens)
+    assert all(keyring.masker("ip").unmask(ip) for ip, _ in tokens)
 
 
 def test_send_reads_standard_input_and_leaves_empty_lines_out(

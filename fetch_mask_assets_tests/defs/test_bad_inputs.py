@@ -290,7 +290,14 @@ def _look(
     ids: Mapping[str, str], database: LoginDatabase, keyring: Keyring, left_on_queue: int
 ) -> Landed:
     rows: list[Row] = [
-        (user, kind, keyring.ip.unmask(ip), keyring.device_id.unmask(device), locale, version)
+        (
+            user,
+            kind,
+            keyring.masker("ip").unmask(ip),
+            keyring.masker("device_id").unmask(device),
+            locale,
+            version,
+        )
         for user, kind, ip, device, locale, version in database.query(
             "SELECT user_id, device_type, masked_ip, masked_device_id, locale, app_version"
             " FROM user_logins"

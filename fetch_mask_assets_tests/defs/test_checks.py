@@ -8,7 +8,8 @@ import psycopg
 import pytest
 from dagster import AssetCheckSeverity
 
-from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets_tests.defs.conftest import checks
 from fetch_mask_assets_tests.support.logins import bodies, body
 

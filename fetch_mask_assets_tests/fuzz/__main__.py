@@ -10,7 +10,15 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["fetch_mask_assets.domain", "json", "ipaddress"]):
+_INSTRUMENTED = (
+    "fetch_mask_assets.masking",
+    "fetch_mask_assets.keys",
+    "fetch_mask_assets.pipeline.contract",
+    "json",
+    "ipaddress",
+)
+
+with atheris.instrument_imports(include=list(_INSTRUMENTED)):
     from fetch_mask_assets_tests.fuzz.entry import CORPUS, run_one
 
 if __name__ == "__main__":

@@ -25,29 +25,24 @@ from fetch_mask_assets.keys.keyset import (
     open_keyring,
     parse_keyset,
 )
-from fetch_mask_assets.masking import canonical, token
-from fetch_mask_assets.masking.addresses import addresses_in
-from fetch_mask_assets.masking.canonical import (
-    MAX_DEVICE_ID_BYTES,
-    pack_ip,
-    pad_device_id,
-    unpack_ip,
-    unpad_device_id,
+from fetch_mask_assets.masking import addresses, canonical, fields, token
+from fetch_mask_assets.masking.addresses import addresses_in, pack_ip, unpack_ip
+from fetch_mask_assets.masking.canonical import MAX_TEXT_BYTES, pad_text, unpad_text
+from fetch_mask_assets.masking.fields import (
+    DEVICE_ID,
+    FIELD_NAMES,
+    FIELDS,
+    IP,
+    MAX_TOKEN_LENGTH,
 )
-from fetch_mask_assets.masking.fields import DEVICE_ID, IP
-from fetch_mask_assets.masking.token import MAX_TOKEN_LENGTH, parse_token
+from fetch_mask_assets.masking.token import parse_token
 from fetch_mask_assets.masking.version_number import INT4_MAX, version_number, version_text
 from fetch_mask_assets.pipeline.contract.body_profile import (
     NOT_AN_OBJECT,
     NOT_JSON,
     body_profile,
 )
-from fetch_mask_assets.pipeline.contract.login_event import (
-    FIELDS,
-    MAX_LENGTH,
-    LoginEvent,
-    decode_login_event,
-)
+from fetch_mask_assets.pipeline.contract.login_event import LoginEvent, decode_login_event
 from fetch_mask_assets.pipeline.contract.message_body import parse_object, storable_text
 from fetch_mask_assets.pipeline.contract.rejection import Reason, RejectedError, Rejection
 
@@ -56,7 +51,7 @@ _WORDS = re.compile(r"[^\s\"'{}\[\]:,;()]{8,}")
 _NOTHING = re.compile(r"(?!)")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _KEY_ID = re.compile(r"\d+")
-_NAMES = "|".join(FIELDS)
+_NAMES = "|".join(FIELD_NAMES)
 _SHAPE = re.compile(
     rf"{NOT_JSON}|{NOT_AN_OBJECT}|(no known field|({_NAMES})(,({_NAMES}))*)"
     r"( \+\d+( or more)? unknown)?( \+\d+( or more)? repeated)?"
@@ -77,7 +72,7 @@ def body_is_loaded_or_sealed(body: str) -> None:
         return
     assert isinstance(decoded, Rejection)
     assert isinstance(decoded.reason, Reason)
-    assert decoded.field is None or decoded.field in FIELDS
+    assert decoded.field is None or decoded.field in FIELD_NAMES
     sealer = keyring().sealer
     assert sealer.open(sealer.seal(body, "m"), "m") == body
 
@@ -107,31 +102,31 @@ def text_is_an_address_or_refused(text: str) -> None:
     original = unpack_ip(packed)
     assert pack_ip(original) == packed
     assert packed in addresses_in(f"<{original}>")
-    assert keyring().ip.unmask(keyring().ip.mask(text)) == original
+    assert keyring().masker("ip").unmask(keyring().masker("ip").mask(text)) == original
 
 
 def text_is_a_device_id_or_refused(text: str) -> None:
     """A device id reads back as it came; what UTF-8 cannot hold is refused without its text."""
     try:
-        padded = pad_device_id(text)
+        padded = pad_text(text)
     except ValueError as error:
         _assert_tells_nothing(error, text)
         return
-    assert unpad_device_id(padded) == text
-    if len(text.encode()) <= MAX_DEVICE_ID_BYTES:
-        masked = keyring().device_id.mask(text)
+    assert unpad_text(padded) == text
+    if len(text.encode()) <= MAX_TEXT_BYTES:
+        masked = keyring().masker("device_id").mask(text)
         assert len(masked) <= MAX_TOKEN_LENGTH
-        assert keyring().device_id.unmask(masked) == text
+        assert keyring().masker("device_id").unmask(masked) == text
 
 
 def bytes_are_a_padding_or_refused(padded: bytes) -> None:
     """A padding is the one of its text, or refused without it."""
     try:
-        text = unpad_device_id(padded)
+        text = unpad_text(padded)
     except ValueError as error:
         _assert_tells_nothing(error, padded.decode("latin-1"))
         return
-    assert padded.startswith(pad_device_id(text)[:-1].rstrip(b"\0"))
+    assert padded.startswith(pad_text(text)[:-1].rstrip(b"\0"))
 
 
 def text_is_a_version_or_none(text: str) -> None:
@@ -162,7 +157,7 @@ def text_is_a_token_or_refused(text: str) -> None:
 
 def token_is_refused_once_altered(value: str, place: int, by: int) -> None:
     """A genuine token with one changed bit does not open."""
-    masker = keyring().device_id
+    masker = keyring().masker("device_id")
     genuine = masker.mask(value)
     parsed = bytearray(parse_token(DEVICE_ID, genuine).ciphertext)
     parsed[place % len(parsed)] ^= 1 << (by % 8)
@@ -196,12 +191,12 @@ def _meaning(body: str) -> object:
 
 def _assert_reads_back(body: str, event: LoginEvent) -> None:
     sent = json.loads(body)
-    assert [sent.get(name) for name in FIELDS] == [getattr(event, name) for name in FIELDS]
-    assert event.extra_fields == len(sent) - sum(name in sent for name in FIELDS)
-    assert all(len(sent.get(name) or "") <= longest for name, longest in MAX_LENGTH.items())
-    ip, device = keyring().ip, keyring().device_id
-    assert pack_ip(ip.unmask(ip.mask(event.ip))) == pack_ip(event.ip)
-    assert device.unmask(device.mask(event.device_id)) == event.device_id
+    assert {name: sent.get(name) for name in FIELD_NAMES} == event.values
+    assert event.extra_fields == len(sent) - sum(name in sent for name in FIELD_NAMES)
+    assert all(len(sent.get(field.name) or "") <= field.max_length for field in FIELDS)
+    for masker in keyring().maskers:
+        value, to_bytes = sent[masker.field.name], masker.field.form.to_bytes
+        assert to_bytes(masker.unmask(masker.mask(value))) == to_bytes(value)
 
 
 def _assert_tells_nothing(error: Exception, text: str, public: re.Pattern[str] = _NOTHING) -> None:
@@ -219,6 +214,7 @@ def _assert_tells_nothing(error: Exception, text: str, public: re.Pattern[str] =
 @cache
 def _our_words() -> frozenset[str]:
     """The words of the modules that raise: what an error may say."""
-    sources = "\n".join(map(inspect.getsource, (canonical, errors, keyset, token)))
+    modules = (addresses, canonical, errors, fields, keyset, token)
+    sources = "\n".join(map(inspect.getsource, modules))
     words = _WORDS.findall(sources)
     return frozenset(form for word in words for form in (word, word.rstrip("."), f"{word}."))

@@ -146,7 +146,7 @@ def test_every_input_of_the_corpus_keeps_the_properties(name: str) -> None:
             b'\x00{"a": "\\\xff"}',
         ),
         ("pack_ip", lambda text: (_ for _ in ()).throw(ValueError(text)), b"\x011.2.3.4-canary"),
-        ("pad_device_id", lambda text: text.strip().encode() + b"\x80", b"\x02 x "),
+        ("pad_text", lambda text: text.strip().encode() + b"\x80", b"\x02 x "),
         ("version_number", lambda _text: -1, b"\x03x"),
         ("parse_token", lambda _field, text: int(text), b"\x04ip:AS"),
         ("parse_keyset", lambda _name, text: json.loads(text), b"\x05{"),

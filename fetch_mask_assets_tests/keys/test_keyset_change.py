@@ -46,8 +46,8 @@ def test_a_rotated_keyset_keeps_its_old_key_and_has_a_new_primary_one(name: str)
 
 def test_what_was_masked_before_a_rotation_opens_after_it_and_is_masked_otherwise() -> None:
     old = new_keyset("ip")
-    token = _ring(old).ip.mask(IP)
-    after = _ring(rotated("ip", old).keyset).ip
+    token = _ring(old).masker("ip").mask(IP)
+    after = _ring(rotated("ip", old).keyset).masker("ip")
 
     assert after.unmask(token) == IP
     assert after.mask(IP) != token
@@ -69,22 +69,22 @@ def test_a_new_key_never_takes_the_id_of_a_known_one(monkeypatch: pytest.MonkeyP
     made = iter([first, known, free])
     monkeypatch.setattr(keyset_change, "new_keyset", lambda _name: next(made))
 
-    rotation = rotated("ip", first, taken=[_primary("ip", known)])
+    rotation = rotated("ip", first, reserved=[_primary("ip", known)])
 
     assert rotation.key_id == _primary("ip", free)
 
 
 def test_a_disabled_key_opens_nothing_and_opens_again_when_it_is_brought_back() -> None:
     old = new_keyset("ip")
-    token = _ring(old).ip.mask(IP)
+    token = _ring(old).masker("ip").mask(IP)
     key_id = _primary("ip", old)
     without = disabled("ip", rotated("ip", old).keyset, key_id)
 
     with pytest.raises(TokenError, match=f"key {key_id} is not in the keyset"):
-        _ring(without).ip.unmask(token)
+        _ring(without).masker("ip").unmask(token)
     assert [state.is_enabled for state in key_states("ip", without)] == [False, True]
     back = enabled("ip", without, key_id)
-    assert _ring(back).ip.unmask(token) == IP
+    assert _ring(back).masker("ip").unmask(token) == IP
     assert _primary("ip", back) == _primary("ip", without)
 
 

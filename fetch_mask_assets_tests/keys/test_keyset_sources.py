@@ -71,7 +71,11 @@ def test_what_is_stored_is_what_is_read(keysets: Keysets) -> None:
     assert {name: json.loads(keysets.read(name)) for name in KEYSET_NAMES} == {
         name: json.loads(text) for name, text in texts.items()
     }
-    assert read_keyring(keysets).ip.unmask(read_keyring(keysets).ip.mask("192.0.2.1"))
+    assert (
+        read_keyring(keysets)
+        .masker("ip")
+        .unmask(read_keyring(keysets).masker("ip").mask("192.0.2.1"))
+    )
 
 
 def test_a_replaced_keyset_is_the_new_one_whole(keysets: Keysets) -> None:
@@ -79,7 +83,7 @@ def test_a_replaced_keyset_is_the_new_one_whole(keysets: Keysets) -> None:
     rotation = rotated("ip", texts["ip"])
     keysets.replace("ip", rotation.keyset)
     assert json.loads(keysets.read("ip")) == json.loads(rotation.keyset)
-    assert read_keyring(keysets).ip.primary_key_id == rotation.key_id
+    assert read_keyring(keysets).masker("ip").primary_key_id == rotation.key_id
 
 
 def test_a_keyset_that_is_there_is_never_overwritten_by_a_new_one(keysets: Keysets) -> None:

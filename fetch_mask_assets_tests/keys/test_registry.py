@@ -39,15 +39,15 @@ def test_keysets_that_hold_every_known_key_may_be_used(
         ),
         (
             {**KNOWN, "ip": {4: b"four"}},
-            ("the keyset of ip lacks key 1, which the database knows",),
+            ("the keyset of ip lacks key 1, which is registered",),
         ),
         (
             {**KNOWN, "ip": {}},
-            ("the keyset of ip lacks key 1, which the database knows",),
+            ("the keyset of ip lacks key 1, which is registered",),
         ),
         (
             {"ip": {1: b"one"}, "device_id": {2: b"two"}},
-            ("the keyset of quarantine lacks key 3, which the database knows",),
+            ("the keyset of quarantine lacks key 3, which is registered",),
         ),
         (
             {**KNOWN, "ip": {1: b"one", 9: b"two"}},
@@ -56,8 +56,8 @@ def test_keysets_that_hold_every_known_key_may_be_used(
         (
             {"ip": {2: b"two"}, "device_id": {1: b"one"}, "quarantine": {3: b"three"}},
             (
-                "the keyset of ip lacks key 1, which the database knows",
-                "the keyset of device_id lacks key 2, which the database knows",
+                "the keyset of ip lacks key 1, which is registered",
+                "the keyset of device_id lacks key 2, which is registered",
             ),
         ),
     ],

@@ -25,7 +25,7 @@ def test_keysets_are_made_private_and_open(tmp_path: Path) -> None:
     assert _mode(directory) == 0o700
     assert [_mode(directory / f"{name}.json") for name in NAMES] == [0o600, 0o600, 0o600]
     keyring = read_keyring(directory)
-    assert keyring.ip.unmask(keyring.ip.mask("192.0.2.1")) == "192.0.2.1"
+    assert keyring.masker("ip").unmask(keyring.masker("ip").mask("192.0.2.1")) == "192.0.2.1"
 
 
 def test_each_keyset_has_a_key_of_its_own(tmp_path: Path) -> None:

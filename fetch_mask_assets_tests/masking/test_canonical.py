@@ -8,12 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fetch_mask_assets.masking.canonical import (
-    pack_ip,
-    pad_device_id,
-    unpack_ip,
-    unpad_device_id,
-)
+from fetch_mask_assets.masking.addresses import pack_ip, unpack_ip
+from fetch_mask_assets.masking.canonical import pad_text, unpad_text
 from fetch_mask_assets_tests.support.factories import shown
 
 NOT_IPS = (
@@ -197,7 +193,7 @@ def test_any_text_is_an_address_or_a_refusal(text: str) -> None:
     ],
 )
 def test_a_device_id_is_padded_to_a_multiple_of_16_bytes(text: str, expected: str) -> None:
-    actual = pad_device_id(text).hex()
+    actual = pad_text(text).hex()
 
     assert expected == actual
 
@@ -210,9 +206,9 @@ def test_a_device_id_is_padded_to_a_multiple_of_16_bytes(text: str, expected: st
 @example(text="\0" * 16)
 @example(text="")
 def test_a_device_id_comes_back_from_its_padding(text: str) -> None:
-    padded = pad_device_id(text)
+    padded = pad_text(text)
 
-    assert unpad_device_id(padded) == text
+    assert unpad_text(padded) == text
     assert len(padded) % 16 == 0
     assert len(text.encode()) < len(padded) <= len(text.encode()) + 16
 
@@ -220,13 +216,13 @@ def test_a_device_id_comes_back_from_its_padding(text: str) -> None:
 @settings(max_examples=100, deadline=None)
 @given(one=st.text(max_size=20), other=st.text(max_size=20))
 def test_different_device_ids_differ_when_padded(one: str, other: str) -> None:
-    assert (one == other) == (pad_device_id(one) == pad_device_id(other))
+    assert (one == other) == (pad_text(one) == pad_text(other))
 
 
 def test_a_device_id_is_taken_exactly_as_it_came() -> None:
     spellings = ["a", "A", " a", "a ", "a\0", "e\u0301", "\u00e9"]
 
-    actual = {pad_device_id(text) for text in spellings}
+    actual = {pad_text(text) for text in spellings}
 
     assert len(actual) == 7
 
@@ -238,7 +234,7 @@ def test_a_device_id_is_taken_exactly_as_it_came() -> None:
 )
 def test_a_padding_that_is_not_ours_is_refused_without_its_text(padded: bytes) -> None:
     with pytest.raises(ValueError, match="padding") as caught:
-        unpad_device_id(padded)
+        unpad_text(padded)
 
     assert "canary" not in shown(caught.value)
 
@@ -248,7 +244,7 @@ def test_padded_bytes_that_are_no_text_are_refused_without_them() -> None:
     padded = b"canary\xff\x80" + bytes(8)
 
     with pytest.raises(ValueError) as caught:  # noqa: PT011 (any text, if it tells nothing)
-        unpad_device_id(padded)
+        unpad_text(padded)
 
     assert "canary" not in shown(caught.value)
 
@@ -258,6 +254,6 @@ def test_a_device_id_that_utf8_cannot_hold_is_refused_without_it() -> None:
     text = "canary\ud800"
 
     with pytest.raises(ValueError) as caught:  # noqa: PT011 (any text, if it tells nothing)
-        pad_device_id(text)
+        pad_text(text)
 
     assert "canary" not in shown(caught.value)

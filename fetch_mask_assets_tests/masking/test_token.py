@@ -8,7 +8,17 @@ from hypothesis import strategies as st
 
 from fetch_mask_assets.errors import TokenError
 from fetch_mask_assets.masking.fields import DEVICE_ID, IP, MASKED_FIELDS, MaskedField
-from fetch_mask_assets.masking.token import Token, format_token, parse_token
+from fetch_mask_assets.masking.token import (
+    Token,
+    format_token,
+    key_head_length,
+    key_heads,
+    max_token_length,
+    min_token_length,
+    parse_token,
+    sealed_key_id,
+    token_key_id,
+)
 from fetch_mask_assets_tests.support.factories import shown
 
 CIPHERTEXT = bytes([1, 1, 2, 3, 4]) + bytes(range(32))
@@ -97,3 +107,42 @@ def test_a_token_comes_back_as_it_was_made(field: MaskedField, key_id: int, seal
 def test_any_text_is_a_token_or_a_token_error(text: str) -> None:
     with pytest.raises(TokenError):
         parse_token(DEVICE_ID, text)
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"), [(IP, (53, 53)), (DEVICE_ID, (60, 256))], ids=lambda each: str(each)[:20]
+)
+def test_the_lengths_of_tokens_follow_from_the_form(
+    field: MaskedField, expected: tuple[int, int]
+) -> None:
+    assert (min_token_length(field), max_token_length(field)) == expected
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    field=st.sampled_from(MASKED_FIELDS),
+    key_id=st.integers(0, 2**32 - 1),
+    sealed=st.binary(min_size=32, max_size=32),
+)
+def test_the_key_id_is_read_from_the_first_characters_of_a_token(
+    field: MaskedField, key_id: int, sealed: bytes
+) -> None:
+    ciphertext = b"\1" + key_id.to_bytes(4, "big") + sealed
+    head = format_token(field, ciphertext)[: key_head_length(field)]
+
+    assert token_key_id(field, head) == sealed_key_id(ciphertext) == key_id
+    assert head in key_heads(field, key_id)
+    assert {token_key_id(field, each) for each in key_heads(field, key_id)} == {key_id}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "ip:", TEXT[:9], TEXT[3:], TEXT.replace("ip:AQ", "ip:Ag"), TEXT[:9] + "=", "ip:192.0.2.1"],
+)
+def test_a_text_that_is_no_token_has_no_key_id(text: str) -> None:
+    assert token_key_id(IP, text) is None
+
+
+@pytest.mark.parametrize("body", [b"", b"\1\0\0\0\1", b"\0\0\0\0\1\0", b"{}"])
+def test_bytes_that_are_no_sealed_body_have_no_key_id(body: bytes) -> None:
+    assert sealed_key_id(body) is None

@@ -14,9 +14,10 @@ import pytest
 from fetch_mask_assets.errors import DatabaseError
 from fetch_mask_assets.keys.storage import create_keysets, read_keyring
 from fetch_mask_assets.local_stack import postgres
-from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets.postgres import migrate
-from fetch_mask_assets.postgres.partitions import create_partitions
+from fetch_mask_assets.postgres.migrate import create_partitions
 from fetch_mask_assets_tests.support.kinds import PARTITIONED_ONLY
 from fetch_mask_assets_tests.support.logins import bodies, masked_batch, register
 from fetch_mask_assets_tests.support.people import person, sqlstate

@@ -9,7 +9,8 @@ import pytest
 
 from fetch_mask_assets.keys.storage import create_keysets, read_keyring
 from fetch_mask_assets.pipeline.batch.balance import Balance, BatchCounts
-from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets.pipeline.warehouse.readiness import require_ready
 from fetch_mask_assets_tests.support.logins import bodies, masked_batch
 from fetch_mask_assets_tests.support.people import Person, person, sqlstate
@@ -337,7 +338,7 @@ def test_the_auditor_learns_counts_of_the_table_and_no_token(
         counted = database.query("SELECT * FROM login_ingest.rows_by_key('ip')")
         [counts] = database.query("SELECT * FROM login_ingest.login_counts()")
         links = database.query("SELECT * FROM login_ingest.link_counts()")
-    assert counted == [(keyring.ip.primary_key_id, 3)]
+    assert counted == [(keyring.masker("ip").primary_key_id, 3)]
     assert counts[:3] == (3, 0, 0)
     assert links == []
     assert len(tokens) == 6

@@ -7,7 +7,8 @@ from uuid import uuid4
 
 import psycopg
 
-from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets_tests.support.logins import masked_batch, register
 
 if TYPE_CHECKING:

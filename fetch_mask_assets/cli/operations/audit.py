@@ -55,12 +55,12 @@ def _hash(text: str | None) -> bytes | None:
 def _print_rows(rows: Sequence[AuditRow]) -> None:
     for row in rows:
         at = utc_time(row.at) if row.at else "(invalid time)"
-        click.echo(printable(f"{row.audit_id}  {at}  {row.person}  {row.action}  {row.detail}"))
+        click.echo(printable(f"{row.audit_id}  {at}  {row.actor}  {row.action}  {row.detail}"))
 
 
 def _print_chain(chain: Chain, expect_hash: str | None) -> None:
     if chain.broken:
-        _print_failure(f"BROKEN at row {chain.broken.audit_id}: {chain.broken.why}.")
+        _print_failure(f"BROKEN at row {chain.broken.audit_id}: {chain.broken.reason}.")
     before = " before it" if chain.broken else ""
     click.echo(f"{counted(chain.rows, 'row', 'rows')} verified{before}.")
     if not chain.has_expected:
@@ -85,7 +85,7 @@ def _json(rows: Sequence[AuditRow], chain: Chain, expect_hash: str | None) -> di
         "intact": chain.is_whole,
         "verified_rows": chain.rows,
         "last_hash": chain.last_hash.hex(),
-        "broken": {"audit_id": broken.audit_id, "reason": broken.why} if broken else None,
+        "broken": {"audit_id": broken.audit_id, "reason": broken.reason} if broken else None,
         "expected_hash_found": chain.has_expected if expect_hash else None,
         "rows": [_row_json(row) for row in rows],
     }
@@ -95,7 +95,7 @@ def _row_json(row: AuditRow) -> dict[str, object]:
     return {
         "audit_id": row.audit_id,
         "at": row.at.isoformat() if row.at else None,
-        "actor": row.person,
+        "actor": row.actor,
         "action": row.action,
         "detail": row.detail,
         "hash": row.hash.hex(),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from datetime import datetime
+from typing import TypeVar
 
 import click
 
@@ -14,6 +15,7 @@ from fetch_mask_assets.cli import connections
 from fetch_mask_assets.cli.progress import saying
 from fetch_mask_assets.errors import FetchMaskError
 from fetch_mask_assets.keys.storage import read_keyring
+from fetch_mask_assets.masking.fields import MASKED_FIELDS
 from fetch_mask_assets.operations.erasure.certificate import (
     SELF_REPORTED,
     Certificate,
@@ -21,10 +23,21 @@ from fetch_mask_assets.operations.erasure.certificate import (
 )
 from fetch_mask_assets.operations.erasure.order import erasure_order, require_text
 from fetch_mask_assets.operations.erasure.postgres import Erasures
-from fetch_mask_assets.operations.erasure.subjects import SubjectKind, Subjects, parse_subjects
+from fetch_mask_assets.operations.erasure.subjects import USER, Subjects, parse_subjects
 from fetch_mask_assets.pipeline.warehouse.readiness import require_ready
 
-_NAMES = {SubjectKind.IP: "IP", SubjectKind.DEVICE_ID: "device id", SubjectKind.USER: "user"}
+_LABELS = {field.name: field.label for field in MASKED_FIELDS} | {USER: "user"}
+_OPTIONS = {field.name: field.option for field in MASKED_FIELDS} | {USER: "--user"}
+
+_Command = TypeVar("_Command", bound=Callable[..., None])
+
+
+def _kind_options(command: _Command) -> _Command:
+    """Adds an option for each kind of subject; it gives the parameter `kind`."""
+    for kind, option in reversed(_OPTIONS.items()):
+        text = f"Erase {_LABELS[kind]}s."
+        command = click.option(option, "kind", flag_value=kind, help=text)(command)
+    return command
 
 
 class EraseError(FetchMaskError):
@@ -32,11 +45,7 @@ class EraseError(FetchMaskError):
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
-@click.option("--ip", "kind", flag_value=SubjectKind.IP.value, help="Erase IPs.")
-@click.option(
-    "--device-id", "kind", flag_value=SubjectKind.DEVICE_ID.value, help="Erase device ids."
-)
-@click.option("--user", "kind", flag_value=SubjectKind.USER.value, help="Erase users.")
+@_kind_options
 @click.option("--reason", required=True, help="Why, kept permanently. Do not put a value in it.")
 @click.option("--ticket", required=True, help="The ticket of the request, kept permanently.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
@@ -51,10 +60,10 @@ def erase(  # noqa: PLR0913 (click passes options one by one)
     without showing it. Values are never arguments, which other users of the machine can see. An
     erasure cannot be undone.
 
-    IPs and device ids: their tokens under every key of the keyset, enabled or disabled, become
-    null in user_logins; the rows stay. Their links, their tokens in requests to unmask, and the
-    quarantined messages that have the value are deleted. Users: their rows and their quarantined
-    messages are deleted.
+    Values of a masked field: their tokens under every key of the keyset, enabled or disabled,
+    become null in user_logins; the rows stay. Their links, their tokens in requests to unmask, and
+    the quarantined messages that have the value are deleted. Users: their rows and their
+    quarantined messages are deleted.
 
     Needs the keysets (MASKING_KEYSETS) and a login that is a member of login_ingest_recovery
     (LOGIN_RECOVERY_DATABASE_URL). The command can be repeated after it was killed. Exit code 1 if
@@ -63,12 +72,12 @@ def erase(  # noqa: PLR0913 (click passes options one by one)
     """
     _refuse_arguments(context.args)
     if kind is None:
-        raise click.UsageError("Give one of --ip, --device-id or --user.")
+        raise click.UsageError(f"Give one of {', '.join(_OPTIONS.values())}.")
     require_text(reason, ticket)
     database = connections.recovery_database()
     keyring = read_keyring(connections.keysets())
     require_ready(database, keyring)
-    subjects = parse_subjects(SubjectKind(kind), _lines(SubjectKind(kind)))
+    subjects = parse_subjects(kind, _lines(kind))
     order = erasure_order(subjects, reason, ticket)
     _confirm(subjects, yes=yes)
     with saying() as report_progress:
@@ -86,9 +95,9 @@ def _refuse_arguments(arguments: Sequence[str]) -> None:
         )
 
 
-def _lines(kind: SubjectKind) -> list[str]:
+def _lines(kind: str) -> list[str]:
     if sys.stdin.isatty():
-        return [click.prompt(f"The {_NAMES[kind]} to erase", hide_input=True, err=True)]
+        return [click.prompt(f"The {_LABELS[kind]} to erase", hide_input=True, err=True)]
     try:
         return sys.stdin.buffer.read().decode().split("\n")
     except UnicodeDecodeError:
@@ -103,7 +112,7 @@ def _confirm(subjects: Subjects, *, yes: bool) -> None:
             "standard input has the values and cannot confirm the erasure: add --yes. Nothing was"
             " erased."
         )
-    values = f"{len(subjects.values)} {_NAMES[subjects.kind]}(s)"
+    values = f"{len(subjects.values)} {_LABELS[subjects.kind]}(s)"
     click.confirm(f"Erase {values} permanently? This cannot be undone.", abort=True, err=True)
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from datetime import date
+from typing import TypeVar
 
 import click
 
 from fetch_mask_assets.cli import connections
 from fetch_mask_assets.cli.wording import counted, printable
 from fetch_mask_assets.keys.storage import read_keyring
+from fetch_mask_assets.masking.fields import CLEAR_COLUMNS, MASKED_FIELDS
 from fetch_mask_assets.operations.unmasking.find import (
     FindQuery,
     FindRefusedError,
@@ -24,18 +25,27 @@ from fetch_mask_assets.operations.unmasking.find import (
 )
 from fetch_mask_assets.operations.unmasking.postgres import Unmasking
 
-_HEADING = "line  user_id  device_type  locale  app_version  create_date"
+_HEADING = "  ".join(("line", *CLEAR_COLUMNS))
+
+_Command = TypeVar("_Command", bound=Callable[..., None])
+
+
+def _field_options(command: _Command) -> _Command:
+    """Adds an option for each masked field, by its name."""
+    for field in reversed(MASKED_FIELDS):
+        text = f"The values are {field.label}s."
+        command = click.option(field.option, field.name, is_flag=True, help=text)(command)
+    return command
 
 
 @click.command(epilog="Example: `fetch-mask find --ip < addresses.txt`.")
-@click.option("--ip", "is_ip", is_flag=True, help="The values are IP addresses.")
-@click.option("--device-id", "is_device_id", is_flag=True, help="The values are device ids.")
+@_field_options
 @click.option(
     "--rows", default=100, show_default=True, type=click.IntRange(0), help="Maximum rows to show."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def find(*, is_ip: bool, is_device_id: bool, rows: int, as_json: bool) -> None:
-    """Find the rows of known IPs or device ids.
+def find(*, rows: int, as_json: bool, **is_given: bool) -> None:
+    """Find the rows of known values of a masked field.
 
     Reads the values from standard input, one per line. At a terminal it prompts for them without
     showing them; an empty value ends the input. Values are never arguments, which other processes
@@ -46,15 +56,21 @@ def find(*, is_ip: bool, is_device_id: bool, rows: int, as_json: bool) -> None:
     the audit, with digests of the tokens and counts, before anything is printed. Needs the keysets
     (MASKING_KEYSETS) and membership of login_ingest_recovery (LOGIN_RECOVERY_DATABASE_URL).
     """
-    if is_ip == is_device_id:
-        raise click.UsageError("Give either --ip or --device-id.")
+    name = _field_name(is_given)
     unmasking = Unmasking(connections.recovery_database().url)
     limit = connections.tuning().unmask_limit
     keyring = read_keyring(connections.keysets())
-    masker = keyring.ip if is_ip else keyring.device_id
+    masker = keyring.masker(name)
     queries = find_queries(masker, _values(), limit)
     result = unmasking.find(masker.field, distinct_tokens(queries), rows)
     click.echo(_json(queries, result) if as_json else _text(queries, result))
+
+
+def _field_name(is_given: Mapping[str, bool]) -> str:
+    names = [name for name, given in is_given.items() if given]
+    if len(names) != 1:
+        raise click.UsageError(f"Give one of {', '.join(each.option for each in MASKED_FIELDS)}.")
+    return names[0]
 
 
 def _values() -> Iterator[str]:
@@ -94,13 +110,16 @@ def _rows(count: int) -> str:
 
 
 def _row(line: int, row: FoundRow) -> str:
-    cells = (line, row.user_id, row.device_type, row.locale, row.app_version, row.create_date)
+    cells = (line, *row.columns.values())
     return "  ".join("-" if cell is None else printable(str(cell)) for cell in cells)
 
 
 def _json(queries: Sequence[FindQuery], result: FindResult) -> str:
     answer = {
         "values": [asdict(each) | {"row_count": each.row_count(result.counts)} for each in queries],
-        "rows": [asdict(row) | {"line": line_of(row, queries)} for row in result.rows],
+        "rows": [
+            {"token": row.token, **row.columns, "line": line_of(row, queries)}
+            for row in result.rows
+        ],
     }
-    return json.dumps(answer, default=date.isoformat)
+    return json.dumps(answer)

@@ -27,7 +27,7 @@ _FIELDS = click.option(
     "fields",
     multiple=True,
     type=click.Choice(KEYSET_NAMES),
-    help="Only this keyset; may be given more than once. Without it: all three.",
+    help="Only this keyset; may be given more than once. Without it: all.",
 )
 _FIELD = click.option(
     "--field",
@@ -42,8 +42,8 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON arr
 def keys() -> None:
     """Make, list, check, rotate and retire masking keys.
 
-    There are three keysets: ip and device_id mask those fields, quarantine seals rejected
-    messages. They are kept where MASKING_KEYSETS says: a directory of files of mode 0600, or
+    Each masked field has a keyset of its name, and the keyset quarantine seals rejected messages.
+    They are kept where MASKING_KEYSETS says: a directory of files of mode 0600, or
     aws-secretsmanager://PREFIX. With MASKING_KMS_KEY they are wrapped under that KMS key.
 
     The database is LOGIN_RECOVERY_DATABASE_URL, or LOGIN_DATABASE_URL where that is not set.

@@ -22,6 +22,7 @@ from fetch_mask_assets.defs.operations.remask import REMASK_LOGINS, REMASKED_LOG
 from fetch_mask_assets.errors import DatabaseError, FetchMaskError
 from fetch_mask_assets.keys.keyset import Keyring
 from fetch_mask_assets.keys.storage import read_keyring
+from fetch_mask_assets.masking.fields import MASKED_FIELDS
 from fetch_mask_assets.operations.rotation.postgres import TokenTable
 
 _LOOK_EVERY_SECONDS = 2.0
@@ -96,7 +97,7 @@ def _numbers(metadata: Mapping[str, object]) -> dict[str, int]:
 
 def _sentences(outcome: _Outcome) -> Iterator[str]:
     counts = outcome.counts
-    for name in ("ip", "device_id"):
+    for name in (field.name for field in MASKED_FIELDS):
         yield (
             f"{name}: {counts[f'{name}_tokens_replaced']} tokens replaced in"
             f" {counts[f'{name}_rows_replaced']} rows; {counts[f'{name}_rows_after']} rows in"

@@ -28,7 +28,7 @@ from fetch_mask_assets.cli.progress import saying
 from fetch_mask_assets.errors import FetchMaskError, NotReadyError
 from fetch_mask_assets.keys.keyset import FieldMasker
 from fetch_mask_assets.keys.storage import read_keyring
-from fetch_mask_assets.masking.fields import MASKED_FIELDS
+from fetch_mask_assets.masking.fields import MASKED_FIELDS, masked_field
 from fetch_mask_assets.operations.md5_upgrade.digests import searches
 from fetch_mask_assets.operations.md5_upgrade.postgres import (
     Attempt,
@@ -136,12 +136,12 @@ def upgrade_md5(  # noqa: PLR0913 (one for each option)
 ) -> None:
     r"""Turn a table of MD5 digests into one of tokens, in place.
 
-    For user_logins whose masked_ip and masked_device_id hold md5(ip) and md5(device_id) as 32 hex
-    digits. MD5 is no masking: this command tries every value, computes its MD5 on all cores, and
-    where the table holds that digest, puts the value's token in its place, in every row. By
-    default it tries every IPv4 address, and every device id of the shape NNN-NN-NNNN. With
-    --networks, --pattern or --values it tries only what they name. IPv6 addresses and ids of no
-    regular shape need --values.
+    For user_logins whose masked columns hold the MD5 of their values as 32 hex digits. MD5 is no
+    masking: this command tries every value, computes its MD5 on all cores, and where the table
+    holds that digest, puts the value's token in its place, in every row. By default it tries every
+    IPv4 address, and every other value of the shape NNN-NN-NNNN. With --networks, --pattern or
+    --values it tries only what they name. IPv6 addresses and ids of no regular shape need
+    --values.
 
     It can be stopped at any point and repeated, and goes on where it stopped. Digests that are not
     found stay and are counted. No value is printed, logged or stored; the start, the end and the
@@ -183,7 +183,9 @@ def _attempts(
     cidrs = [cidr for each in networks for cidr in _cidrs(each)]
     return {
         name: Attempt(
-            searches(name, networks=cidrs, patterns=patterns, only_named=only_named), values, cores
+            searches(masked_field(name), networks=cidrs, patterns=patterns, only_named=only_named),
+            values,
+            cores,
         )
         for name in names
     }

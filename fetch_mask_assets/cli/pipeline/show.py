@@ -15,6 +15,7 @@ from rich.text import Text
 from fetch_mask_assets.cli import connections
 from fetch_mask_assets.cli.instance import dagster_instance
 from fetch_mask_assets.definitions import defs
+from fetch_mask_assets.masking.fields import FIELDS, MASKED_FIELDS, ClearField, MaskedField
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 
 _HISTORY = 1_000
@@ -34,8 +35,8 @@ def show() -> None:
     with dagster_instance() as instance:
         console.print(Group(*_checks(instance)))
     console.print(_look(database))
-    console.print(_repeated_ips(database))
-    console.print(_repeated_devices(database))
+    for field in MASKED_FIELDS:
+        console.print(_repeated(database, field))
 
 
 def _balance(database: LoginDatabase) -> RenderableType:
@@ -110,33 +111,28 @@ def _verdict(passed: bool, severity: AssetCheckSeverity) -> Text:  # noqa: FBT00
 def _look(database: LoginDatabase) -> RenderableType:
     return _table(
         "A look at user_logins (the ends of the tokens)",
-        ("user", "device", "IP", "device id", "locale", "version", "date"),
+        (*(field.name for field in FIELDS), "create_date"),
         database.query(
-            "SELECT left(user_id, 8), device_type, '…' || right(masked_ip, 8),"
-            " '…' || right(masked_device_id, 8), locale, app_version, create_date"
+            f"SELECT {', '.join(map(_end_of, FIELDS))}, create_date"  # noqa: S608 (declared names)
             " FROM user_logins ORDER BY create_date DESC NULLS LAST LIMIT 8"
         ),
     )
 
 
-def _repeated_ips(database: LoginDatabase) -> RenderableType:
-    return _table(
-        "Most repeated IPs",
-        ("masked_ip", "logins", "users"),
-        database.query(
-            "SELECT masked_ip, count(*), count(DISTINCT user_id) FROM user_logins"
-            " GROUP BY 1 HAVING count(*) > 1 ORDER BY 2 DESC, 1 LIMIT 5"
-        ),
-    )
+def _end_of(field: ClearField | MaskedField) -> str:
+    """A column in SQL, short enough for a table beside others."""
+    if isinstance(field, MaskedField):
+        return f"'…' || right({field.column}, 8)"
+    return f"left({field.column}::text, 8)"
 
 
-def _repeated_devices(database: LoginDatabase) -> RenderableType:
+def _repeated(database: LoginDatabase, field: MaskedField) -> RenderableType:
     return _table(
-        "Most repeated devices",
-        ("masked_device_id", "logins", "users"),
+        f"Most repeated {field.label}s",
+        (field.column, "logins", "users"),
         database.query(
-            "SELECT masked_device_id, count(*), count(DISTINCT user_id) FROM user_logins"
-            " GROUP BY 1 HAVING count(*) > 1 ORDER BY 2 DESC, 1 LIMIT 5"
+            f"SELECT {field.column}, count(*), count(DISTINCT user_id)"  # noqa: S608 (declared names)
+            " FROM user_logins GROUP BY 1 HAVING count(*) > 1 ORDER BY 2 DESC, 1 LIMIT 5"
         ),
     )
 

@@ -13,7 +13,7 @@ from dagster import (
 
 from fetch_mask_assets.defs.redaction import redact_errors
 from fetch_mask_assets.defs.resources import LoginDatabaseResource
-from fetch_mask_assets.postgres import partitions as table_partitions
+from fetch_mask_assets.postgres import migrate
 
 CREATE_PARTITIONS = "create_partitions"
 
@@ -28,7 +28,7 @@ def create_due_partitions(
 ) -> None:
     """Makes none twice, and none at all where the table is not partitioned."""
     with redact_errors("making partitions"):
-        made = table_partitions.create_partitions(login_database.url)
+        made = migrate.create_partitions(login_database.url)
     if made is None:
         context.log.info("user_logins is not partitioned by month: there is nothing to make")
     else:

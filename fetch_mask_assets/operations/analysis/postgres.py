@@ -10,10 +10,7 @@ from psycopg.rows import dict_row
 
 from fetch_mask_assets.errors import DatabaseError
 from fetch_mask_assets.operations.analysis.views import Figures
-from fetch_mask_assets.postgres.connection import connect, translate_errors
-
-# Reading a whole table takes as long as it takes: only waiting is bounded.
-_SESSION = "-c lock_timeout=30s -c idle_in_transaction_session_timeout=300s"
+from fetch_mask_assets.postgres.sessions import LONG_READ, open_session
 
 
 def view_and_table(database_url: str, view: str) -> tuple[Figures, Figures]:
@@ -27,7 +24,7 @@ def view_and_table(database_url: str, view: str) -> tuple[Figures, Figures]:
         DatabaseError: they cannot be read.
     """
     of_view, of_table = _STATEMENTS[view]
-    with translate_errors("analyse logins"), connect(database_url, options=_SESSION) as connection:
+    with open_session(database_url, LONG_READ, "analyse logins") as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         return _figures(connection, of_view), _figures(connection, of_table)
 

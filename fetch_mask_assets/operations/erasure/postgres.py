@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, LiteralString
 
-import psycopg
 from psycopg.rows import class_row
-from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from fetch_mask_assets.errors import DatabaseError
 from fetch_mask_assets.keys.keyset import Keyring, Sealer
@@ -17,14 +14,9 @@ from fetch_mask_assets.keys.postgres import rows_by_key
 from fetch_mask_assets.operations.erasure.body_search import QuarantineMatches, search_quarantine
 from fetch_mask_assets.operations.erasure.certificate import Certificate
 from fetch_mask_assets.operations.erasure.order import ErasureOrder
-from fetch_mask_assets.operations.erasure.subjects import SubjectKind, Subjects
+from fetch_mask_assets.operations.erasure.subjects import USER, Subjects
 from fetch_mask_assets.operations.quarantine.postgres import Quarantine
-from fetch_mask_assets.postgres.connection import (
-    TransientDatabaseError,
-    connect,
-    one_row,
-    translate_errors,
-)
+from fetch_mask_assets.postgres.sessions import LONG_RECORD, one_row, open_session, retry_transient
 
 ROWS_AT_ONCE = 5_000
 """Maximum number of rows in one transaction."""
@@ -33,20 +25,6 @@ MAX_ROUNDS = 3
 """Maximum number of times that an erasure is repeated for subjects that arrive meanwhile."""
 
 _MESSAGES_AT_ONCE = 1_000
-_ATTEMPTS = 4
-
-# Looking through a whole table takes as long as it takes; only the waiting is bounded.
-_SESSION = (
-    "-c synchronous_commit=on -c lock_timeout=30s -c statement_timeout=0"
-    " -c idle_in_transaction_session_timeout=300s"
-)
-
-_repeated = retry(
-    retry=retry_if_exception_type(TransientDatabaseError),
-    stop=stop_after_attempt(_ATTEMPTS),
-    wait=wait_random_exponential(multiplier=0.2, max=5),
-    reraise=True,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +62,7 @@ class Erasures:
         self._finish(order, keyring, keys, matches)
         return self.certificate(order.erasure_id)
 
-    @_repeated
+    @retry_transient()
     def certificate(self, erasure_id: str) -> Certificate:
         """The certificate of an erasure.
 
@@ -92,7 +70,7 @@ class Erasures:
             DatabaseError: it cannot be read.
         """
         with (
-            self._session("read a certificate") as connection,
+            open_session(self.url, LONG_RECORD, "read a certificate") as connection,
             connection.cursor(row_factory=class_row(Certificate)) as cursor,
         ):
             found = cursor.execute(_READ, [erasure_id]).fetchone()
@@ -109,10 +87,10 @@ class Erasures:
 
     def _keys(self, subjects: Subjects, keyring: Keyring) -> list[str]:
         """The keys of the rows: user ids, or tokens with the tokens linked to them."""
-        if subjects.kind is SubjectKind.USER:
+        if subjects.kind == USER:
             return list(subjects.values)
         tokens = list(subjects.tokens(keyring))
-        return list(self._call("read links", _TOKENS, subjects.kind.value, tokens))
+        return list(self._call("read links", _TOKENS, subjects.kind, tokens))
 
     def _erase_logins(self, order: ErasureOrder, keys: list[str]) -> None:
         while self._erase_some_logins(order, keys):
@@ -120,10 +98,10 @@ class Erasures:
 
     def _erase_some_logins(self, order: ErasureOrder, keys: list[str]) -> int:
         kind = order.subjects.kind
-        if kind is SubjectKind.USER:
+        if kind == USER:
             values = (order.erasure_id, keys, ROWS_AT_ONCE)
             return int(self._call("delete rows", _ERASE_USERS, *values))
-        masked = (order.erasure_id, kind.value, keys, ROWS_AT_ONCE)
+        masked = (order.erasure_id, kind, keys, ROWS_AT_ONCE)
         return int(self._call("erase tokens", _ERASE_TOKENS, *masked))
 
     def _erase_quarantined(self, order: ErasureOrder, sealer: Sealer) -> None:
@@ -134,45 +112,40 @@ class Erasures:
 
     def _erase_kept_tokens(self, order: ErasureOrder, keys: list[str]) -> None:
         # Links last: only they lead to the tokens of rows under keys that the keyset does not have.
-        if order.subjects.kind is SubjectKind.USER:
+        if order.subjects.kind == USER:
             return
         self._call("remove tokens from requests", _ERASE_REQUESTS, order.erasure_id, keys)
-        kind = order.subjects.kind.value
+        kind = order.subjects.kind
         self._call("delete MD5 matches", _ERASE_MATCHES, order.erasure_id, kind, keys)
         self._call("delete links", _ERASE_LINKS, order.erasure_id, kind, keys)
 
-    @_repeated
+    @retry_transient()
     def _search_quarantine(self, subjects: Subjects, sealer: Sealer) -> QuarantineMatches:
         return search_quarantine(Quarantine(self.url).messages(), subjects.matcher(), sealer)
 
-    @_repeated
+    @retry_transient()
     def _rows_under_unknown_keys(self, subjects: Subjects, keyring: Keyring) -> int:
         """Count rows under keys that the keyset does not have: their values are unknown."""
         key_ids = {each.field.name: each.all_key_ids for each in keyring.maskers}
-        if subjects.kind.value not in key_ids:
+        if subjects.kind not in key_ids:
             return 0
-        with self._session("count rows by key") as connection:
-            rows = rows_by_key(connection, subjects.kind.value)
-        known = key_ids[subjects.kind.value]
+        with open_session(self.url, LONG_RECORD, "count rows by key") as connection:
+            rows = rows_by_key(connection, subjects.kind)
+        known = key_ids[subjects.kind]
         return sum(count for key_id, count in rows.items() if key_id not in known)
 
     def _remaining(self, order: ErasureOrder, keys: list[str]) -> int:
-        return int(self._call("check what is left", _REMAINS, order.subjects.kind.value, keys))
+        return int(self._call("check what is left", _REMAINS, order.subjects.kind, keys))
 
-    @_repeated
-    def _call(self, verb: str, statement: LiteralString, *values: object) -> Any:  # noqa: ANN401 (the result of the function)
-        with self._session(verb) as connection:
+    @retry_transient()
+    def _call(self, action: str, statement: LiteralString, *values: object) -> Any:  # noqa: ANN401 (the result of the function)
+        with open_session(self.url, LONG_RECORD, action) as connection:
             return one_row(connection, statement, *values)[0]
-
-    @contextmanager
-    def _session(self, verb: str) -> Iterator[psycopg.Connection]:
-        with translate_errors(verb), connect(self.url, options=_SESSION) as connection:
-            yield connection
 
 
 def _begin_parameters(order: ErasureOrder) -> tuple[object, ...]:
     subjects = order.subjects
-    kind, count = subjects.kind.value, len(subjects.values)
+    kind, count = subjects.kind, len(subjects.values)
     return (order.erasure_id, kind, count, order.reason, order.ticket)
 
 

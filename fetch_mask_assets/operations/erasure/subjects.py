@@ -6,12 +6,12 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
-from enum import StrEnum
 
 from fetch_mask_assets.errors import FetchMaskError
 from fetch_mask_assets.keys.keyset import FieldMasker, Keyring
-from fetch_mask_assets.masking.addresses import addresses_in, packed
-from fetch_mask_assets.masking.canonical import MAX_DEVICE_ID_BYTES, pack_ip, unpack_ip
+from fetch_mask_assets.masking.addresses import addresses_in, pack_ip, packed
+from fetch_mask_assets.masking.canonical import IP_ADDRESS, TEXT, CanonicalForm
+from fetch_mask_assets.masking.fields import FIELD_NAMES, MASKED_FIELDS, USER_ID, masked_field
 from fetch_mask_assets.operations.erasure.body_search import (
     BodySearch,
     Leaf,
@@ -19,33 +19,30 @@ from fetch_mask_assets.operations.erasure.body_search import (
     text_search,
     word_search,
 )
-from fetch_mask_assets.pipeline.contract.login_event import MAX_LENGTH, MIN_REVEALING_LENGTH
+from fetch_mask_assets.pipeline.contract.login_event import MIN_REVEALING_LENGTH
 
 
 class SubjectError(FetchMaskError):
     """A value to erase is not valid; names its line, never the value."""
 
 
-class SubjectKind(StrEnum):
-    """The kind of the subjects."""
-
-    IP = "ip"
-    DEVICE_ID = "device_id"
-    USER = "user"
+USER = "user"
+SUBJECT_KINDS = (*(field.name for field in MASKED_FIELDS), USER)
+"""The kinds of subjects: values of a masked field, by its name, and users."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subjects:
     """The values to erase, all of one kind."""
 
-    kind: SubjectKind
+    kind: str
     values: tuple[str, ...] = dataclass_field(repr=False)
 
     def tokens(self, keyring: Keyring) -> tuple[str, ...]:
         """Their tokens under every key, even disabled ones, and MD5 digests; none for users."""
-        maskers = {each.field.name: each for each in keyring.maskers}
-        masker = maskers.get(self.kind.value)
-        return () if masker is None else tuple(sorted(_tokens(masker, self.values)))
+        if self.kind == USER:
+            return ()
+        return tuple(sorted(_tokens(keyring.masker(self.kind), self.values)))
 
     def matcher(self) -> Callable[[str], bool]:
         """A test for message bodies that have one of the subjects.
@@ -53,11 +50,11 @@ class Subjects:
         In a body that is JSON each text is compared, by the canonical form. Any other body is
         searched as text, which may match more than the subject.
         """
-        search = _SEARCHES[self.kind](self.values)
+        search = _search(self.kind, self.values)
         return lambda body: contains(search, body)
 
 
-def parse_subjects(kind: SubjectKind, lines: Iterable[str]) -> Subjects:
+def parse_subjects(kind: str, lines: Iterable[str]) -> Subjects:
     """The distinct values on lines of text, in canonical form; empty lines are left out.
 
     Raises:
@@ -73,42 +70,27 @@ def parse_subjects(kind: SubjectKind, lines: Iterable[str]) -> Subjects:
     return Subjects(kind, tuple(values))
 
 
-def _checked(kind: SubjectKind, value: str, number: int) -> str:
+def _checked(kind: str, value: str, number: int) -> str:
     try:
-        return _CHECKS[kind](value)
+        return _checked_user(value) if kind == USER else _checked_value(kind, value)
     except ValueError:
         raise SubjectError(
-            f"line {number} is not {_NAMES[kind]}. Nothing was erased, for any line."
+            f"line {number} is not a valid value of {kind}. Nothing was erased, for any line."
         ) from None
 
 
-def _checked_ip(value: str) -> str:
-    return unpack_ip(pack_ip(value.strip()))
-
-
-def _checked_device_id(value: str) -> str:
-    if not 0 < len(value.encode()) <= MAX_DEVICE_ID_BYTES:
-        raise ValueError("too long")
-    return value
+def _checked_value(kind: str, value: str) -> str:
+    form = masked_field(kind).form
+    text = value.strip() if form is IP_ADDRESS else value
+    form.check(text)
+    return form.to_text(form.to_bytes(text))
 
 
 def _checked_user(value: str) -> str:
-    if len(value) > MAX_LENGTH["user_id"] or "\0" in value:
+    if len(value) > USER_ID.max_length or "\0" in value:
         raise ValueError("too long")
     value.encode()
     return value
-
-
-_CHECKS: dict[SubjectKind, Callable[[str], str]] = {
-    SubjectKind.IP: _checked_ip,
-    SubjectKind.DEVICE_ID: _checked_device_id,
-    SubjectKind.USER: _checked_user,
-}
-_NAMES = {
-    SubjectKind.IP: "an IP address",
-    SubjectKind.DEVICE_ID: "a device id",
-    SubjectKind.USER: "a user id",
-}
 
 
 def _tokens(masker: FieldMasker, values: Iterable[str]) -> set[str]:
@@ -121,7 +103,7 @@ def _digests(value: str) -> tuple[str, str]:
     return digest, digest.upper()
 
 
-def _ip_search(values: tuple[str, ...]) -> BodySearch:
+def _address_search(values: tuple[str, ...]) -> BodySearch:
     targets = {pack_ip(value) for value in values}
 
     def in_text(text: str) -> bool:
@@ -131,7 +113,7 @@ def _ip_search(values: tuple[str, ...]) -> BodySearch:
     return BodySearch(in_leaf=lambda leaf: in_text(leaf.text), in_text=in_text)
 
 
-def _device_search(values: tuple[str, ...]) -> BodySearch:
+def _text_search(values: tuple[str, ...]) -> BodySearch:
     targets = set(values)
     has_word = word_search(value for value in values if len(value) >= MIN_REVEALING_LENGTH)
 
@@ -142,7 +124,7 @@ def _device_search(values: tuple[str, ...]) -> BodySearch:
 
 
 # The whole text of another field may equal a short user id.
-_OTHER_FIELDS = MAX_LENGTH.keys() - {"user_id"}
+_OTHER_FIELDS = frozenset(FIELD_NAMES) - {USER_ID.name}
 
 
 def _user_search(values: tuple[str, ...]) -> BodySearch:
@@ -156,8 +138,11 @@ def _user_search(values: tuple[str, ...]) -> BodySearch:
     return BodySearch(in_leaf=in_leaf, in_text=text_search(values))
 
 
-_SEARCHES: dict[SubjectKind, Callable[[tuple[str, ...]], BodySearch]] = {
-    SubjectKind.IP: _ip_search,
-    SubjectKind.DEVICE_ID: _device_search,
-    SubjectKind.USER: _user_search,
+_SEARCHES: dict[CanonicalForm, Callable[[tuple[str, ...]], BodySearch]] = {
+    IP_ADDRESS: _address_search,
+    TEXT: _text_search,
 }
+
+
+def _search(kind: str, values: tuple[str, ...]) -> BodySearch:
+    return _user_search(values) if kind == USER else _SEARCHES[masked_field(kind).form](values)

@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fetch_mask_assets.errors import FetchMaskError
-from fetch_mask_assets.masking.fields import IP
+from fetch_mask_assets.masking.canonical import IP_ADDRESS
+from fetch_mask_assets.masking.fields import MaskedField
 
 DIGEST_BYTES = 16
 MAX_TEXT_LENGTH = 55
@@ -227,12 +228,12 @@ class Search:
 
 
 def searches(
-    field: str, *, networks: Iterable[str], patterns: Iterable[str], only_named: bool
+    field: MaskedField, *, networks: Iterable[str], patterns: Iterable[str], only_named: bool
 ) -> tuple[Search, ...]:
-    """What to try for a field: addresses for IPs, patterns for device ids.
+    """The values to try for a field: addresses, or the texts of patterns.
 
     Args:
-        field: the field's name.
+        field: the field whose digests are sought.
         networks: IPv4 networks in CIDR notation.
         patterns: as `pattern_space` reads them.
         only_named: leave out the whole of a space where no network or no pattern is given.
@@ -240,7 +241,7 @@ def searches(
     Raises:
         SpaceError: a network or a pattern cannot be tried.
     """
-    if field == IP.name:
+    if field.form is IP_ADDRESS:
         spans = network_spans(networks) or ([] if only_named else [Span(0, IPV4.size)])
         return (Search(IPV4, tuple(spans)),) if spans else ()
     named = tuple(patterns) or (() if only_named else (DEVICE_ID_PATTERN,))

@@ -20,14 +20,12 @@ from types import MappingProxyType
 from typing import LiteralString
 
 import numpy as np
-import psycopg
 from numpy.typing import NDArray
 from psycopg import sql
 
 from fetch_mask_assets.errors import FetchMaskError
 from fetch_mask_assets.keys.keyset import FieldMasker
-from fetch_mask_assets.masking.fields import MaskedField
-from fetch_mask_assets.masking.token import MAX_TOKEN_LENGTH
+from fetch_mask_assets.masking.fields import MAX_TOKEN_LENGTH, MaskedField
 from fetch_mask_assets.operations.md5_upgrade.digests import (
     Search,
     Space,
@@ -40,8 +38,8 @@ from fetch_mask_assets.operations.md5_upgrade.digests import (
     worth_recording,
 )
 from fetch_mask_assets.operations.md5_upgrade.search import search_spans
-from fetch_mask_assets.postgres.connection import connect, one_row, translate_errors
 from fetch_mask_assets.postgres.locks import MD5_UPGRADE, acquire_lease
+from fetch_mask_assets.postgres.sessions import LONG_RECORD, one_row, open_session
 
 DIGESTS_AT_ONCE = 20_000
 """Distinct digests that one transaction replaces."""
@@ -51,9 +49,6 @@ _NOTE_AFTER_SECONDS = 5.0
 _VALUES_AT_ONCE = 50_000
 
 _NO_SPANS: Mapping[Span, int] = MappingProxyType({})
-
-# What reads the whole table takes as long as it takes: only waiting and idling are bounded.
-_SESSION = "-c lock_timeout=30s -c idle_in_transaction_session_timeout=300s"
 
 
 class Md5UpgradeError(FetchMaskError):
@@ -97,7 +92,7 @@ class DigestTable:
         Raises:
             DatabaseError: it cannot be counted.
         """
-        with self._session("count MD5 digests") as connection:
+        with open_session(self.url, LONG_RECORD, "count MD5 digests") as connection:
             [(digests, rows)] = connection.execute(self._on(_COUNT)).fetchall()
         return DigestCount(digests, rows)
 
@@ -107,7 +102,7 @@ class DigestTable:
         Raises:
             DatabaseError: they cannot be read.
         """
-        with self._session("read MD5 digests") as connection:
+        with open_session(self.url, LONG_RECORD, "read MD5 digests") as connection:
             parts = connection.cursor(binary=True).execute(self._on(_DIGESTS), [self.field.name])
             return b"".join(part for (part,) in parts)
 
@@ -117,7 +112,7 @@ class DigestTable:
         Raises:
             DatabaseError: it cannot be read.
         """
-        with self._session("read how far the upgrade is") as connection:
+        with open_session(self.url, LONG_RECORD, "read how far the upgrade is") as connection:
             rows = connection.execute(_TRIED, [self.field.name, space.name]).fetchall()
         return [Span(start, stop) for start, stop in rows]
 
@@ -132,7 +127,10 @@ class DigestTable:
             DatabaseError: nothing was noted.
         """
         names = [digest.hex() for digest in tokens]
-        with self._session("note what was found") as connection, connection.transaction():
+        with (
+            open_session(self.url, LONG_RECORD, "note what was found") as connection,
+            connection.transaction(),
+        ):
             connection.execute(_NOTE, [self.field.name, names, list(tokens.values())])
             for span in worth_recording(spans):
                 values = [self.field.name, space, span.start, span.stop, _found(spans, span)]
@@ -144,7 +142,7 @@ class DigestTable:
         Raises:
             DatabaseError: it cannot be recorded.
         """
-        with self._session("begin to replace MD5 digests") as connection:
+        with open_session(self.url, LONG_RECORD, "begin to replace MD5 digests") as connection:
             (is_any,) = one_row(connection, _ANY_NOTED, self.field.name)
             if not is_any:
                 return None
@@ -158,7 +156,7 @@ class DigestTable:
             DatabaseError: nothing was replaced.
         """
         values = [change, DIGESTS_AT_ONCE, with_links]
-        with self._session("replace MD5 digests") as connection:
+        with open_session(self.url, LONG_RECORD, "replace MD5 digests") as connection:
             taken, digests, rows = one_row(connection, _REPLACE, *values)
         return Replaced(int(digests), int(rows)) if taken else None
 
@@ -168,7 +166,7 @@ class DigestTable:
         Raises:
             DatabaseError: it cannot be recorded.
         """
-        with self._session("end to replace MD5 digests") as connection:
+        with open_session(self.url, LONG_RECORD, "end to replace MD5 digests") as connection:
             connection.execute(_END, [change])
 
     def forget(self, search: Search) -> None:
@@ -177,18 +175,13 @@ class DigestTable:
         Raises:
             DatabaseError: nothing was forgotten.
         """
-        with self._session("finish the upgrade") as connection:
+        with open_session(self.url, LONG_RECORD, "finish the upgrade") as connection:
             for span in search.spans:
                 values = [self.field.name, search.space.name, span.start, span.stop]
                 connection.execute(_FORGET, values)
 
     def _on(self, statement: LiteralString) -> sql.Composed:
         return sql.SQL(statement).format(column=sql.Identifier(self.field.column))
-
-    @contextmanager
-    def _session(self, verb: str) -> Iterator[psycopg.Connection]:
-        with translate_errors(verb), connect(self.url, options=_SESSION) as connection:
-            yield connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,10 +201,8 @@ def only_upgrade(url: str) -> Iterator[None]:
         Md5UpgradeError: another one is under way.
         DatabaseError: the database cannot be reached.
     """
-    with translate_errors("begin the upgrade"):
-        connection = connect(url, options=_SESSION)
+    with open_session(url, LONG_RECORD, "begin the upgrade") as connection:
         connection.autocommit = True
-    with connection:
         if not acquire_lease(connection, MD5_UPGRADE):
             raise Md5UpgradeError("another upgrade from MD5 is under way: wait until it has ended.")
         yield
@@ -223,7 +214,7 @@ def drop_links(url: str) -> int:
     Raises:
         DatabaseError: nothing was removed.
     """
-    with translate_errors("drop the links from MD5"), connect(url, options=_SESSION) as connection:
+    with open_session(url, LONG_RECORD, "drop the links from MD5") as connection:
         [(dropped,)] = connection.execute("SELECT login_ingest.drop_md5_links()").fetchall()
         return int(dropped)
 
@@ -234,7 +225,7 @@ def record(url: str, action: str, detail: str) -> None:
     Raises:
         DatabaseError: nothing was recorded.
     """
-    with translate_errors("record in the audit"), connect(url, options=_SESSION) as connection:
+    with open_session(url, LONG_RECORD, "record in the audit") as connection:
         connection.execute("SELECT login_ingest.record_audit(%s, %s)", [action, detail])
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from uuid import uuid4
 
 import psycopg
-from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from fetch_mask_assets.audit.postgres import RECORDING_SESSION, record
+from fetch_mask_assets.audit.postgres import record
 from fetch_mask_assets.keys.keyset import Keyring, Sealer
 from fetch_mask_assets.keys.postgres import lock_keys, write_links
 from fetch_mask_assets.operations.quarantine.messages import (
@@ -31,12 +29,7 @@ from fetch_mask_assets.operations.quarantine.replay import (
     SealedMessage,
     mask_quarantined,
 )
-from fetch_mask_assets.postgres.connection import (
-    TransientDatabaseError,
-    connect,
-    one_row,
-    translate_errors,
-)
+from fetch_mask_assets.postgres.sessions import RECORD, one_row, open_session, retry_transient
 
 MESSAGES_AT_ONCE = 200
 """Maximum number of messages in one transaction of a replay."""
@@ -44,14 +37,6 @@ MESSAGES_AT_ONCE = 200
 # A sealed body can be a megabyte.
 _BODIES_AT_ONCE = 50
 _ROWS_AT_ONCE = 1_000
-_ATTEMPTS = 4
-
-_repeated = retry(
-    retry=retry_if_exception_type(TransientDatabaseError),
-    stop=stop_after_attempt(_ATTEMPTS),
-    wait=wait_random_exponential(multiplier=0.2, max=5),
-    reraise=True,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +70,7 @@ class Quarantine:
             DatabaseError: they cannot be read.
         """
         with (
-            self._session("read the quarantine") as connection,
+            open_session(self.url, RECORD, "read the quarantine") as connection,
             connection.cursor(name="quarantine") as cursor,
         ):
             cursor.itersize = _BODIES_AT_ONCE
@@ -98,7 +83,7 @@ class Quarantine:
         Raises:
             DatabaseError: it cannot be read, or the audit cannot be written.
         """
-        with self._session("show a quarantined message") as connection:
+        with open_session(self.url, RECORD, "show a quarantined message") as connection:
             row = connection.execute(_READ_ONE, [message_id]).fetchone()
             if row is None:
                 return None
@@ -112,7 +97,7 @@ class Quarantine:
         Raises:
             DatabaseError: they cannot be counted.
         """
-        with self._session("count quarantined messages") as connection:
+        with open_session(self.url, RECORD, "count quarantined messages") as connection:
             return int(one_row(connection, _COUNT, *selected.parameters)[0])
 
     def balance(self) -> QuarantineBalance:
@@ -121,7 +106,7 @@ class Quarantine:
         Raises:
             DatabaseError: it cannot be read.
         """
-        with self._session("read the balance of the quarantine") as connection:
+        with open_session(self.url, RECORD, "read the balance of the quarantine") as connection:
             return QuarantineBalance(*one_row(connection, _READ_BALANCE))
 
     def replay_all(
@@ -163,14 +148,14 @@ class Quarantine:
             after, result = step
             yield result
 
-    @_repeated
+    @retry_transient()
     def replay_result(self, replay_id: str) -> ReplayResult:
         """The recorded totals of a replay; unreadable messages are not counted apart.
 
         Raises:
             DatabaseError: it cannot be read.
         """
-        with self._session("read a replay") as connection:
+        with open_session(self.url, RECORD, "read a replay") as connection:
             row = connection.execute(_READ_REPLAY, [replay_id]).fetchone()
         return ReplayResult() if row is None else ReplayResult(*row)
 
@@ -199,11 +184,11 @@ class Quarantine:
         while deleted := self._expire_step(keep_days):
             yield deleted
 
-    @_repeated
+    @retry_transient()
     def _replay_step(
         self, replay_id: str, selected: MessageFilter, keyring: Keyring, after: str
     ) -> tuple[str, ReplayResult] | None:
-        with self._session("replay quarantined messages") as connection:
+        with open_session(self.url, RECORD, "replay quarantined messages") as connection:
             values = [after, *selected.parameters, MESSAGES_AT_ONCE]
             rows = connection.execute(_TAKE, values).fetchall()
             messages = [SealedMessage(*row) for row in rows]
@@ -212,15 +197,15 @@ class Quarantine:
             batch = mask_quarantined(messages, keyring)
             return messages[-1].message_id, _write(connection, replay_id, batch)
 
-    @_repeated
+    @retry_transient()
     def _discard_step(self, discard_id: str, selected: MessageFilter, reason: str) -> int:
-        with self._session("discard quarantined messages") as connection:
+        with open_session(self.url, RECORD, "discard quarantined messages") as connection:
             values = [discard_id, *selected.parameters, reason, _ROWS_AT_ONCE]
             return int(one_row(connection, _DISCARD, *values)[0])
 
-    @_repeated
+    @retry_transient()
     def _expire_step(self, keep_days: int) -> int:
-        with self._session("delete old quarantined messages") as connection:
+        with open_session(self.url, RECORD, "delete old quarantined messages") as connection:
             verdict, deleted, min_days = one_row(connection, _EXPIRE, keep_days, _ROWS_AT_ONCE)
         if verdict != "expired":
             raise ExpiryRefusedError(
@@ -232,13 +217,8 @@ class Quarantine:
         return int(deleted)
 
     def _record(self, action: str, detail: Mapping[str, object]) -> None:
-        with self._session("record") as connection:
+        with open_session(self.url, RECORD, "record") as connection:
             record(connection, action, detail)
-
-    @contextmanager
-    def _session(self, verb: str) -> Iterator[psycopg.Connection]:
-        with translate_errors(verb), connect(self.url, options=RECORDING_SESSION) as connection:
-            yield connection
 
 
 def _report_each(

@@ -83,7 +83,7 @@ def summarize_audit(
             "was_expected": expected is not None,
             "has_expected": chain.has_expected,
             "broken_at": chain.broken and chain.broken.audit_id,
-            "broken_because": chain.broken and chain.broken.why,
+            "broken_because": chain.broken and chain.broken.reason,
         },
         "period_totals": {
             "steps": counting.actions.total(),
@@ -135,7 +135,7 @@ class _Counting:
         # A row without a time belongs to no period, so it is counted in each.
         if row.at is None or self._period.since <= row.at < self._period.until:
             action = row.action if row.action in ACTIONS else OTHER_ACTION
-            self.actions[(row.person, action, verdict)] += 1
+            self.actions[(row.actor, action, verdict)] += 1
 
 
 def _detail(row: AuditRow) -> dict[str, object]:

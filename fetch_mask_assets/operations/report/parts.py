@@ -150,9 +150,8 @@ FROM (SELECT login_rows AS rows, loaded, replayed, erased,
     tables={
         # Rows whose token was erased, by masked field.
         "rows_without_token": """
-SELECT substr(key, length('without_') + 1) AS field, value::bigint AS rows
-FROM login_ingest.login_counts() AS counts, jsonb_each(to_jsonb(counts))
-WHERE starts_with(key, 'without_') ORDER BY field
+SELECT of_field AS field, rows_without AS rows
+FROM login_ingest.rows_without_token() ORDER BY of_field
 """,
         "days": "SELECT " + _DAY + _SUMS + _IN_PERIOD + "GROUP BY day ORDER BY day",
         # Each batch of the period if they are few.

@@ -5,8 +5,7 @@ A part that is refused is given as unreadable with the reason; the others are re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -31,19 +30,14 @@ from fetch_mask_assets.operations.report.part import (
 from fetch_mask_assets.operations.report.parts import AUDIT, CHECKS, PARTS
 from fetch_mask_assets.operations.report.report import Report, ReportProvenance
 from fetch_mask_assets.postgres import migrate
-from fetch_mask_assets.postgres.connection import connect, one_row, translate_errors
+from fetch_mask_assets.postgres.errors import translate_errors
+from fetch_mask_assets.postgres.sessions import REPORT, one_row, open_session
 
 MAX_BATCHES = 100
 """A period of more batches is shown by day only."""
 
 MAX_ROWS = 200
 """The newest certificates, requests and unbalanced batches that are shown."""
-
-# Counting a whole table takes as long as it takes; only the waiting is bounded.
-_SESSION = (
-    "-c TimeZone=UTC -c DateStyle=ISO -c lock_timeout=30s -c statement_timeout=900s"
-    " -c idle_in_transaction_session_timeout=300s -c default_transaction_read_only=on"
-)
 
 # Columns that may hold free text.
 _SHOWN: Mapping[str, Callable[[str], str]] = {
@@ -92,7 +86,8 @@ class ReportReader:
         )
         given = {CHECKS.name: checks, AUDIT.name: audit}
         try:
-            with translate_errors("report"), self._snapshot() as connection:
+            with open_session(self.url, REPORT, "report") as connection:
+                connection.isolation_level = IsolationLevel.REPEATABLE_READ
                 return _report(_Snapshot(connection, self._parameters(period)), period, at, given)
         except DatabaseError as error:
             down = Unreadable(str(error))
@@ -109,12 +104,6 @@ class ReportReader:
             "max_batches": MAX_BATCHES,
             "max_rows": MAX_ROWS,
         }
-
-    @contextmanager
-    def _snapshot(self) -> Iterator[psycopg.Connection]:
-        with connect(self.url, options=_SESSION) as connection:
-            connection.isolation_level = IsolationLevel.REPEATABLE_READ
-            yield connection
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,8 @@ from fetch_mask_assets.keys.postgres import key_usage, registered_keys
 from fetch_mask_assets.keys.registry import RegisteredKey
 from fetch_mask_assets.keys.storage import Keysets
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
-from fetch_mask_assets.postgres.connection import connect, one_row, translate_errors
 from fetch_mask_assets.postgres.locks import REGISTRY, acquire_lock
-
-_SESSION = "-c lock_timeout=30s"
+from fetch_mask_assets.postgres.sessions import LONG_RECORD, one_row, open_session
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +106,9 @@ def restore(database: LoginDatabase, keysets: Keysets, name: str, key_id: int) -
 
 
 @contextmanager
-def _changing(database: LoginDatabase, verb: str) -> Iterator[psycopg.Connection]:
+def _changing(database: LoginDatabase, action: str) -> Iterator[psycopg.Connection]:
     with (
-        translate_errors(verb),
-        connect(database.url, options=_SESSION) as connection,
+        open_session(database.url, LONG_RECORD, action) as connection,
         connection.transaction(),
     ):
         acquire_lock(connection, REGISTRY)

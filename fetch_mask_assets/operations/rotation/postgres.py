@@ -11,7 +11,6 @@ from typing import LiteralString, TypeVar
 import polars as pl
 import psycopg
 from psycopg import sql
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from fetch_mask_assets.keys.keyset import FieldMasker
 from fetch_mask_assets.keys.postgres import write_job_links
@@ -26,13 +25,14 @@ from fetch_mask_assets.operations.rotation.remasking import (
     remask,
     unopened,
 )
-from fetch_mask_assets.postgres.connection import (
-    TransientDatabaseError,
-    connect,
-    one_row,
-    translate_errors,
-)
 from fetch_mask_assets.postgres.locks import LINKS, acquire_lock
+from fetch_mask_assets.postgres.sessions import (
+    JOB_ATTEMPTS,
+    LONG_RECORD,
+    one_row,
+    open_session,
+    retry_transient,
+)
 
 TOKENS_AT_ONCE = 500
 ROWS_AT_ONCE = 5_000
@@ -41,10 +41,6 @@ MAX_PASSES = 20
 """Only someone who goes on masking with an old key makes for more."""
 
 _TOKENS_TO_OPEN = 20_000
-_ATTEMPTS = 6
-
-# What reads a whole table takes as long as it takes: only waiting and idling are bounded.
-_SESSION = "-c lock_timeout=30s -c idle_in_transaction_session_timeout=300s"
 
 _T = TypeVar("_T")
 
@@ -91,7 +87,7 @@ class TokenTable:
         def read(connection: psycopg.Connection) -> list[str]:
             return [token for (token,) in connection.execute(statement, [*values, at_most])]
 
-        return self._repeated("read tokens", read)
+        return self._run("read tokens", read)
 
     def begin(self, masker: FieldMasker) -> RemaskJob:
         """Records that a field's tokens are being brought under the primary key.
@@ -100,7 +96,7 @@ class TokenTable:
             DatabaseError: it cannot be recorded, or the primary key is retired.
         """
         values = [masker.field.name, [masker.primary_key_id]]
-        number, unfinished = self._repeated(
+        number, unfinished = self._run(
             "begin re-masking", lambda connection: one_row(connection, _BEGIN, *values)
         )
         return RemaskJob(int(number), masker.field, int(unfinished))
@@ -111,9 +107,7 @@ class TokenTable:
         Raises:
             DatabaseError: it cannot be recorded.
         """
-        self._repeated(
-            "end re-masking", lambda connection: connection.execute(_END, [change.number])
-        )
+        self._run("end re-masking", lambda connection: connection.execute(_END, [change.number]))
 
     def link(self, change: RemaskJob, remasking: Remasking) -> None:
         """Links old tokens to new ones, of values that the table still has.
@@ -132,7 +126,7 @@ class TokenTable:
             links = [each for each in remasking.links if each.new_token in newest]
             write_job_links(connection, change.number, links)
 
-        self._repeated("link tokens", write)
+        self._run("link tokens", write)
 
     def replace(self, change: RemaskJob, replacements: Mapping[str, str]) -> int:
         """Replaces tokens in all rows that have them; returns how many rows that were.
@@ -159,7 +153,7 @@ class TokenTable:
             counts = (connection.execute(*each).fetchall() for each in statements)
             return sum(number for [(number,)] in counts)
 
-        return self._repeated("count tokens", count)
+        return self._run("count tokens", count)
 
     def rows_under(self, masked_field: MaskedField, key_id: int) -> int:
         """How many rows have a token under a key.
@@ -192,27 +186,19 @@ class TokenTable:
             [(loaded,)] = connection.execute(_LOADED).fetchall()
             return Groups(groups.with_columns(pl.col("rows").cast(pl.Int64)), links, int(loaded))
 
-        return self._repeated("read the groups", read)
+        return self._run("read the groups", read)
 
     def _replace_some(self, change: RemaskJob, replacements: Mapping[str, str]) -> int:
         values = [change.number, list(replacements), list(replacements.values()), ROWS_AT_ONCE]
-        (rows,) = self._repeated(
+        (rows,) = self._run(
             "replace tokens", lambda connection: one_row(connection, _REPLACE, *values)
         )
         return int(rows)
 
-    def _repeated(self, verb: str, work: Callable[[psycopg.Connection], _T]) -> _T:
-        def once() -> _T:
-            with translate_errors(verb), connect(self.url, options=_SESSION) as connection:
-                return work(connection)
-
-        attempts = Retrying(
-            retry=retry_if_exception_type(TransientDatabaseError),
-            stop=stop_after_attempt(_ATTEMPTS),
-            wait=wait_random_exponential(multiplier=0.2, max=10),
-            reraise=True,
-        )
-        return attempts(once)
+    @retry_transient(JOB_ATTEMPTS)
+    def _run(self, action: str, work: Callable[[psycopg.Connection], _T]) -> _T:
+        with open_session(self.url, LONG_RECORD, action) as connection:
+            return work(connection)
 
 
 def remask_field(

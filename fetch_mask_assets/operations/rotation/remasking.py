@@ -7,7 +7,7 @@ masked again and rows that are not yet are equal at every moment.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 
@@ -17,17 +17,11 @@ from fetch_mask_assets.errors import TokenError
 from fetch_mask_assets.keys.keyset import FieldMasker
 from fetch_mask_assets.keys.links import TokenLink, links_of
 from fetch_mask_assets.masking.fields import MaskedField
-from fetch_mask_assets.masking.token import format_token, parse_token
+from fetch_mask_assets.masking.token import key_heads, parse_token
 
 NOT_A_TOKEN = "not_a_token"  # noqa: S105 (the name of a kind)
 UNKNOWN_KEY = "unknown_key"
 ALTERED = "altered"
-
-# A token's text starts with Tink's version byte and four bytes of key id: 40 bits are six
-# characters of base64 and two thirds of a seventh, whose last two bits are the ciphertext's.
-_VERSION = b"\x01"
-_LAST_BITS = (0x00, 0x40, 0x80, 0xC0)
-_KEY_CHARACTERS = 7
 
 # Postgres holds no NUL in a text, so nothing is between a text and the same with this behind it.
 _MIN_CHARACTER = "\x01"
@@ -75,8 +69,7 @@ def unopened(masker: FieldMasker, tokens: Iterable[str]) -> Mapping[str, int]:
 
 def ranges_under(field: MaskedField, key_id: int) -> tuple[TextRange, ...]:
     """Where the tokens of a key are, among all texts in the order of their bytes."""
-    prefixes = sorted(_key_prefixes(field, key_id))
-    return tuple(TextRange(prefix, _after(prefix)) for prefix in prefixes)
+    return tuple(TextRange(head, _after(head)) for head in key_heads(field, key_id))
 
 
 def ranges_outside(field: MaskedField, key_id: int) -> tuple[TextRange, ...]:
@@ -105,12 +98,6 @@ def _why_closed(masker: FieldMasker, token: str) -> str:
     except TokenError:
         return NOT_A_TOKEN
     return ALTERED if key_id in masker.check_values else UNKNOWN_KEY
-
-
-def _key_prefixes(field: MaskedField, key_id: int) -> Iterator[str]:
-    sure = _VERSION + key_id.to_bytes(4, "big")
-    length = len(field.token_prefix) + _KEY_CHARACTERS
-    return (format_token(field, sure + bytes([bits]))[:length] for bits in _LAST_BITS)
 
 
 def _after(prefix: str) -> str:

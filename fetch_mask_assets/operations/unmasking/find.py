@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 
 from fetch_mask_assets.errors import FetchMaskError
 from fetch_mask_assets.keys.keyset import FieldMasker
-from fetch_mask_assets.masking.canonical import MAX_DEVICE_ID_BYTES
-from fetch_mask_assets.masking.fields import DEVICE_ID
+from fetch_mask_assets.masking.canonical import MAX_TEXT_BYTES, TEXT
 
 
 class FindRefusedError(FetchMaskError):
@@ -30,14 +28,10 @@ class FindQuery:
 
 @dataclass(frozen=True, slots=True)
 class FoundRow:
-    """A row of `user_logins` without its masked columns, and the token that matched."""
+    """A row of `user_logins` by its clear columns, and the token that matched; days as ISO."""
 
     token: str
-    user_id: str | None
-    device_type: str | None
-    locale: str | None
-    app_version: int | None
-    create_date: date | None
+    columns: Mapping[str, str | int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +86,8 @@ def _tokens(masker: FieldMasker, line: int, value: str) -> tuple[str, ...]:
 
 
 def _refuse_impossible(masker: FieldMasker, line: int, value: str) -> None:
-    if masker.field is DEVICE_ID and (
-        not value.strip() or len(value.encode()) > MAX_DEVICE_ID_BYTES
-    ):
+    if masker.field.form is TEXT and (not value.strip() or len(value.encode()) > MAX_TEXT_BYTES):
         raise FindRefusedError(
-            f"line {line} is not a device id: it is blank or longer than {MAX_DEVICE_ID_BYTES}"
-            " bytes."
+            f"line {line} is not a {masker.field.label}: it is blank or longer than"
+            f" {MAX_TEXT_BYTES} bytes."
         )

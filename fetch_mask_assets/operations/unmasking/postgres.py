@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
-import psycopg
-
-from fetch_mask_assets.audit.postgres import RECORDING_SESSION
 from fetch_mask_assets.errors import DatabaseError
-from fetch_mask_assets.masking.fields import MaskedField
+from fetch_mask_assets.masking.fields import CLEAR_COLUMNS, MaskedField
 from fetch_mask_assets.operations.unmasking.find import FindResult, FoundRow
 from fetch_mask_assets.operations.unmasking.requests import UnmaskRequest, Withdrawal
 from fetch_mask_assets.operations.unmasking.verdicts import Verdict, refusal
-from fetch_mask_assets.postgres.connection import connect, one_row, translate_errors
+from fetch_mask_assets.postgres.sessions import RECORD, one_row, open_session
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +33,7 @@ class Unmasking:
             UnmaskRefusedError: refused; the refusal is recorded.
             DatabaseError: nothing was requested.
         """
-        with self._session("request") as connection:
+        with open_session(self.url, RECORD, "request") as connection:
             verdict, request_id = one_row(connection, _REQUEST, list(tokens), reason, ticket, limit)
         _raise_refusal(verdict)
         return int(request_id)
@@ -49,7 +45,7 @@ class Unmasking:
             UnmaskRefusedError: refused; the refusal is recorded.
             DatabaseError: nothing was approved.
         """
-        with self._session("approve") as connection:
+        with open_session(self.url, RECORD, "approve") as connection:
             verdict, expires_at = one_row(connection, _APPROVE, request_id, minutes)
         _raise_refusal(verdict)
         approved_until: datetime = expires_at
@@ -62,7 +58,7 @@ class Unmasking:
             UnmaskRefusedError: refused; the refusal is recorded.
             DatabaseError: nothing may be unmasked, even if the reveal was recorded.
         """
-        with self._session("record the reveal") as connection:
+        with open_session(self.url, RECORD, "record the reveal") as connection:
             verdict, tokens = one_row(connection, _REVEAL, request_id)
         _raise_refusal(verdict)
         return tuple(tokens)
@@ -74,7 +70,7 @@ class Unmasking:
             UnmaskRefusedError: no such request; the refusal is recorded.
             DatabaseError: nothing was withdrawn.
         """
-        with self._session("withdraw") as connection:
+        with open_session(self.url, RECORD, "withdraw") as connection:
             verdict, *withdrawal = one_row(connection, _WITHDRAW, request_id)
         _raise_refusal(verdict)
         return Withdrawal(*withdrawal)
@@ -85,7 +81,7 @@ class Unmasking:
         Raises:
             DatabaseError: they cannot be read.
         """
-        with self._session("read the requests") as connection:
+        with open_session(self.url, RECORD, "read the requests") as connection:
             rows = connection.execute(_LIST).fetchall()
             (now,) = one_row(connection, "SELECT clock_timestamp()")
         return tuple(UnmaskRequest(*row) for row in rows), now
@@ -100,7 +96,7 @@ class Unmasking:
         Raises:
             DatabaseError: the statement was refused, or its first column is not text.
         """
-        with self._session("run the query") as connection:
+        with open_session(self.url, RECORD, "run the query") as connection:
             connection.read_only = True
             with connection.cursor(name="tokens") as cursor:
                 cursor.execute(statement.encode())
@@ -114,20 +110,14 @@ class Unmasking:
             DatabaseError: nothing may be shown, even if the find was recorded.
         """
         values = (masked_field.name, list(tokens), max_rows)
-        with self._session("find rows") as connection:
+        with open_session(self.url, RECORD, "find rows") as connection:
             verdict, counts, rows = one_row(connection, _FIND, *values)
         _raise_refusal(verdict)
         return FindResult(dict.fromkeys(tokens, 0) | counts, tuple(map(_found_row, rows)))
 
-    @contextmanager
-    def _session(self, verb: str) -> Iterator[psycopg.Connection]:
-        with translate_errors(verb), connect(self.url, options=RECORDING_SESSION) as connection:
-            yield connection
-
 
 def _found_row(row: Mapping[str, Any]) -> FoundRow:
-    day = row["create_date"]
-    return FoundRow(**{**row, "create_date": date.fromisoformat(day) if day else None})
+    return FoundRow(row["token"], {name: row[name] for name in CLEAR_COLUMNS})
 
 
 def _distinct_texts(rows: Iterable[tuple[Any, ...]]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """What became of the messages of a batch, in messages."""
+    """The outcome of a batch, in messages."""
 
     received: int = 0
     loaded: int = 0
@@ -17,7 +17,7 @@ class Balance:
 
     @property
     def holds(self) -> bool:
-        """Whether every message received is accounted for."""
+        """Return whether every message received is accounted for."""
         return self.received == self.loaded + self.quarantined + self.already_known
 
     def as_counts(self) -> dict[str, int]:
@@ -35,7 +35,7 @@ def total(balances: Iterable[Balance]) -> Balance:
 
 @dataclass(frozen=True, slots=True)
 class BatchCounts:
-    """What the database counts of a batch: its record, its ledger lines, its quarantine."""
+    """A batch as the database counts it: its record, its ledger rows, its quarantined messages."""
 
     balance: Balance
     ledger_rows: int

@@ -10,7 +10,7 @@ from fetch_mask_assets.pipeline.batch.balance import BatchCounts
 
 @dataclass(frozen=True, slots=True)
 class TableFacts:
-    """What a run received, and what the database counts.
+    """The messages that a run received, and the counts of the database.
 
     `counts` is None where the run committed no batch; `received` counts deliveries.
     """
@@ -22,7 +22,7 @@ class TableFacts:
 
 @dataclass(frozen=True, slots=True)
 class TableRule:
-    """A rule: its name, what it says, what to do when it is broken, and by how much it is."""
+    """A rule: its name, its sentence, the remedy, and the number of violations."""
 
     name: str
     description: str
@@ -58,8 +58,8 @@ TABLE_RULES = (
     TableRule(
         "only_tokens",
         "The masked columns of user_logins hold nothing but tokens, in the whole table.",
-        "Rows that were there before this product, or that someone else wrote, can be reversed by"
-        " whoever reads them: mask or remove them.",
+        "Such rows were there before this product, or another program wrote them. Their values can"
+        " be recovered by every reader of the table: mask or remove them.",
         is_blocking=False,
         count_broken=lambda facts: facts.rows_without_tokens,
     ),

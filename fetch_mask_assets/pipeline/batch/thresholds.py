@@ -1,4 +1,4 @@
-"""What is normal for a batch, as data: measures, each with a limit that can be set."""
+"""The thresholds of a batch: each a number, with a limit that can be set."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """A number of a batch: what it says, what to do over its limit, and the limit's setting.
+    """A number of a batch: its description, the remedy over its limit, and the limit's setting.
 
     `value` takes the raw or the masked frame, and the present time.
     """
@@ -36,7 +36,7 @@ class Threshold:
 
 
 def oldest_age_seconds(raw: pl.DataFrame, now: datetime) -> float:
-    """How long the oldest message waited until now; 0 for an empty batch or a clock that lags."""
+    """The age of the oldest message; 0 for an empty batch or a clock that lags."""
     oldest = raw["sent_at"].min()
     return max(0.0, (now - oldest).total_seconds()) if isinstance(oldest, datetime) else 0.0
 
@@ -70,7 +70,7 @@ MASKED_THRESHOLDS = (
     Threshold(
         "rejected_messages",
         "Messages that broke the contract and are quarantined: an app may have changed its events.",
-        "fetch-mask quarantine list says which reasons and shapes; ask whoever sends those.",
+        "fetch-mask quarantine list counts them by reason; ask the senders of those events.",
         "%",
         "LOGIN_WARN_REJECTED_PERCENT",
         lambda limits: limits.rejected_percent,
@@ -79,7 +79,7 @@ MASKED_THRESHOLDS = (
     Threshold(
         "unparsed_versions",
         "Logins that load with a null version, because its text has no number.",
-        "The texts are in login_ingest.ledger; ask whoever sends them whether they are meant so.",
+        "The texts are in login_ingest.ledger; ask their senders whether they are meant so.",
         "%",
         "LOGIN_WARN_UNPARSED_VERSION_PERCENT",
         lambda limits: limits.unparsed_version_percent,

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from fetch_mask_assets.pipeline.contract.login_event import FIELDS
+from fetch_mask_assets.masking.fields import FIELD_NAMES
 
 NOT_JSON = "not JSON"
 NOT_AN_OBJECT = "not an object"
@@ -41,8 +41,8 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=str, parse_floa
 
 def _profile(names: tuple[str, ...]) -> str:
     distinct = set(names)
-    known = ",".join(sorted(distinct & set(FIELDS))) or "no known field"
-    unknown = _some(len(distinct - set(FIELDS)), "unknown")
+    known = ",".join(sorted(distinct & set(FIELD_NAMES))) or "no known field"
+    unknown = _some(len(distinct - set(FIELD_NAMES)), "unknown")
     return known + unknown + _some(len(names) - len(distinct), "repeated")
 
 

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from fetch_mask_assets.masking.addresses import addresses_in, packed
-from fetch_mask_assets.masking.canonical import MAX_DEVICE_ID_BYTES, pack_ip
+from fetch_mask_assets.masking.canonical import IP_ADDRESS, TEXT
+from fetch_mask_assets.masking.fields import (
+    CLEAR_FIELDS,
+    FIELD_NAMES,
+    FIELDS,
+    MASKED_FIELDS,
+    ClearField,
+    MaskedField,
+)
 from fetch_mask_assets.pipeline.contract.message_body import parse_object
 from fetch_mask_assets.pipeline.contract.rejection import Reason, RejectedError, Rejection
-
-# In characters, as the columns of user_logins count them; app_version is kept in the ledger.
-MAX_LENGTH: Mapping[str, int] = {
-    "user_id": 128,
-    "app_version": 256,
-    "device_type": 32,
-    "ip": 45,
-    "locale": 32,
-    "device_id": 128,
-}
-FIELDS = tuple(MAX_LENGTH)
-CLEAR_FIELDS = tuple(name for name in FIELDS if name not in {"ip", "device_id"})
 
 # Shorter values occur inside others by chance.
 MIN_REVEALING_LENGTH = 6
@@ -33,16 +29,17 @@ _DOTS_OF_IPV4 = 3
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
+_REASONS = {IP_ADDRESS: Reason.NOT_AN_IP, TEXT: Reason.TOO_LONG}
+"""The reason for rejecting a value that its canonical form does not take."""
+
 
 class LoginEvent(NamedTuple):
-    """One login that keeps the contract, its values as they came."""
+    """A login that keeps the contract: its values by field as they came, None where there is none.
 
-    user_id: str
-    app_version: str
-    device_type: str
-    ip: str
-    locale: str | None
-    device_id: str
+    `extra_fields` is the number of members that the contract does not name.
+    """
+
+    values: Mapping[str, str | None]
     extra_fields: int
 
 
@@ -55,39 +52,74 @@ def decode_login_event(body: str) -> LoginEvent | Rejection:
 
 
 def _login_event(members: Mapping[str, Any]) -> LoginEvent:
-    event = LoginEvent(
-        user_id=_required(members, "user_id"),
-        app_version=_required(members, "app_version"),
-        device_type=_required(members, "device_type"),
-        ip=_ip(_required(members, "ip")),
-        locale=_optional(members, "locale"),
-        device_id=_device_id(_required(members, "device_id")),
-        extra_fields=len(members.keys() - MAX_LENGTH.keys()),
-    )
-    _refuse_repeats(members)
-    return event
+    values = {name: read(members) for name, read in _READERS}
+    _refuse_repeats(values)
+    return LoginEvent(values, len(members.keys() - _NAMES))
 
 
-def _required(members: Mapping[str, Any], name: str) -> str:
-    if name not in members:
-        raise RejectedError(Reason.MISSING, name)
-    if members[name] is None:
-        raise RejectedError(Reason.NULL, name)
-    text = _text(members[name], name)
-    if not text.strip():
-        raise RejectedError(Reason.BLANK, name)
-    return text
+_Reader = Callable[[Mapping[str, Any]], str | None]
 
 
-def _optional(members: Mapping[str, Any], name: str) -> str | None:
-    value = members.get(name)
-    return None if value is None else _text(value, name)
+def _reader(field: ClearField | MaskedField) -> _Reader:
+    """A function that takes a field's value from the members of an object.
+
+    It raises RejectedError where the value breaks the contract.
+    """
+    read = _required(field) if field.is_required else _optional(field)
+    return _checked(field, read) if isinstance(field, MaskedField) else read
 
 
-def _text(value: object, name: str) -> str:
+def _required(field: ClearField | MaskedField) -> _Reader:
+    name, max_length = field.name, field.max_length
+
+    def read(members: Mapping[str, Any]) -> str:
+        if name not in members:
+            raise RejectedError(Reason.MISSING, name)
+        if members[name] is None:
+            raise RejectedError(Reason.NULL, name)
+        text = _text(members[name], name, max_length)
+        if not text.strip():
+            raise RejectedError(Reason.BLANK, name)
+        return text
+
+    return read
+
+
+def _optional(field: ClearField | MaskedField) -> _Reader:
+    name, max_length = field.name, field.max_length
+    allows_blank = isinstance(field, ClearField)
+
+    def read(members: Mapping[str, Any]) -> str | None:
+        value = members.get(name)
+        if value is None:
+            return None
+        text = _text(value, name, max_length)
+        if not (allows_blank or text.strip()):
+            raise RejectedError(Reason.BLANK, name)
+        return text
+
+    return read
+
+
+def _checked(field: MaskedField, read: _Reader) -> _Reader:
+    check, rejection = field.form.check, (_REASONS[field.form], field.name)
+
+    def read_checked(members: Mapping[str, Any]) -> str | None:
+        text = read(members)
+        if text is not None:
+            try:
+                check(text)
+            except ValueError:
+                raise RejectedError(*rejection) from None
+        return text
+
+    return read_checked
+
+
+def _text(value: object, name: str, max_length: int) -> str:
     if not isinstance(value, str):
         raise RejectedError(Reason.WRONG_TYPE, name)
-    if len(value) > MAX_LENGTH[name]:
+    if len(value) > max_length:
         raise RejectedError(Reason.TOO_LONG, name)
     if _CONTROL.search(value):
         raise RejectedError(Reason.CONTROL_CHARACTER, name)
@@ -96,40 +128,35 @@ def _text(value: object, name: str) -> str:
     return value
 
 
-def _ip(text: str) -> str:
-    try:
-        pack_ip(text)
-    except ValueError:
-        raise RejectedError(Reason.NOT_AN_IP, "ip") from None
-    return text
+_READERS = tuple((field.name, _reader(field)) for field in FIELDS)
+_NAMES = frozenset(FIELD_NAMES)
+_CLEAR_NAMES = tuple(field.name for field in CLEAR_FIELDS)
+_MASKED_NAMES = tuple(field.name for field in MASKED_FIELDS)
 
 
-def _device_id(text: str) -> str:
-    if len(text.encode()) > MAX_DEVICE_ID_BYTES:
-        raise RejectedError(Reason.TOO_LONG, "device_id")
-    return text
-
-
-def _refuse_repeats(members: Mapping[str, Any]) -> None:
-    # A clear field that repeats the IP or the device id would carry it into the table unmasked.
-    for clear in CLEAR_FIELDS:
-        for masked in ("ip", "device_id"):
-            if repeats(members.get(clear), members[masked]):
-                raise RejectedError(Reason.REPEATS_MASKED_VALUE, clear)
+def _refuse_repeats(values: Mapping[str, str | None]) -> None:
+    # A clear field that repeats a masked value would carry it into the table unmasked.
+    masked = [(text, _plain(text)) for name in _MASKED_NAMES if (text := values[name]) is not None]
+    for name in _CLEAR_NAMES:
+        if (clear := values[name]) is not None:
+            plain_clear = _plain(clear)
+            for text, plain in masked:
+                if _repeats(clear, plain_clear, text, plain):
+                    raise RejectedError(Reason.REPEATS_MASKED_VALUE, name)
 
 
 def repeats(clear: str | None, masked: str) -> bool:
-    """Whether a clear text is the masked value, or holds it where that cannot be chance.
+    """Return whether a clear text is the masked value, or holds it where that cannot be chance.
 
-    Case, spaces around it and compatible characters (NFKC) make no difference, and an address
-    is itself in every spelling.
+    Case, spaces around it and compatible characters (NFKC) make no difference, nor does the
+    spelling of an address.
     """
-    if clear is None:
-        return False
+    return clear is not None and _repeats(clear, _plain(clear), masked, _plain(masked))
+
+
+def _repeats(clear: str, plain_clear: str, masked: str, plain_masked: str) -> bool:
     return (
-        _holds(clear, masked)
-        or _holds(_plain(clear), _plain(masked))
-        or _holds_address(clear, masked)
+        _holds(clear, masked) or _holds(plain_clear, plain_masked) or _holds_address(clear, masked)
     )
 
 
@@ -142,7 +169,7 @@ def _plain(text: str) -> str:
 
 
 def _holds_address(clear: str, masked: str) -> bool:
-    # Most texts hold no address at first sight, and looking for one is dear.
+    # Most texts hold no address at first sight, and looking for one is expensive.
     if ":" not in clear and clear.count(".") < _DOTS_OF_IPV4:
         return False
     return not addresses_in(clear).isdisjoint(packed(masked))

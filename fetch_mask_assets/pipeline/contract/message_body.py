@@ -20,7 +20,7 @@ def parse_object(body: str) -> dict[str, Any]:
 
     Raises:
         RejectedError: the body is too long, not JSON, not an object, nested deeper than
-            `MAX_DEPTH`, names a key twice, or holds a number no one means.
+            `MAX_DEPTH`, names a key twice, or holds a number out of range.
     """
     _refuse_long(body)
     value = _decode(body)
@@ -53,7 +53,7 @@ _MISREAD = re.compile(
 
 
 def _refuse_long(body: str) -> None:
-    # A character is at most four bytes, so most bodies are told apart without encoding them.
+    # A character is at most four bytes, so most bodies pass without being encoded.
     if len(body) * 4 <= MAX_BODY_BYTES:
         return
     if len(body.encode("utf-8", "surrogatepass")) > MAX_BODY_BYTES:

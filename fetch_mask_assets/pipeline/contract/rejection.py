@@ -1,4 +1,4 @@
-"""Why a message is no login event: a code and a field, never the content."""
+"""The reasons for rejecting a message: a code and a field, never the content."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Rejection:
 
 
 class RejectedError(Exception):
-    """Carries a rejection out of a decoder; never leaves the domain."""
+    """Carries a rejection out of a decoder; `decode_login_event` catches it."""
 
     def __init__(self, reason: Reason, field: str | None = None) -> None:
         """Keeps the code and the field; there is nothing else to keep."""

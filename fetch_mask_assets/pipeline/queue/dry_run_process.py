@@ -20,8 +20,8 @@ import polars as pl
 from fetch_mask_assets.keys.keyset import KEYSET_NAMES, Keyring, new_keyset, open_keyring
 from fetch_mask_assets.keys.links import batch_links
 from fetch_mask_assets.pipeline.batch.frames import RAW_SCHEMA, mask_batch
+from fetch_mask_assets.pipeline.batch.masked_batch import MaskedBatch
 from fetch_mask_assets.pipeline.batch.masking_rules import (
-    MaskedBatch,
     broken_rules,
     quarantine_violations,
 )

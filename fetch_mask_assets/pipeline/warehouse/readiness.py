@@ -6,7 +6,7 @@ messages to the dead-letter queue.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -14,15 +14,13 @@ from pathlib import Path
 
 from fetch_mask_assets.errors import FetchMaskError, NotReadyError
 from fetch_mask_assets.keys.keyset import Keyring
-from fetch_mask_assets.keys.postgres import retired_keys
+from fetch_mask_assets.keys.postgres import register_keys, registry_conflicts, retired_keys
 from fetch_mask_assets.keys.registry import retired_primaries
 from fetch_mask_assets.keys.storage import Keysets, read_keyring
+from fetch_mask_assets.masking.fields import CLEAR_FIELDS
 from fetch_mask_assets.pipeline.batch.frames import LOGIN_COLUMNS
 from fetch_mask_assets.pipeline.queue.sqs import LoginQueue
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
-
-# Of a network that is for documentation. Source: RFC 5737
-_PROBE_IP = "192.0.2.0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ def require_ready(database: LoginDatabase, keyring: Keyring) -> None:
     """
     _require_schema(database)
     _require_no_conflict(retired_primaries(retired_keys(database.url), keyring.primary_key_ids))
-    _require_no_conflict(database.register_keys(keyring.check_values))
+    _require_no_conflict(register_keys(database.url, keyring.check_values))
 
 
 def require_writable(database: LoginDatabase, keyring: Keyring) -> None:
@@ -52,16 +50,15 @@ def require_writable(database: LoginDatabase, keyring: Keyring) -> None:
     Raises:
         DatabaseError: it takes none.
     """
-    login = {
-        "user_id": "fetch_mask_assets",
-        "device_type": "none",
-        "masked_ip": keyring.ip.mask(_PROBE_IP),
-        "masked_device_id": keyring.device_id.mask("none"),
-        "locale": None,
-        "app_version": None,
-        "create_date": datetime.now(UTC).date(),
-    }
+    tokens = {each.field.column: each.mask(each.field.form.example) for each in keyring.maskers}
+    login = {**_PROBE, **tokens, "create_date": datetime.now(UTC).date()}
     database.require_writable([login[column] for column in LOGIN_COLUMNS])
+
+
+_PROBE: Mapping[str, str | None] = {
+    field.column: None if field.number or not field.is_required else "none"
+    for field in CLEAR_FIELDS
+}
 
 
 def findings(
@@ -109,7 +106,7 @@ def _ask_schema(database: LoginDatabase) -> str:
 
 def _ask_registry(database: LoginDatabase, keyring: Keyring) -> str:
     retired = retired_primaries(retired_keys(database.url), keyring.primary_key_ids)
-    _require_no_conflict((*database.key_conflicts(keyring.check_values), *retired))
+    _require_no_conflict((*registry_conflicts(database.url, keyring.check_values), *retired))
     return "the keys are the ones that the table's tokens were made with."
 
 

@@ -15,9 +15,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fetch_mask_assets.cli.operations.erase import erase
+from fetch_mask_assets.keys.postgres import register_keys
 from fetch_mask_assets.keys.storage import create_keysets
 from fetch_mask_assets.operations.quarantine.postgres import Quarantine
-from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets_tests.support.logins import body
 from fetch_mask_assets_tests.support.people import Person
 from fetch_mask_assets_tests.support.warehouse import load
@@ -103,7 +103,7 @@ def test_nothing_is_erased_when_the_input_is_invalid(
 def test_keysets_that_do_not_fit_the_database_are_refused(
     database_url: str, keyring: Keyring, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    LoginDatabase(database_url).register_keys(keyring.check_values)
+    register_keys(database_url, keyring.check_values)
     load(database_url, keyring, [body(1, ip=IP)])
     create_keysets(tmp_path / "others")
     monkeypatch.setenv("MASKING_KEYSETS", str(tmp_path / "others"))

@@ -21,7 +21,8 @@ from fetch_mask_assets.errors import FetchMaskError
 from fetch_mask_assets.keys.keyset import new_keyset
 from fetch_mask_assets.keys.storage import read_keyring
 from fetch_mask_assets.operations.unmasking.requests import token_digest
-from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets_tests.support.logins import body, masked_batch, register
 from fetch_mask_assets_tests.support.people import Person, person
 
@@ -99,9 +100,9 @@ def test_rows_of_an_address_are_counted_and_shown_without_masked_columns(
     assert "ip:" not in done.output
     assert_value_absent(done, database_url)
     (row,) = Audit(ann.url).rows()
-    token = read_keyring(loaded).ip.mask(ADDRESS)
+    token = read_keyring(loaded).masker("ip").mask(ADDRESS)
     detail = json.loads(row.detail)
-    assert (row.person, row.action, detail["field"]) == (ann.name, "find", "ip")
+    assert (row.actor, row.action, detail["field"]) == (ann.name, "find", "ip")
     assert detail["rows_by_sha256"][token_digest(token)] == 2
     assert token not in row.detail
 
@@ -110,7 +111,7 @@ def test_rows_of_a_device_are_found_as_json(find: Find, loaded: Path, database_u
     done = find("--device-id", "--json", text=f"{DEVICE}\r\n\ndevice-1\n")
     found = json.loads(done.output)
     assert [(each["line"], each["row_count"]) for each in found["values"]] == [(1, 1), (3, 1)]
-    token = read_keyring(loaded).device_id.mask(DEVICE)
+    token = read_keyring(loaded).masker("device_id").mask(DEVICE)
     assert found["values"][0]["tokens"] == [token]
     assert {row["line"]: row["user_id"] for row in found["rows"]} == {1: "user-1", 3: "user-1"}
     assert_value_absent(done, database_url)

@@ -9,6 +9,7 @@ from pathlib import Path
 from shutil import copytree
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
@@ -20,7 +21,8 @@ from fetch_mask_assets.keys.keyset import KEYSET_NAMES, Keyring
 from fetch_mask_assets.keys.storage import KeysetFiles, Keysets, create_keysets, read_keyring
 from fetch_mask_assets.local_stack.state import free_port
 from fetch_mask_assets.operations.rotation import key_changes
-from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets.pipeline.warehouse.readiness import require_ready
 from fetch_mask_assets_tests.support.logins import bodies, masked_batch
 
@@ -142,13 +144,13 @@ def test_a_rotation_masks_under_the_new_key_and_unmasks_under_both(commands: Key
     old = commands.load(bodies(4))
     (change,) = commands.json("rotate", "--yes", "--field", "ip")
     new = commands.load(bodies(2))
-    assert new.ip.primary_key_id == change["key_id"]
-    assert new.ip.unmask(old.ip.mask("192.0.2.1")) == "192.0.2.1"
+    assert new.masker("ip").primary_key_id == change["key_id"]
+    assert new.masker("ip").unmask(old.masker("ip").mask("192.0.2.1")) == "192.0.2.1"
     assert commands.statuses() == {
-        old.ip.primary_key_id: ("enabled", 4),
+        old.masker("ip").primary_key_id: ("enabled", 4),
         change["key_id"]: ("primary", 2),
     }
-    assert new.device_id.primary_key_id == old.device_id.primary_key_id
+    assert new.masker("device_id").primary_key_id == old.masker("device_id").primary_key_id
     assert commands.audit()[-1] == ("keys.rotate", change)
 
 
@@ -216,13 +218,13 @@ def test_a_key_is_not_retired_while_anything_is_under_it(
 
 
 def test_the_primary_key_is_not_retired(commands: Keys) -> None:
-    key_id = commands.keyring().ip.primary_key_id
+    key_id = commands.keyring().masker("ip").primary_key_id
     assert "rotate first" in commands.error("retire", str(key_id), "--yes")
 
 
 def test_a_retired_key_is_kept_disabled_and_runs_go_on(commands: Keys) -> None:
     old = commands.load(bodies(3))
-    token, key_id = old.ip.mask("192.0.2.1"), old.ip.primary_key_id
+    token, key_id = old.masker("ip").mask("192.0.2.1"), old.masker("ip").primary_key_id
     commands.json("rotate", "--yes", "--field", "ip")
     _delete_rows(commands)
     assert commands.json("retire", str(key_id), "--yes") == [{"keyset": "ip", "key_id": key_id}]
@@ -231,7 +233,7 @@ def test_a_retired_key_is_kept_disabled_and_runs_go_on(commands: Keys) -> None:
     assert commands.run("check").exit_code == 0
     assert commands.statuses()[key_id] == ("retired", 0)
     commands.json("restore", str(key_id), "--yes")
-    assert commands.keyring().ip.unmask(token) == "192.0.2.1"
+    assert commands.keyring().masker("ip").unmask(token) == "192.0.2.1"
     assert commands.statuses()[key_id] == ("enabled", 0)
     assert commands.audit()[-1] == ("keys.restore", {"keyset": "ip", "key_id": key_id})
 
@@ -326,7 +328,7 @@ def test_wrapped_keysets_in_secrets_manager_live_the_same_life(
 
 
 def _retired_key(commands: Keys) -> int:
-    key_id = commands.load(bodies(1)).ip.primary_key_id
+    key_id = commands.load(bodies(1)).masker("ip").primary_key_id
     commands.json("rotate", "--yes", "--field", "ip")
     _delete_rows(commands)
     commands.json("retire", str(key_id), "--yes")
@@ -340,7 +342,8 @@ def _retired_at(commands: Keys, key_id: int) -> object:
 
 
 def _delete_rows(commands: Keys) -> None:
-    commands.database.query("DELETE FROM user_logins RETURNING 1")
+    with psycopg.connect(commands.database.url) as connection:
+        connection.execute("DELETE FROM user_logins")
 
 
 def _remove_first_key(path: Path) -> int:

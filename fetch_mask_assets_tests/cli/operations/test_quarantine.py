@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 
 from fetch_mask_assets.cli.operations.quarantine import quarantine
 from fetch_mask_assets.errors import FetchMaskError
+from fetch_mask_assets.keys.postgres import register_keys
 from fetch_mask_assets.operations.quarantine.postgres import Quarantine
-from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets_tests.support.logins import body
 from fetch_mask_assets_tests.support.warehouse import quarantine_bodies, quarantine_logins
 
@@ -95,7 +95,7 @@ def test_a_replay_with_keys_that_do_not_fit_writes_nothing(
 ) -> None:
     from fetch_mask_assets.keys.storage import create_keysets  # noqa: PLC0415 (only here)
 
-    LoginDatabase(database_url).register_keys(keyring.check_values)
+    register_keys(database_url, keyring.check_values)
     quarantine_logins(database_url, keyring, [body(1)])
     create_keysets(tmp_path / "others")
     monkeypatch.setenv("MASKING_KEYSETS", str(tmp_path / "others"))

@@ -17,7 +17,7 @@ from fetch_mask_assets.keys.storage import read_keyring
 from fetch_mask_assets.local_stack.state import free_port
 from fetch_mask_assets.operations.erasure.order import ErasureOrder
 from fetch_mask_assets.operations.erasure.postgres import Erasures
-from fetch_mask_assets.operations.erasure.subjects import SubjectKind, Subjects
+from fetch_mask_assets.operations.erasure.subjects import Subjects
 from fetch_mask_assets.operations.unmasking.postgres import Unmasking
 from fetch_mask_assets_tests.support.logins import body, send
 from fetch_mask_assets_tests.support.people import person
@@ -144,15 +144,13 @@ def test_everything_that_can_be_wrong_is_in_one_report(shell: Shell, sqs: SQSCli
         "DELETE FROM login_ingest.ledger WHERE batch_id = 1",
     )
     keyring = read_keyring(Path(shell.settings["MASKING_KEYSETS"]))
-    token = keyring.ip.mask(CANARY_IP)
+    token = keyring.masker("ip").mask(CANARY_IP)
     with person(shell.url, "login_ingest_recovery") as ann:
         desk = Unmasking(ann.url)
         number = desk.request([token], f"because of {CANARY_IP}", CANARY_DEVICE, 10)
         with pytest.raises(Exception, match="refused"):
             desk.approve(number, 5)
-        order = ErasureOrder(
-            "e-1", Subjects(SubjectKind.USER, (CANARY_USER,)), CANARY_USER, CANARY_USER
-        )
+        order = ErasureOrder("e-1", Subjects("user", (CANARY_USER,)), CANARY_USER, CANARY_USER)
         Erasures(ann.url).erase(order, keyring, lambda _: None)
     shell.execute(
         "ALTER TABLE login_ingest.audit DISABLE TRIGGER append_only",

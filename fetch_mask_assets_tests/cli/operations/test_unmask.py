@@ -102,7 +102,7 @@ def refusal(result: Result) -> str:
 
 
 def test_originals_are_written_to_a_new_file_with_mode_0600(run: Run, tmp_path: Path) -> None:
-    tokens = [run.keyring.ip.mask(ADDRESS), run.keyring.device_id.mask(DEVICE)]
+    tokens = [run.keyring.masker("ip").mask(ADDRESS), run.keyring.masker("device_id").mask(DEVICE)]
     number = run.approved(tokens)
     output = tmp_path / "originals"
     done = run(run.ann, "unmask", "reveal", number, "--output", str(output))
@@ -119,7 +119,7 @@ def test_originals_are_written_to_a_new_file_with_mode_0600(run: Run, tmp_path: 
 def test_a_withdrawn_request_is_not_revealed_and_names_the_withdrawer(
     run: Run, tmp_path: Path
 ) -> None:
-    number = run.approved([run.keyring.ip.mask(ADDRESS)])
+    number = run.approved([run.keyring.masker("ip").mask(ADDRESS)])
     first = run(run.bob, "unmask", "withdraw", number)
     assert f"Request {number} is withdrawn, by {run.bob.name} at " in first.output
     again = json.loads(run(run.ann, "unmask", "withdraw", number, "--json").output)
@@ -133,7 +133,7 @@ def test_a_withdrawn_request_is_not_revealed_and_names_the_withdrawer(
 
 def test_json_has_originals_unescaped(run: Run, tmp_path: Path) -> None:
     odd = "tab\there\nand a line"
-    token = run.keyring.device_id.mask(odd)
+    token = run.keyring.masker("device_id").mask(odd)
     number = run.approved([token])
     run(run.ann, "unmask", "reveal", number, "--json", "--output", str(tmp_path / "json"))
     run(run.ann, "unmask", "reveal", number, "--output", str(tmp_path / "text"))
@@ -146,14 +146,14 @@ def test_json_has_originals_unescaped(run: Run, tmp_path: Path) -> None:
 
 
 def test_originals_are_printed_to_a_terminal(run: Run, tmp_path: Path) -> None:
-    number = run.approved([run.keyring.ip.mask(ADDRESS)])
+    number = run.approved([run.keyring.masker("ip").mask(ADDRESS)])
     shown, code = at_a_terminal(run, run.ann, tmp_path, "unmask", "reveal", number)
     assert code == 0
     assert ADDRESS in shown
 
 
 def test_tokens_are_read_from_a_query(run: Run) -> None:
-    token = run.keyring.ip.mask(ADDRESS)
+    token = run.keyring.masker("ip").mask(ADDRESS)
     with psycopg.connect(run.url) as connection:
         connection.execute("INSERT INTO user_logins (user_id, masked_ip) VALUES ('u', %s)", [token])
     query = "SELECT masked_ip FROM user_logins WHERE user_id LIKE 'u%'"
@@ -166,7 +166,7 @@ def test_tokens_are_read_from_a_query(run: Run) -> None:
 
 def test_requests_are_listed_with_their_state(run: Run) -> None:
     assert "no requests" in run(run.ann, "unmask", "list").output
-    run.approved([run.keyring.ip.mask(ADDRESS)])
+    run.approved([run.keyring.masker("ip").mask(ADDRESS)])
     listed = run(run.bob, "unmask", "list").output
     for part in (run.ann.name, run.bob.name, "SEC-12", "account takeover", "approved", "1 token"):
         assert part in listed
@@ -180,7 +180,13 @@ def test_requests_are_listed_with_their_state(run: Run) -> None:
 def test_each_refusal_names_its_rule_and_is_recorded(run: Run, tmp_path: Path) -> None:
     output = tmp_path / "originals"
     asked = run(
-        run.ann, "unmask", "request", "--file", "-", *WHY, text=run.keyring.ip.mask(ADDRESS)
+        run.ann,
+        "unmask",
+        "request",
+        "--file",
+        "-",
+        *WHY,
+        text=run.keyring.masker("ip").mask(ADDRESS),
     )
     assert asked.exit_code == 0
     reveal = ("unmask", "reveal", "1", "--output", str(output))
@@ -205,7 +211,7 @@ def test_each_refusal_names_its_rule_and_is_recorded(run: Run, tmp_path: Path) -
 
 
 def test_tokens_over_the_limit_of_the_environment_are_refused_and_recorded(run: Run) -> None:
-    tokens = "\n".join(run.keyring.ip.mask(f"192.0.2.{number}") for number in range(5))
+    tokens = "\n".join(run.keyring.masker("ip").mask(f"192.0.2.{number}") for number in range(5))
     done = run(
         run.ann, "unmask", "request", "--file", "-", *WHY, text=tokens, LOGIN_UNMASK_LIMIT="4"
     )
@@ -219,7 +225,7 @@ def test_tokens_over_the_limit_of_the_environment_are_refused_and_recorded(run: 
 
 @pytest.mark.parametrize("line", [ADDRESS, "device-4711", "ip:" + ADDRESS, "ip:" + "A" * 49 + "!"])
 def test_an_invalid_token_is_not_sent_to_the_database(run: Run, line: str) -> None:
-    text = f"{run.keyring.ip.mask(ADDRESS)}\n\n{line}\n"
+    text = f"{run.keyring.masker('ip').mask(ADDRESS)}\n\n{line}\n"
     done = run(run.ann, "unmask", "request", "--file", "-", *WHY, text=text)
     assert "line 3 is not a token" in refusal(done)
     assert line not in str(done.exception)
@@ -232,7 +238,13 @@ def test_an_invalid_token_is_not_sent_to_the_database(run: Run, line: str) -> No
 def test_a_reason_and_a_ticket_are_one_line_without_addresses(run: Run, words: str) -> None:
     for why in (("--reason", words, "--ticket", "x"), ("--reason", "x", "--ticket", words)):
         done = run(
-            run.ann, "unmask", "request", "--file", "-", *why, text=run.keyring.ip.mask(ADDRESS)
+            run.ann,
+            "unmask",
+            "request",
+            "--file",
+            "-",
+            *why,
+            text=run.keyring.masker("ip").mask(ADDRESS),
         )
         assert "Nothing was requested" in refusal(done)
     assert verdicts(run.url) == []
@@ -253,11 +265,11 @@ def test_tokens_come_from_a_file_or_from_a_query(run: Run) -> None:
 
 
 def test_refused_tokens_are_listed_and_the_others_are_revealed(run: Run, tmp_path: Path) -> None:
-    good = run.keyring.ip.mask(ADDRESS)
+    good = run.keyring.masker("ip").mask(ADDRESS)
     tampered = good[:20] + ("A" if good[20] != "A" else "B") + good[21:]
-    device = run.keyring.device_id.mask("device-4711")
+    device = run.keyring.masker("device_id").mask("device-4711")
     foreign = "ip:" + device.removeprefix("device_id:")
-    stranger = _strangers(tmp_path).ip.mask(ADDRESS)
+    stranger = _strangers(tmp_path).masker("ip").mask(ADDRESS)
     bad = [tampered, foreign, stranger]
     number = run.approved([tampered, good, foreign, stranger])
     output = tmp_path / "originals"
@@ -274,7 +286,7 @@ def test_refused_tokens_are_listed_and_the_others_are_revealed(run: Run, tmp_pat
 def test_tokens_under_a_disabled_key_are_refused(
     run: Run, keysets_directory: Path, tmp_path: Path
 ) -> None:
-    token = run.keyring.ip.mask(ADDRESS)
+    token = run.keyring.masker("ip").mask(ADDRESS)
     number = run.approved([token])
     path = keysets_directory / "ip.json"
     keyset, other = json.loads(path.read_text()), json.loads(new_keyset("ip"))
@@ -292,14 +304,14 @@ def test_tokens_under_a_disabled_key_are_refused(
 
 
 def test_originals_are_not_written_to_a_pipe(run: Run) -> None:
-    number = run.approved([run.keyring.ip.mask(ADDRESS)])
+    number = run.approved([run.keyring.masker("ip").mask(ADDRESS)])
     assert "not a terminal" in refusal(run(run.ann, "unmask", "reveal", number))
     assert "revealed" not in verdicts(run.url)
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "dangling", "directory", "nowhere"])
 def test_originals_are_written_to_new_files_only(run: Run, tmp_path: Path, kind: str) -> None:
-    number = run.approved([run.keyring.ip.mask(ADDRESS)])
+    number = run.approved([run.keyring.masker("ip").mask(ADDRESS)])
     (tmp_path / "file").write_text("kept")
     (tmp_path / "link").symlink_to(tmp_path / "file")
     (tmp_path / "dangling").symlink_to(tmp_path / "elsewhere")
@@ -312,7 +324,7 @@ def test_originals_are_written_to_new_files_only(run: Run, tmp_path: Path, kind:
 
 
 def test_nothing_is_revealed_when_the_audit_cannot_be_written(run: Run, tmp_path: Path) -> None:
-    number = run.approved([run.keyring.ip.mask(ADDRESS)])
+    number = run.approved([run.keyring.masker("ip").mask(ADDRESS)])
     with psycopg.connect(run.url) as connection:
         connection.execute("REVOKE INSERT ON login_ingest.audit FROM login_ingest_owner")
     output = tmp_path / "originals"
@@ -328,21 +340,21 @@ def test_nothing_is_revealed_when_the_audit_cannot_be_written(run: Run, tmp_path
 def test_nothing_is_decrypted_before_the_record_is_committed(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    number = run.approved([run.keyring.ip.mask(ADDRESS)])
+    number = run.approved([run.keyring.masker("ip").mask(ADDRESS)])
     seen = []
-    unmask = type(run.keyring.ip).unmask
+    unmask = type(run.keyring.masker("ip")).unmask
 
     def look(masker: object, token: str) -> str:
         seen.append(verdicts(run.url)[-1])
         return unmask(masker, token)  # type: ignore[arg-type]  # it is the masker that it was
 
-    monkeypatch.setattr(type(run.keyring.ip), "unmask", look)
+    monkeypatch.setattr(type(run.keyring.masker("ip")), "unmask", look)
     run(run.ann, "unmask", "reveal", number, "--output", str(tmp_path / "originals"))
     assert seen == ["revealed"]
 
 
 def test_nothing_is_revealed_without_the_keysets(run: Run, tmp_path: Path) -> None:
-    number = run.approved([run.keyring.ip.mask(ADDRESS)])
+    number = run.approved([run.keyring.masker("ip").mask(ADDRESS)])
     done = run(run.ann, "unmask", "reveal", number, "--output", str(tmp_path / "originals"),
                MASKING_KEYSETS=str(tmp_path / "none"))  # fmt: skip
     assert done.exit_code == 1
@@ -354,7 +366,7 @@ def test_nothing_is_revealed_without_the_keysets(run: Run, tmp_path: Path) -> No
 
 
 def test_the_audit_is_shown_and_verified(run: Run) -> None:
-    run.approved([run.keyring.ip.mask(ADDRESS)])
+    run.approved([run.keyring.masker("ip").mask(ADDRESS)])
     done = run(run.ann, "unmask", "audit")
     assert done.exit_code == 0
     for part in (run.ann.name, run.bob.name, "unmask.request", "unmask.approve", "2 rows verified"):
@@ -369,7 +381,7 @@ def test_the_audit_is_shown_and_verified(run: Run) -> None:
 
 
 def test_the_first_broken_row_of_the_audit_is_reported(run: Run) -> None:
-    run.approved([run.keyring.ip.mask(ADDRESS)])
+    run.approved([run.keyring.masker("ip").mask(ADDRESS)])
     with psycopg.connect(run.url) as connection:
         connection.execute("ALTER TABLE login_ingest.audit DISABLE TRIGGER append_only")
         connection.execute("UPDATE login_ingest.audit SET person = 'eve' WHERE audit_id = 2")
@@ -380,7 +392,7 @@ def test_the_first_broken_row_of_the_audit_is_reported(run: Run) -> None:
 
 
 def test_rows_cut_off_at_the_end_are_detected_with_a_noted_hash(run: Run) -> None:
-    run.approved([run.keyring.ip.mask(ADDRESS)])
+    run.approved([run.keyring.masker("ip").mask(ADDRESS)])
     noted = json.loads(run(run.ann, "unmask", "audit", "--json").output)["last_hash"]
     assert run(run.ann, "unmask", "audit", "--expect-hash", noted.upper()).exit_code == 0
     with psycopg.connect(run.url) as connection:

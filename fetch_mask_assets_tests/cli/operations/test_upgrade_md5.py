@@ -77,8 +77,8 @@ def test_the_table_holds_tokens_and_the_report_counts_them(
     keyring = read_keyring(keysets_directory)
     tokens = _rows(database_url, "SELECT masked_ip, masked_device_id FROM user_logins")
     assert set(tokens) == {
-        (keyring.ip.mask("10.0.0.1"), keyring.device_id.mask("123-456")),
-        (keyring.ip.mask("10.0.0.77"), keyring.device_id.mask("000-000")),
+        (keyring.masker("ip").mask("10.0.0.1"), keyring.masker("device_id").mask("123-456")),
+        (keyring.masker("ip").mask("10.0.0.77"), keyring.masker("device_id").mask("000-000")),
         (md5("172.16.0.9").hex(), md5("unguessable").hex()),
     }
 
@@ -199,7 +199,10 @@ def test_killed_again_and_again_it_ends_with_every_row_changed_once(
         database_url,
         "SELECT masked_ip, count(*) FROM user_logins WHERE masked_ip ~ '^ip:' GROUP BY 1",
     )
-    assert set(rows) == {(keyring.ip.mask("10.0.0.1"), 2), (keyring.ip.mask("10.0.0.77"), 1)}
+    assert set(rows) == {
+        (keyring.masker("ip").mask("10.0.0.1"), 2),
+        (keyring.masker("ip").mask("10.0.0.77"), 1),
+    }
     noted = "SELECT FROM login_ingest.md5_match UNION ALL SELECT FROM login_ingest.md5_upgrade"
     assert _rows(database_url, noted) == []
 

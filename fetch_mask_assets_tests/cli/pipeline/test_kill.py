@@ -35,8 +35,8 @@ QUICK = {
 STEPS = (
     "fetch_mask_assets.pipeline.queue.sqs.LoginQueue._failed",  # in the deletes
     "fetch_mask_assets.pipeline.queue.sqs.LoginQueue.delete",  # between the commit and them
-    "fetch_mask_assets.pipeline.warehouse.database._insert_quarantine",  # late in the commit
-    "fetch_mask_assets.pipeline.warehouse.database._copy_logins",  # early in it
+    "fetch_mask_assets.pipeline.warehouse.commit._insert_quarantine",  # late in the commit
+    "fetch_mask_assets.pipeline.warehouse.commit._copy_logins",  # early in it
     "fetch_mask_assets.defs.assets.mask_batch",  # after receiving
     "fetch_mask_assets.defs.assets.require_ready",  # before it
 )

@@ -32,7 +32,8 @@ from fetch_mask_assets.keys.storage import create_keysets, read_keyring
 from fetch_mask_assets.masking.fields import MASKED_FIELDS
 from fetch_mask_assets.operations.rotation.postgres import TokenTable
 from fetch_mask_assets.pipeline.batch.frames import mask_batch
-from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets_tests.defs.conftest import checks, failure, metadata
 from fetch_mask_assets_tests.support.factories import rotated
 from fetch_mask_assets_tests.support.logins import body, raw_batch, register
@@ -95,10 +96,15 @@ class Table:
         tokens = self.database.query("SELECT masked_ip, masked_device_id FROM user_logins")
         ring = self.keyring
         ips, devices = Counter(ip for ip, _ in tokens), Counter(device for _, device in tokens)
-        assert len(ips) == len({ring.ip.unmask(ip) for ip in ips})
+        assert len(ips) == len({ring.masker("ip").unmask(ip) for ip in ips})
         return (
-            Counter({ring.ip.unmask(ip): count for ip, count in ips.items()}),
-            Counter({ring.device_id.unmask(device): count for device, count in devices.items()}),
+            Counter({ring.masker("ip").unmask(ip): count for ip, count in ips.items()}),
+            Counter(
+                {
+                    ring.masker("device_id").unmask(device): count
+                    for device, count in devices.items()
+                }
+            ),
         )
 
 
@@ -134,7 +140,7 @@ def test_a_run_re_masks_counts_and_passes_every_check(table: Table) -> None:
     counts = metadata(result, "remasked_logins")
     assert expected.items() <= counts.items()
     assert all(isinstance(value, int) for value in counts.values())
-    assert TokenTable(table.database.url).rows_left(ring.ip) == 0
+    assert TokenTable(table.database.url).rows_left(ring.masker("ip")) == 0
 
 
 def test_without_a_rotation_a_run_changes_nothing_and_passes(table: Table) -> None:

@@ -178,7 +178,7 @@ def test_the_asset_files_a_report_that_holds(pipeline: Pipeline, tmp_path: Path)
     for text in texts:
         assert CANARY_IP not in text
         assert CANARY_DEVICE not in text
-        assert pipeline.keyring.ip.mask(CANARY_IP) not in text
+        assert pipeline.keyring.masker("ip").mask(CANARY_IP) not in text
 
 
 def test_the_check_fails_when_something_does_not_hold_and_the_report_is_there(

@@ -18,7 +18,8 @@ from fetch_mask_assets.defs.resources import LoginDatabaseResource
 from fetch_mask_assets.keys.storage import read_keyring
 from fetch_mask_assets.operations.quarantine.messages import QuarantineBalance
 from fetch_mask_assets.operations.quarantine.postgres import Quarantine
-from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets_tests.support.logins import masked_batch, register
 from fetch_mask_assets_tests.support.people import person
 

@@ -22,7 +22,8 @@ from fetch_mask_assets.operations.analysis.views import ANALYSIS_VIEWS, Analysis
 from fetch_mask_assets.operations.rotation.postgres import TokenTable
 from fetch_mask_assets.operations.rotation.remasking import remask
 from fetch_mask_assets.pipeline.batch.frames import mask_batch
-from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets.postgres import migrate
 from fetch_mask_assets_tests.support.kinds import BOTH_KINDS
 from fetch_mask_assets_tests.support.logins import body, raw_batch, register
@@ -83,7 +84,7 @@ def test_a_repeated_value_counts_its_logins_users_and_days(
     _commit(database, rings[0], [Login(1, 1, 1), Login(1, 1, 1), Login(2, 1, 3)])
     _run(database, "UPDATE user_logins SET create_date = '2024-03-02' WHERE user_id = 'user-2'")
     [line] = database.query("SELECT * FROM login_ingest.repeated_ips")
-    assert line == (rings[0].ip.mask("192.0.2.1"), 3, 2, DAY, date(2024, 3, 2))
+    assert line == (rings[0].masker("ip").mask("192.0.2.1"), 3, 2, DAY, date(2024, 3, 2))
     [line] = database.query("SELECT * FROM login_ingest.repeated_devices")
     assert line[1:] == (2, 1, DAY, DAY)
 
@@ -96,7 +97,7 @@ def test_a_pair_counts_each_device_once_and_since_when_both_used_it(
         database,
         "UPDATE user_logins SET create_date = '2024-03-05' WHERE user_id = 'user-2'",
         "UPDATE user_logins SET create_date = '2024-03-09'"
-        f" WHERE masked_ip = '{rings[0].ip.mask('192.0.2.3')}'",
+        f" WHERE masked_ip = '{rings[0].masker('ip').mask('192.0.2.3')}'",
     )
     assert database.query("SELECT * FROM login_ingest.users_sharing_devices") == [
         ("user-1", "user-2", 1, date(2024, 3, 5), date(2024, 3, 9))
@@ -141,7 +142,7 @@ def test_an_erased_value_and_a_value_that_is_no_token_equal_nothing(
 def test_a_token_of_one_field_in_the_column_of_the_other_counts_for_neither(
     database: LoginDatabase, rings: list[Keyring]
 ) -> None:
-    token = rings[0].ip.mask("192.0.2.1")
+    token = rings[0].masker("ip").mask("192.0.2.1")
     _run(
         database,
         *[f"INSERT INTO user_logins (user_id, masked_device_id) VALUES ('{u}', '{token}')"
@@ -154,7 +155,7 @@ def test_a_linked_digest_counts_with_the_token_that_it_became(
     database: LoginDatabase, rings: list[Keyring]
 ) -> None:
     _commit(database, rings[0], [Login(1, 1, 1)])
-    token = rings[0].ip.mask("192.0.2.1")
+    token = rings[0].masker("ip").mask("192.0.2.1")
     _run(
         database,
         f"INSERT INTO user_logins (user_id, masked_ip) VALUES ('b', '{MD5_OF_NOTHING}')",

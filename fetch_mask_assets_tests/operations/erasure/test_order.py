@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from fetch_mask_assets.operations.erasure.order import EraseRefusedError, erasure_order
-from fetch_mask_assets.operations.erasure.subjects import SubjectKind, parse_subjects
+from fetch_mask_assets.operations.erasure.subjects import parse_subjects
 
 DEVICE = "canary-device-4711"
-DEVICES = parse_subjects(SubjectKind.DEVICE_ID, [DEVICE, "12"])
+DEVICES = parse_subjects("device_id", [DEVICE, "12"])
 
 
 def test_an_order_has_an_id_of_its_own() -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fetch_mask_assets.masking.fields import DEVICE_ID, IP
 from fetch_mask_assets.operations.md5_upgrade.digests import (
     IPV4,
     MAX_SPACE,
@@ -180,18 +181,18 @@ def test_only_spans_too_long_to_name_a_value_are_worth_recording() -> None:
 
 
 def test_by_default_every_ipv4_address_and_every_id_of_the_usual_shape_is_tried() -> None:
-    [addresses] = searches("ip", networks=(), patterns=(), only_named=False)
-    [ids] = searches("device_id", networks=(), patterns=(), only_named=False)
+    [addresses] = searches(IP, networks=(), patterns=(), only_named=False)
+    [ids] = searches(DEVICE_ID, networks=(), patterns=(), only_named=False)
     assert (addresses.size, ids.size, ids.space.name) == (2**32, 10**9, "NNN-NN-NNNN")
 
 
 def test_what_is_named_is_all_that_is_tried() -> None:
     networks, patterns = ["10.0.0.0/8"], ["NNN-NNN", "NNNN"]
-    [addresses] = searches("ip", networks=networks, patterns=patterns, only_named=True)
-    ids = searches("device_id", networks=networks, patterns=patterns, only_named=True)
+    [addresses] = searches(IP, networks=networks, patterns=patterns, only_named=True)
+    ids = searches(DEVICE_ID, networks=networks, patterns=patterns, only_named=True)
     assert addresses.size == 2**24
     assert [each.space.name for each in ids] == patterns
-    assert searches("ip", networks=(), patterns=patterns, only_named=True) == ()
+    assert searches(IP, networks=(), patterns=patterns, only_named=True) == ()
 
 
 def test_texts_of_different_lengths_may_stand_side_by_side() -> None:

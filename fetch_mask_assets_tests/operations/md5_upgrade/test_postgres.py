@@ -105,25 +105,35 @@ def test_digests_become_tokens_that_unmask_in_every_row(
     database_url: str, addresses: DigestTable, keyring: Keyring
 ) -> None:
     _fill(database_url, "masked_ip", [_hex("10.0.0.1"), _hex("10.0.0.1"), _hex("10.0.19.135")])
-    assert find_tokens(addresses, keyring.ip, SOME_ADDRESSES, _nothing) == 2
+    assert find_tokens(addresses, keyring.masker("ip"), SOME_ADDRESSES, _nothing) == 2
     assert replace_all(addresses, with_links=True, tell=_nothing) == Replaced(2, 3)
     tokens = [token for token in _column(database_url, "masked_ip") if token]
-    assert sorted(map(keyring.ip.unmask, tokens)) == ["10.0.0.1", "10.0.0.1", "10.0.19.135"]
-    assert _links(database_url)[_hex("10.0.0.1")] == keyring.ip.mask("10.0.0.1")
+    assert sorted(map(keyring.masker("ip").unmask, tokens)) == [
+        "10.0.0.1",
+        "10.0.0.1",
+        "10.0.19.135",
+    ]
+    assert _links(database_url)[_hex("10.0.0.1")] == keyring.masker("ip").mask("10.0.0.1")
 
 
 def test_everything_else_stays_as_it_is(
     database_url: str, addresses: DigestTable, keyring: Keyring
 ) -> None:
-    others = [None, keyring.ip.mask("10.0.0.1"), _hex("beyond"), "10.0.0.1", _hex("10.0.0.1")[:31]]
+    others = [
+        None,
+        keyring.masker("ip").mask("10.0.0.1"),
+        _hex("beyond"),
+        "10.0.0.1",
+        _hex("10.0.0.1")[:31],
+    ]
     mixed = _hex("10.0.0.2").replace("a", "A", 1)
     _fill(database_url, "masked_ip", [*others, mixed, _hex("10.0.0.3")])
     _fill(database_url, "masked_device_id", [_hex("10.0.0.3")])
-    find_tokens(addresses, keyring.ip, SOME_ADDRESSES, _nothing)
+    find_tokens(addresses, keyring.masker("ip"), SOME_ADDRESSES, _nothing)
     replace_all(addresses, with_links=True, tell=_nothing)
     left = _column(database_url, "masked_ip")
     assert [text in left for text in [*others, mixed]] == [True] * 6
-    assert keyring.ip.mask("10.0.0.3") in left
+    assert keyring.masker("ip").mask("10.0.0.3") in left
     assert _hex("10.0.0.3") in _column(database_url, "masked_device_id")
     assert (addresses.count().digests, addresses.count().rows) == (1, 1)
 
@@ -137,7 +147,7 @@ def test_upper_case_is_recovered_and_linked_as_it_was_spelled(
     # A digest in both letter cases is one digest.
     assert (addresses.count().digests, addresses.count().rows) == (2, 3)
     assert count_findable(addresses.digests(), SOME_ADDRESSES, _nothing) == 2
-    find_tokens(addresses, keyring.ip, SOME_ADDRESSES, _nothing)
+    find_tokens(addresses, keyring.masker("ip"), SOME_ADDRESSES, _nothing)
     assert replace_all(addresses, with_links=True, tell=_nothing) == Replaced(2, 3)
     assert _links(database_url).keys() == set(spellings)
 
@@ -146,7 +156,7 @@ def test_without_links_no_digest_stays_in_the_database(
     database_url: str, addresses: DigestTable, keyring: Keyring
 ) -> None:
     _fill(database_url, "masked_ip", [_hex("10.0.0.1")])
-    find_tokens(addresses, keyring.ip, SOME_ADDRESSES, _nothing)
+    find_tokens(addresses, keyring.masker("ip"), SOME_ADDRESSES, _nothing)
     replace_all(addresses, with_links=False, tell=_nothing)
     assert _links(database_url) == {}
     assert addresses.digests() == b""
@@ -164,7 +174,7 @@ def test_links_from_md5_can_be_dropped_and_others_stay(
             "INSERT INTO login_ingest.token_link VALUES ('ip', 'ip:old', 'ip:new', now())"
         )
     _fill(database_url, "masked_ip", [_hex("10.0.0.1"), _hex("10.0.0.2").upper()])
-    find_tokens(addresses, keyring.ip, SOME_ADDRESSES, _nothing)
+    find_tokens(addresses, keyring.masker("ip"), SOME_ADDRESSES, _nothing)
     replace_all(addresses, with_links=True, tell=_nothing)
     assert drop_links(url) == 2
     assert _links(database_url) == {"ip:old": "ip:new"}
@@ -179,10 +189,10 @@ def test_device_ids_of_a_pattern_and_of_a_file_are_found(
     attempt = Attempt(
         (Search(space, (Span(0, space.size),)),), _private(tmp_path, "\ngerät 7\r\nelse\n"), 2
     )
-    assert find_tokens(table, keyring.device_id, attempt, _nothing) == 3
+    assert find_tokens(table, keyring.masker("device_id"), attempt, _nothing) == 3
     replace_all(table, with_links=True, tell=_nothing)
     assert set(_column(database_url, "masked_device_id")) == {
-        keyring.device_id.mask(each) for each in ("123-456", "gerät 7", "999-999")
+        keyring.masker("device_id").mask(each) for each in ("123-456", "gerät 7", "999-999")
     }
 
 
@@ -191,11 +201,11 @@ def test_a_value_that_the_field_cannot_have_stays_a_digest(
 ) -> None:
     _fill(database_url, "masked_ip", [_hex("unknown"), _hex("2001:db8::1")])
     attempt = Attempt((), _private(tmp_path, "unknown\n2001:db8::1\n"), 1)
-    assert find_tokens(addresses, keyring.ip, attempt, _nothing) == 1
+    assert find_tokens(addresses, keyring.masker("ip"), attempt, _nothing) == 1
     replace_all(addresses, with_links=True, tell=_nothing)
     assert set(_column(database_url, "masked_ip")) == {
         _hex("unknown"),
-        keyring.ip.mask("2001:db8::1"),
+        keyring.masker("ip").mask("2001:db8::1"),
     }
 
 
@@ -207,7 +217,7 @@ def test_a_file_of_values_that_others_can_read_is_refused(
     path = _private(tmp_path, "10.0.0.1\n")
     path.chmod(mode)
     with pytest.raises(Md5UpgradeError, match="0600 or stricter"):
-        find_tokens(addresses, keyring.ip, Attempt((), path, 1), _nothing)
+        find_tokens(addresses, keyring.masker("ip"), Attempt((), path, 1), _nothing)
 
 
 def test_a_line_that_is_no_text_is_named_by_its_number_only(
@@ -217,7 +227,7 @@ def test_a_line_that_is_no_text_is_named_by_its_number_only(
     path = _private(tmp_path, "10.9.9.9\n")
     path.write_bytes(b"10.9.9.9\n10.9.9.8\xff\n")
     with pytest.raises(Md5UpgradeError) as refusal:
-        find_tokens(addresses, keyring.ip, Attempt((), path, 1), _nothing)
+        find_tokens(addresses, keyring.masker("ip"), Attempt((), path, 1), _nothing)
     assert "line 2" in str(refusal.value)
     assert "10.9" not in str(refusal.value)
 
@@ -227,9 +237,9 @@ def test_an_upgrade_stopped_before_it_replaced_goes_on_from_what_it_noted(
 ) -> None:
     _fill(database_url, "masked_ip", [_hex("10.0.0.1"), _hex("10.0.1.0")])
     first = Attempt((Search(IPV4, (Span(NET, NET + 10),)),), None, 1)
-    assert find_tokens(addresses, keyring.ip, first, _nothing) == 1
+    assert find_tokens(addresses, keyring.masker("ip"), first, _nothing) == 1
     assert addresses.digests() == md5("10.0.1.0")
-    assert find_tokens(addresses, keyring.ip, SOME_ADDRESSES, _nothing) == 1
+    assert find_tokens(addresses, keyring.masker("ip"), SOME_ADDRESSES, _nothing) == 1
     assert replace_all(addresses, with_links=True, tell=_nothing) == Replaced(2, 2)
 
 
@@ -238,7 +248,7 @@ def test_what_was_tried_is_not_tried_again_until_the_upgrade_is_complete(
 ) -> None:
     span = Span(NET, NET + 2**20)
     attempt = Attempt((Search(IPV4, (Span(NET, NET + 2**21),)),), None, 1)
-    addresses.note({md5("10.0.0.1"): keyring.ip.mask("10.0.0.1")}, IPV4.name, {span: 1})
+    addresses.note({md5("10.0.0.1"): keyring.masker("ip").mask("10.0.0.1")}, IPV4.name, {span: 1})
     assert untried(addresses, attempt).searches[0].spans == (Span(NET + 2**20, NET + 2**21),)
     assert untried(DigestTable(addresses.url, DEVICE_ID), attempt) == attempt
     md5_upgrade.forget(addresses, attempt)
@@ -249,7 +259,7 @@ def test_the_ranges_on_record_are_too_wide_to_name_what_was_found_in_them(
     database_url: str, addresses: DigestTable, keyring: Keyring
 ) -> None:
     _fill(database_url, "masked_ip", [_hex("10.0.0.1")])
-    find_tokens(addresses, keyring.ip, SOME_ADDRESSES, _nothing)
+    find_tokens(addresses, keyring.masker("ip"), SOME_ADDRESSES, _nothing)
     assert addresses.tried(IPV4) == []
 
 
@@ -259,7 +269,7 @@ def test_a_transaction_that_dies_half_way_leaves_every_row_and_is_repeated(
     monkeypatch.setattr(md5_upgrade, "DIGESTS_AT_ONCE", 3)
     texts = [IPV4.text(NET + number) for number in range(10)]
     _fill(database_url, "masked_ip", map(_hex, texts))
-    find_tokens(addresses, keyring.ip, SOME_ADDRESSES, _nothing)
+    find_tokens(addresses, keyring.masker("ip"), SOME_ADDRESSES, _nothing)
 
     change = addresses.begin()
     assert change
@@ -281,7 +291,7 @@ def test_rows_change_in_an_order_that_says_nothing_of_their_values(
     monkeypatch.setattr(md5_upgrade, "DIGESTS_AT_ONCE", 5)
     texts = [IPV4.text(NET + number) for number in range(50)]
     _fill(database_url, "masked_ip", map(_hex, texts))
-    find_tokens(addresses, keyring.ip, SOME_ADDRESSES, _nothing)
+    find_tokens(addresses, keyring.masker("ip"), SOME_ADDRESSES, _nothing)
     replace_all(addresses, with_links=True, tell=_nothing)
     with psycopg.connect(database_url) as connection:
         rows = connection.execute(

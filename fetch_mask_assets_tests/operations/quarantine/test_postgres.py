@@ -25,8 +25,9 @@ from fetch_mask_assets.operations.quarantine.messages import (
 )
 from fetch_mask_assets.operations.quarantine.postgres import Quarantine
 from fetch_mask_assets.operations.quarantine.replay import ReplayResult
-from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
-from fetch_mask_assets.postgres.connection import TransientDatabaseError
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
+from fetch_mask_assets.postgres.errors import TransientDatabaseError
 from fetch_mask_assets_tests.support.factories import new_keysets, rotated
 from fetch_mask_assets_tests.support.logins import SENT_AT, body, masked_batch, register
 from fetch_mask_assets_tests.support.people import Person, person, sqlstate
@@ -72,8 +73,8 @@ def test_a_message_that_is_now_a_login_becomes_a_row_and_leaves_the_quarantine(
     assert list(store.replay("r1", ALL, keyring)) == [ReplayResult(1, 1)]
 
     rows = _rows(database_url, "SELECT * FROM user_logins")
-    expected = ("user-7", "android", keyring.ip.mask("192.0.2.7"))
-    device = keyring.device_id.mask("device-00000007")
+    expected = ("user-7", "android", keyring.masker("ip").mask("192.0.2.7"))
+    device = keyring.masker("device_id").mask("device-00000007")
     assert rows == [(*expected, device, "en_US", 2_003_000, SENT_AT.date())]
     assert rows[0][-1] == date(2024, 2, 29)
     assert _waiting(database_url) == bad
@@ -263,7 +264,7 @@ def test_a_replay_while_keys_are_rotated_stays_equal_to_older_rows(
 
     assert _rows(database_url, "SELECT count(DISTINCT masked_ip) FROM user_logins") == [(2,)]
     linked = "SELECT DISTINCT masked_ip FROM login_ingest.user_logins_linked"
-    assert _rows(database_url, linked) == [(new.ip.mask("192.0.2.1"),)]
+    assert _rows(database_url, linked) == [(new.masker("ip").mask("192.0.2.1"),)]
 
 
 @pytest.mark.parametrize("name", ["ip", "device_id"])
@@ -300,19 +301,21 @@ def test_the_database_replays_nothing_but_tokens_of_the_field_under_keys_in_use(
     stranger, retired = (open_keyring(new_keysets()) for _ in range(2))
     register(database_url, retired)
     tokens = {
-        "the ip's": keyring.ip.mask("192.0.2.1"),
-        "a stranger's": stranger.ip.mask("192.0.2.1"),
-        "a retired key's": retired.ip.mask("192.0.2.1"),
+        "the ip's": keyring.masker("ip").mask("192.0.2.1"),
+        "a stranger's": stranger.masker("ip").mask("192.0.2.1"),
+        "a retired key's": retired.masker("ip").mask("192.0.2.1"),
     }
     good = {
         "message_id": message_id,
         "user_id": "u",
-        "masked_ip": keyring.ip.mask("192.0.2.1"),
-        "masked_device_id": keyring.device_id.mask("device-1"),
+        "masked_ip": keyring.masker("ip").mask("192.0.2.1"),
+        "masked_device_id": keyring.masker("device_id").mask("device-1"),
     }
     call = "SELECT * FROM login_ingest.replay_messages('r', %s, '[]', 0)"
     with psycopg.connect(steward.url) as connection:
-        connection.execute("SELECT login_ingest.retire_key('ip', %s)", [retired.ip.primary_key_id])
+        connection.execute(
+            "SELECT login_ingest.retire_key('ip', %s)", [retired.masker("ip").primary_key_id]
+        )
         connection.commit()
         with pytest.raises(psycopg.errors.CheckViolation) as refused:
             connection.execute(call, [json.dumps([good | {name: tokens.get(text, text)}])])
@@ -340,7 +343,7 @@ def test_a_replay_that_waits_for_a_key_keeps_nobody_from_the_audit(
         retiring.execute(
             "SELECT FROM login_ingest.masking_key WHERE keyset = 'device_id' AND key_id = %s"
             " FOR UPDATE",
-            [new.device_id.primary_key_id],
+            [new.masker("device_id").primary_key_id],
         )
         replay = pool.submit(lambda: list(store.replay("r", ALL, new)))
         while other.execute(waits, [other.info.dbname]).fetchall() == [(0,)]:
@@ -548,7 +551,7 @@ def test_no_error_holds_a_value(database_url: str, store: Quarantine, keyring: K
 def test_an_unreachable_database_is_a_transient_error(
     keyring: Keyring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module.Quarantine._replay_step.retry, "sleep", lambda _seconds: None)  # noqa: SLF001  # tenacity's own handle
+    monkeypatch.setattr("tenacity.nap.time.sleep", lambda _seconds: None)
     with pytest.raises(TransientDatabaseError):
         list(Quarantine("postgresql://127.0.0.1:1/x").replay("r", ALL, keyring))
 

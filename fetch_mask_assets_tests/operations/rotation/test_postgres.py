@@ -33,8 +33,9 @@ from fetch_mask_assets.operations.rotation.remasking import (
     remask,
 )
 from fetch_mask_assets.pipeline.batch.frames import mask_batch
-from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
-from fetch_mask_assets.postgres.connection import translate_errors
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
+from fetch_mask_assets.postgres.errors import translate_errors
 from fetch_mask_assets_tests.support.kinds import BOTH_KINDS
 from fetch_mask_assets_tests.support.logins import body, raw_batch, register
 
@@ -136,7 +137,11 @@ def test_while_there_is_one_key_there_are_no_links(database: LoginDatabase, keys
 def test_after_two_rotations_every_link_ends_at_the_newest_token(
     database: LoginDatabase, table: TokenTable, keys: Keys
 ) -> None:
-    first, second, third = keys.ring(1).ip, keys.ring(1, 2).ip, keys.ring(1, 2, 3).ip
+    first, second, third = (
+        keys.ring(1).masker("ip"),
+        keys.ring(1, 2).masker("ip"),
+        keys.ring(1, 2, 3).masker("ip"),
+    )
     address = "192.0.2.1"
     _commit(database, keys.ring(1), [1])
     remask_field(table, second, _ignore)
@@ -151,12 +156,12 @@ def test_links_of_a_key_that_is_no_longer_there_go_along_with_the_next_rotation(
 ) -> None:
     address = "192.0.2.1"
     _commit(database, keys.ring(1), [1])
-    remask_field(table, keys.ring(1, 2).ip, _ignore)
-    remask_field(table, keys.ring(2, 3).ip, _ignore)
-    newest = keys.ring(3).ip.mask(address)
+    remask_field(table, keys.ring(1, 2).masker("ip"), _ignore)
+    remask_field(table, keys.ring(2, 3).masker("ip"), _ignore)
+    newest = keys.ring(3).masker("ip").mask(address)
     assert _links(database, "ip") == {
-        keys.ring(1).ip.mask(address): newest,
-        keys.ring(2).ip.mask(address): newest,
+        keys.ring(1).masker("ip").mask(address): newest,
+        keys.ring(2).masker("ip").mask(address): newest,
     }
 
 
@@ -164,8 +169,11 @@ def test_a_rotation_that_is_taken_back_turns_the_links_round(
     database: LoginDatabase, table: TokenTable, keys: Keys
 ) -> None:
     _commit(database, keys.ring(1, 2), [1])
-    remask_field(table, keys.ring(2, 1).ip, _ignore)
-    old, new = keys.ring(2).ip.mask("192.0.2.1"), keys.ring(1).ip.mask("192.0.2.1")
+    remask_field(table, keys.ring(2, 1).masker("ip"), _ignore)
+    old, new = (
+        keys.ring(2).masker("ip").mask("192.0.2.1"),
+        keys.ring(1).masker("ip").mask("192.0.2.1"),
+    )
     assert _links(database, "ip") == {old: new}
     assert _stored(database, "masked_ip") == [new]
 
@@ -189,7 +197,7 @@ def test_equal_stays_equal_after_every_step_of_any_order(
             _commit(database, ring, numbers)
             expected.update(numbers)
         else:
-            _remask_some(table, ring.ip, chance)
+            _remask_some(table, ring.masker("ip"), chance)
         assert _groups(database) == expected, "readers saw equal values as different"
 
 
@@ -226,7 +234,7 @@ def test_every_row_comes_under_the_primary_key_and_means_what_it_meant(
     rows = database.query("SELECT user_id, masked_ip, masked_device_id FROM user_logins")
     only_new = keys.ring(2)
     assert sorted(
-        (user, only_new.ip.unmask(ip), only_new.device_id.unmask(device))
+        (user, only_new.masker("ip").unmask(ip), only_new.masker("device_id").unmask(device))
         for user, ip, device in rows
     ) == sorted(
         (f"user-{number}", f"192.0.2.{number}", f"device-{number:08}") for number in numbers
@@ -237,7 +245,7 @@ def test_a_second_time_there_is_nothing_to_do(
     database: LoginDatabase, table: TokenTable, keys: Keys
 ) -> None:
     _commit(database, keys.ring(1), [1, 2])
-    masker = keys.ring(1, 2).ip
+    masker = keys.ring(1, 2).masker("ip")
     remask_field(table, masker, _ignore)
     assert remask_field(table, masker, _ignore) == Remasked(passes=1)
 
@@ -247,12 +255,12 @@ def test_tokens_that_do_not_open_are_counted_by_kind_and_left_alone(
 ) -> None:
     _commit(database, keys.ring(1), [1, 2])
     _commit(database, keys.ring(3), [3])
-    good = keys.ring(1).ip.mask("192.0.2.1")
+    good = keys.ring(1).masker("ip").mask("192.0.2.1")
     altered = good[:-4] + ("AAAA" if not good.endswith("AAAA") else "BBBB")
     _run(database, "UPDATE user_logins SET masked_ip = %s WHERE user_id = 'user-1'", altered)
     for text in ("5d41402abc4b2a76b9719d911017c592", "", "é{~", None):
         _run(database, "INSERT INTO user_logins (masked_ip) VALUES (%s)", text)
-    masker = keys.ring(1, 2).ip
+    masker = keys.ring(1, 2).masker("ip")
     before = table.groups(IP)
     stored = _stored(database, "masked_ip")
     assert remask_field(table, masker, _ignore).rows == 1
@@ -266,7 +274,7 @@ def test_old_tokens_that_come_in_meanwhile_are_found_by_a_later_pass(
     database: LoginDatabase, table: TokenTable, keys: Keys
 ) -> None:
     _commit(database, keys.ring(1), [1, 2])
-    masker = keys.ring(1, 2).ip
+    masker = keys.ring(1, 2).masker("ip")
     late = iter([[3, 4], [1, 5]])
 
     def commit_late(_: Remasked) -> None:
@@ -285,13 +293,13 @@ def test_erased_rows_stay_erased_and_get_no_link(
     database: LoginDatabase, table: TokenTable, keys: Keys
 ) -> None:
     _commit(database, keys.ring(1), [1, 2])
-    masker = keys.ring(1, 2).ip
+    masker = keys.ring(1, 2).masker("ip")
     wanted = remask(masker, _stored(database, "masked_ip"))
     _run(database, "UPDATE user_logins SET masked_ip = NULL WHERE user_id = %s", "user-1")
     change = table.begin(masker)
     table.link(change, wanted)
     assert table.replace(change, wanted.replacements) == 1
-    assert list(_links(database)) == [keys.ring(1).ip.mask("192.0.2.2")]
+    assert list(_links(database)) == [keys.ring(1).masker("ip").mask("192.0.2.2")]
     assert database.query("SELECT count(*) FROM user_logins WHERE masked_ip IS NULL") == [(1,)]
 
 
@@ -310,7 +318,7 @@ def test_a_deadlock_is_tried_again(
         real(*given)
 
     monkeypatch.setattr(remasking, "write_job_links", sometimes)
-    assert remask_field(table, keys.ring(1, 2).ip, _ignore).rows == 2
+    assert remask_field(table, keys.ring(1, 2).masker("ip"), _ignore).rows == 2
 
 
 # What the checks see
@@ -330,7 +338,7 @@ def test_the_checks_see_what_harms_the_groups(
     database: LoginDatabase, table: TokenTable, keys: Keys, harm: str, broken: dict[str, int]
 ) -> None:
     _commit(database, keys.ring(1), [1, 2, 3])
-    masker = keys.ring(1, 2).ip
+    masker = keys.ring(1, 2).masker("ip")
     before = table.groups(IP)
     remask_field(table, masker, _ignore)
     _run(database, harm)
@@ -374,7 +382,7 @@ def test_the_recovery_role_can_re_mask(
 ) -> None:
     _commit(database, keys.ring(1), [1, 2])
     table = TokenTable(login("recovery"))
-    masker = keys.ring(1, 2).device_id
+    masker = keys.ring(1, 2).masker("device_id")
     before = table.groups(DEVICE_ID)
     assert remask_field(table, masker, _ignore).rows == 2
     assert _broken(table, masker, before) == {}
@@ -385,7 +393,7 @@ def test_an_extract_with_old_tokens_can_be_joined_with_what_is_there_now(
 ) -> None:
     _commit(database, keys.ring(1), [1, 2])
     _run(database, "CREATE TABLE extract AS SELECT user_id, masked_ip FROM user_logins")
-    remask_field(table, keys.ring(1, 2).ip, _ignore)
+    remask_field(table, keys.ring(1, 2).masker("ip"), _ignore)
     _commit(database, keys.ring(1, 2), [1])
     assert sorted(
         database.query(

@@ -67,11 +67,11 @@ def test_what_is_left_behind_a_text_is_everything_but_what_came_before(text: str
 def test_links_lead_from_each_other_key_to_the_primary_one(rotated_keyring: Keyring) -> None:
     masked = masked_batch(rotated_keyring, [body(1), body(1), body(201), "not json"])
     links = batch_links(masked, rotated_keyring)
-    expected = {("ip", _token("192.0.2.1"), rotated_keyring.ip.mask("192.0.2.1"))} | {
+    expected = {("ip", _token("192.0.2.1"), rotated_keyring.masker("ip").mask("192.0.2.1"))} | {
         (
             "device_id",
-            old_keyring().device_id.mask(f"device-{number:08}"),
-            rotated_keyring.device_id.mask(f"device-{number:08}"),
+            old_keyring().masker("device_id").mask(f"device-{number:08}"),
+            rotated_keyring.masker("device_id").mask(f"device-{number:08}"),
         )
         for number in (1, 201)
     }
@@ -84,8 +84,8 @@ def test_a_keyset_of_one_key_links_nothing() -> None:
 
 
 def test_re_masking_gives_what_masking_would_have_given(rotated_keyring: Keyring) -> None:
-    new = rotated_keyring.ip.mask("192.0.2.1")
-    wanted = remask(rotated_keyring.ip, [_token("192.0.2.1"), new])
+    new = rotated_keyring.masker("ip").mask("192.0.2.1")
+    wanted = remask(rotated_keyring.masker("ip"), [_token("192.0.2.1"), new])
     assert wanted.replacements == {_token("192.0.2.1"): new}
     assert [(link.old_token, link.new_token) for link in wanted.links] == [
         (_token("192.0.2.1"), new)
@@ -93,11 +93,11 @@ def test_re_masking_gives_what_masking_would_have_given(rotated_keyring: Keyring
 
 
 def test_what_does_not_open_is_told_apart(rotated_keyring: Keyring) -> None:
-    masker = rotated_keyring.ip
+    masker = rotated_keyring.masker("ip")
     good = masker.mask("192.0.2.1")
     altered = good[:-10] + ("A" if good[-10] != "A" else "B") + good[-9:]
     foreign = format_token(masker.field, b"\x01" + bytes(36))
-    device = rotated_keyring.device_id.mask("192.0.2.1")
+    device = rotated_keyring.masker("device_id").mask("192.0.2.1")
     assert unopened(masker, [good, altered, foreign, device, "", "5d41402abc4b2a76"]) == {
         "altered": 1,
         "unknown_key": 1,
@@ -175,7 +175,7 @@ _LINKS = {"old_token": pl.String(), "new_token": pl.String()}
 
 
 def _token(ip: str) -> str:
-    return old_keyring().ip.mask(ip)
+    return old_keyring().masker("ip").mask(ip)
 
 
 def _times(text: str, ranges: Iterable[TextRange]) -> int:

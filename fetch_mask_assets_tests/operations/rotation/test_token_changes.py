@@ -17,7 +17,8 @@ from fetch_mask_assets.keys.keyset_change import rotated
 from fetch_mask_assets.keys.links import batch_links
 from fetch_mask_assets.operations.rotation.postgres import Remasked, TokenTable, remask_field
 from fetch_mask_assets.operations.rotation.remasking import remask
-from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets_tests.support.logins import body, masked_batch, register
 from fetch_mask_assets_tests.support.people import Person, person, sqlstate
 
@@ -160,14 +161,19 @@ def test_a_re_masking_is_on_record_with_what_the_database_counted(
     steward: Person, old: Keyring, new: Keyring, database: LoginDatabase
 ) -> None:
     commit(database.url, old, 1, 2, 2)
-    remask_field(TokenTable(steward.url), new.ip, nothing)
+    remask_field(TokenTable(steward.url), new.masker("ip"), nothing)
     begin, end = audit(database.url)
-    to_keys = [new.ip.primary_key_id]
+    to_keys = [new.masker("ip").primary_key_id]
     assert begin == (
         "remask.begin",
         {"change": 1, "field": "ip", "to_keys": to_keys, "resumes": []},
     )
-    expected = {"from_keys": [old.ip.primary_key_id], "to_keys": to_keys, "links": 2, "rows": 3}
+    expected = {
+        "from_keys": [old.masker("ip").primary_key_id],
+        "to_keys": to_keys,
+        "links": 2,
+        "rows": 3,
+    }
     assert end == ("remask.end", {"change": 1, "field": "ip"} | expected)
 
 
@@ -176,23 +182,23 @@ def test_a_killed_re_masking_has_no_end_and_the_next_one_says_so(
 ) -> None:
     commit(database.url, old, 1, 2)
     table = TokenTable(steward.url)
-    killed = table.begin(new.ip)
-    some = remask(new.ip, [old.ip.mask("192.0.2.1")])
+    killed = table.begin(new.masker("ip"))
+    some = remask(new.masker("ip"), [old.masker("ip").mask("192.0.2.1")])
     table.link(killed, some)
     table.replace(killed, some.replacements)
-    assert remask_field(table, new.ip, nothing) == Remasked(1, 1, 2, unfinished=1)
+    assert remask_field(table, new.masker("ip"), nothing) == Remasked(1, 1, 2, unfinished=1)
     actions = audit(database.url)
     assert [action for action, _ in actions] == ["remask.begin", "remask.begin", "remask.end"]
     [left] = actions[1][1]["resumes"]
     assert (left["change"], left["person"], left["rows"]) == (1, steward.name, 1)
-    assert remask_field(table, new.ip, nothing).unfinished == 0
+    assert remask_field(table, new.masker("ip"), nothing).unfinished == 0
 
 
 def test_an_end_whose_answer_was_lost_is_repeated_and_recorded_once(
     steward: Person, new: Keyring, database: LoginDatabase
 ) -> None:
     table = TokenTable(steward.url)
-    change = table.begin(new.ip)
+    change = table.begin(new.masker("ip"))
     table.end(change)
     table.end(change)
     assert [action for action, _ in audit(database.url)] == ["remask.begin", "remask.end"]
@@ -202,9 +208,13 @@ def test_a_change_is_its_persons_and_only_while_it_is_under_way(
     steward: Person, old: Keyring, new: Keyring, database: LoginDatabase
 ) -> None:
     commit(database.url, old, 1)
-    change = TokenTable(steward.url).begin(new.ip)
+    change = TokenTable(steward.url).begin(new.masker("ip"))
     replacing = "SELECT login_ingest.replace_tokens(%s, %s, %s, 10)"
-    values = (change.number, [old.ip.mask("192.0.2.1")], [new.ip.mask("192.0.2.1")])
+    values = (
+        change.number,
+        [old.masker("ip").mask("192.0.2.1")],
+        [new.masker("ip").mask("192.0.2.1")],
+    )
     with person(database.url, RECOVERY) as eve:
         assert refusal(eve.url, replacing, *values) == (DENIED, None)
         ending = "SELECT login_ingest.finish_remask_job(%s, 'remask')"
@@ -218,12 +228,12 @@ def test_a_token_is_replaced_only_by_one_that_readers_see_as_equal(
 ) -> None:
     commit(database.url, old, 1, 2)
     table = TokenTable(steward.url)
-    change = table.begin(new.ip)
-    one, two = old.ip.mask("192.0.2.1"), old.ip.mask("192.0.2.2")
-    assert table.replace(change, {one: new.ip.mask("192.0.2.1")}) == 0
-    table.link(change, remask(new.ip, [one, two]))
-    assert table.replace(change, {one: new.ip.mask("192.0.2.2")}) == 0
-    assert table.replace(change, {one: new.ip.mask("192.0.2.1")}) == 1
+    change = table.begin(new.masker("ip"))
+    one, two = old.masker("ip").mask("192.0.2.1"), old.masker("ip").mask("192.0.2.2")
+    assert table.replace(change, {one: new.masker("ip").mask("192.0.2.1")}) == 0
+    table.link(change, remask(new.masker("ip"), [one, two]))
+    assert table.replace(change, {one: new.masker("ip").mask("192.0.2.2")}) == 0
+    assert table.replace(change, {one: new.masker("ip").mask("192.0.2.1")}) == 1
 
 
 @pytest.mark.parametrize(
@@ -246,15 +256,15 @@ def test_what_is_no_token_under_the_key_of_the_change_replaces_none(  # noqa: PL
     rule: str,
 ) -> None:
     commit(database.url, old, 1, 2)
-    change = TokenTable(steward.url).begin(new.ip)
+    change = TokenTable(steward.url).begin(new.masker("ip"))
     stranger = open_keyring({name: new_keyset(name) for name in KEYSET_NAMES})
     text = {
-        "the other field's": new.device_id.mask("device-00000001"),
-        "a line more": new.ip.mask("192.0.2.1") + "\n",
-        "a stranger's key": stranger.ip.mask("192.0.2.1"),
-        "the old key": old.ip.mask("192.0.2.2"),
+        "the other field's": new.masker("device_id").mask("device-00000001"),
+        "a line more": new.masker("ip").mask("192.0.2.1") + "\n",
+        "a stranger's key": stranger.masker("ip").mask("192.0.2.1"),
+        "the old key": old.masker("ip").mask("192.0.2.2"),
     }.get(replacement, replacement)
-    values = [change.number, [old.ip.mask("192.0.2.1")], [text]]
+    values = [change.number, [old.masker("ip").mask("192.0.2.1")], [text]]
     for statement in (
         "SELECT login_ingest.replace_tokens(%s, %s, %s, 10)",
         "SELECT login_ingest.link_tokens_in_job(%s, %s, %s)",
@@ -270,8 +280,8 @@ def test_no_call_changes_more_than_its_bound(
         for _ in range(9):
             connection.execute("INSERT INTO user_logins SELECT * FROM user_logins")
     table = TokenTable(steward.url)
-    change = table.begin(new.ip)
-    some = remask(new.ip, [old.ip.mask("192.0.2.1")])
+    change = table.begin(new.masker("ip"))
+    some = remask(new.masker("ip"), [old.masker("ip").mask("192.0.2.1")])
     table.link(change, some)
     statement = "SELECT login_ingest.replace_tokens(%s, %s, %s, 1000000)"
     values = [change.number, list(some.replacements), list(some.replacements.values())]
@@ -291,8 +301,8 @@ def test_only_digests_of_md5_are_noted_and_only_with_tokens_under_keys_in_use(
     steward: Person, old: Keyring, new: Keyring, database: LoginDatabase
 ) -> None:
     stranger = open_keyring({name: new_keyset(name) for name in KEYSET_NAMES})
-    token, digest = new.ip.mask("192.0.2.1"), "0a" * 16
-    retire = f"SELECT login_ingest.retire_key('ip', {old.ip.primary_key_id})"
+    token, digest = new.masker("ip").mask("192.0.2.1"), "0a" * 16
+    retire = f"SELECT login_ingest.retire_key('ip', {old.masker('ip').primary_key_id})"
     with psycopg.connect(steward.url) as connection:
         connection.execute(retire.encode())
     for field, digests, tokens, rule in (
@@ -304,12 +314,12 @@ def test_only_digests_of_md5_are_noted_and_only_with_tokens_under_keys_in_use(
         ("ip", [digest, "1" * 32], [token], "is_an_md5"),
         ("ip", [digest], ["192.0.2.1"], "is_a_token"),
         ("ip", [digest], [None], "is_a_token"),
-        ("ip", [digest], [new.device_id.mask("d")], "is_a_token"),
+        ("ip", [digest], [new.masker("device_id").mask("d")], "is_a_token"),
         ("device_id", [digest], [token], "is_a_token"),
         ("user_id", [digest], [token], "is_a_token"),
         (None, [digest], [token], "is_a_token"),
-        ("ip", [digest], [stranger.ip.mask("192.0.2.1")], "key_is_in_use"),
-        ("ip", [digest], [old.ip.mask("192.0.2.1")], "key_is_in_use"),
+        ("ip", [digest], [stranger.masker("ip").mask("192.0.2.1")], "key_is_in_use"),
+        ("ip", [digest], [old.masker("ip").mask("192.0.2.1")], "key_is_in_use"),
     ):
         assert refusal(steward.url, NOTE, field, digests, tokens) == (REFUSED, rule), (tokens, rule)
     assert database.query(NOTED) == []
@@ -318,7 +328,7 @@ def test_only_digests_of_md5_are_noted_and_only_with_tokens_under_keys_in_use(
 def test_a_note_is_on_record_and_the_first_of_a_digest_stays(
     steward: Person, new: Keyring, database: LoginDatabase
 ) -> None:
-    one, two = new.ip.mask("192.0.2.1"), new.ip.mask("192.0.2.2")
+    one, two = new.masker("ip").mask("192.0.2.1"), new.masker("ip").mask("192.0.2.2")
     with psycopg.connect(steward.url) as connection:
         connection.execute(NOTE, ["ip", ["0" * 32], [one]])
         connection.execute(NOTE, ["ip", ["0" * 32, "1" * 32], [two, two]])
@@ -335,10 +345,13 @@ def test_only_md5_digests_are_replaced_and_only_by_tokens(
     """Whatever is noted by who may write the notes directly, which is nobody of our roles."""
     begin = "SELECT change FROM login_ingest.begin_remask_job('replace-digests', 'ip', '{}')"
     note = "INSERT INTO login_ingest.md5_match (field, new_token, digest) VALUES ('ip', %s, %s)"
-    assert refusal(steward.url, note, new.ip.mask("192.0.2.1"), "0" * 32) == (DENIED, None)
+    assert refusal(steward.url, note, new.masker("ip").mask("192.0.2.1"), "0" * 32) == (
+        DENIED,
+        None,
+    )
     for token, digest, rule in (
-        (new.ip.mask("192.0.2.1"), "192.0.2.1", "is_an_md5"),
-        (new.ip.mask("192.0.2.1"), "", "is_an_md5"),
+        (new.masker("ip").mask("192.0.2.1"), "192.0.2.1", "is_an_md5"),
+        (new.masker("ip").mask("192.0.2.1"), "", "is_an_md5"),
         ("192.0.2.1", "0" * 32, "is_a_token"),
     ):
         with psycopg.connect(database.url) as connection:
@@ -361,8 +374,8 @@ def test_the_loader_links_only_tokens_of_the_field_under_known_keys(
     loader: Person, old: Keyring, new: Keyring
 ) -> None:
     stranger = open_keyring({name: new_keyset(name) for name in KEYSET_NAMES})
-    good, newest = old.ip.mask("192.0.2.1"), new.ip.mask("192.0.2.1")
-    device = new.device_id.mask("device-1")
+    good, newest = old.masker("ip").mask("192.0.2.1"), new.masker("ip").mask("192.0.2.1")
+    device = new.masker("device_id").mask("device-1")
     assert refusal(loader.url, LINK, ["ip"], [good], [newest]) is None
     for field, before, after, rule in (
         ("ip", "192.0.2.1", newest, "is_a_token"),
@@ -372,8 +385,8 @@ def test_the_loader_links_only_tokens_of_the_field_under_known_keys(
         ("device_id", good, newest, "is_a_token"),
         ("user_id", good, newest, "is_a_token"),
         (None, good, newest, "is_a_token"),
-        ("ip", stranger.ip.mask("192.0.2.1"), newest, "key_is_known"),
-        ("ip", good, stranger.ip.mask("192.0.2.1"), "key_is_in_use"),
+        ("ip", stranger.masker("ip").mask("192.0.2.1"), newest, "key_is_known"),
+        ("ip", good, stranger.masker("ip").mask("192.0.2.1"), "key_is_in_use"),
     ):
         found = refusal(loader.url, LINK, [field], [before], [after])
         assert found == (REFUSED, rule), (field, rule)
@@ -388,7 +401,7 @@ def test_a_link_that_is_there_is_not_led_to_another_value(
     links = "SELECT old_token, new_token FROM login_ingest.token_link ORDER BY 1"
     before = database.query(links)
     assert len(before) == 4
-    one, two = old.ip.mask("192.0.2.1"), new.ip.mask("192.0.2.2")
+    one, two = old.masker("ip").mask("192.0.2.1"), new.masker("ip").mask("192.0.2.2")
     assert refusal(loader.url, LINK, ["ip"], [one], [two]) == (REFUSED, "one_link")
     assert database.query(links) == before
 
@@ -397,7 +410,11 @@ def test_links_that_recovery_writes_are_on_record(
     steward: Person, old: Keyring, new: Keyring, database: LoginDatabase
 ) -> None:
     with psycopg.connect(steward.url) as connection:
-        values = [["ip"], [old.ip.mask("192.0.2.1")], [new.ip.mask("192.0.2.1")]]
+        values = [
+            ["ip"],
+            [old.masker("ip").mask("192.0.2.1")],
+            [new.masker("ip").mask("192.0.2.1")],
+        ]
         connection.execute(LINK, values)
     assert audit(database.url) == [("links.write", {"links": 1})]
 
@@ -421,7 +438,7 @@ def test_a_key_that_conflicts_is_not_registered(
     loader: Person, new: Keyring, database: LoginDatabase
 ) -> None:
     statement = "SELECT login_ingest.register_keys(%s::text[], %s::bigint[], %s::bytea[])"
-    known, check = next(iter(new.ip.check_values.items()))
+    known, check = next(iter(new.masker("ip").check_values.items()))
     conflict = (REFUSED, "no_conflict")
     before = database.query("SELECT * FROM login_ingest.masking_key ORDER BY 1, 2")
     assert refusal(loader.url, statement, ["ip"], [known], [b"other"]) == conflict
@@ -434,7 +451,7 @@ def test_a_key_that_conflicts_is_not_registered(
 def test_a_batch_under_a_key_that_was_retired_meanwhile_is_not_committed(
     loader: Person, steward: Person, old: Keyring, database: LoginDatabase
 ) -> None:
-    key_id = old.device_id.primary_key_id
+    key_id = old.masker("device_id").primary_key_id
     with psycopg.connect(steward.url) as connection:
         connection.execute("SELECT login_ingest.retire_key('device_id', %s)", [key_id])
     with pytest.raises(DatabaseError, match=f"key {key_id} of device_id, which was retired") as no:
@@ -472,7 +489,7 @@ HOLD = "SELECT * FROM login_ingest.lock_keys(%s::text[], %s::bigint[])"
 def test_commits_share_a_key_and_its_retirement_waits_for_them(
     loader: Person, steward: Person, old: Keyring
 ) -> None:
-    key_id = old.ip.primary_key_id
+    key_id = old.masker("ip").primary_key_id
     retire = f"SELECT login_ingest.retire_key('ip', {key_id})"
     with psycopg.connect(loader.url) as first, psycopg.connect(loader.url) as second:
         assert first.execute(HOLD, [["ip"], [key_id]]).fetchall() == []
@@ -492,12 +509,12 @@ def test_the_database_itself_retires_no_key_that_is_needed(
     masked = masked_batch(old, ["no login"])
     database.commit_batch(BatchToCommit("run", masked, lambda _: b""))
     with psycopg.connect(steward.url) as connection:
-        connection.execute(NOTE, ["ip", ["0" * 32], [new.ip.mask("192.0.2.9")]])
+        connection.execute(NOTE, ["ip", ["0" * 32], [new.masker("ip").mask("192.0.2.9")]])
     needed = {
-        ("ip", old.ip.primary_key_id): 2,
-        ("device_id", old.device_id.primary_key_id): 2,
+        ("ip", old.masker("ip").primary_key_id): 2,
+        ("device_id", old.masker("device_id").primary_key_id): 2,
         ("quarantine", old.sealer.primary_key_id): 1,
-        ("ip", new.ip.primary_key_id): 1,
+        ("ip", new.masker("ip").primary_key_id): 1,
     }
     with psycopg.connect(steward.url) as connection:
         for key, rows in needed.items():
@@ -516,7 +533,10 @@ def test_commits_rotations_re_maskings_and_the_audit_do_not_lock_each_other_up(
     """Whoever is chosen to end a deadlock would say so; the retries of the product are past."""
     commit(database.url, old, *range(30))
     table = TokenTable(database.url)
-    keys = (["ip", "device_id"], [old.ip.primary_key_id, old.device_id.primary_key_id])
+    keys = (
+        ["ip", "device_id"],
+        [old.masker("ip").primary_key_id, old.masker("device_id").primary_key_id],
+    )
 
     def retire_and_restore() -> None:
         with psycopg.connect(database.url) as connection:
@@ -532,8 +552,8 @@ def test_commits_rotations_re_maskings_and_the_audit_do_not_lock_each_other_up(
     work = [
         lambda: commit(database.url, new, *range(20)),
         lambda: commit(database.url, new, *range(19, -1, -1)),
-        lambda: remask_field(table, new.ip, nothing),
-        lambda: remask_field(table, new.device_id, nothing),
+        lambda: remask_field(table, new.masker("ip"), nothing),
+        lambda: remask_field(table, new.masker("device_id"), nothing),
         retire_and_restore,
         record,
     ]

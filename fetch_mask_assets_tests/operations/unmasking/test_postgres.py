@@ -51,7 +51,7 @@ def approved(ann: Person, bob: Person, tokens: list[str] | None = None) -> int:
 def recorded(url: str) -> list[tuple[str, str, dict[str, Any]]]:
     """The actor, action and detail of each audit row; the chain is intact."""
     assert verify_chain(Audit(url).rows()).is_whole
-    return [(row.person, row.action, json.loads(row.detail)) for row in Audit(url).rows()]
+    return [(row.actor, row.action, json.loads(row.detail)) for row in Audit(url).rows()]
 
 
 def assert_refusal_recorded(url: str, who: Person, action: str, verdict: str) -> None:

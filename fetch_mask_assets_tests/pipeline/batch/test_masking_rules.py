@@ -12,10 +12,10 @@ import pytest
 
 from fetch_mask_assets.keys.keyset import open_keyring
 from fetch_mask_assets.pipeline.batch.frames import mask_batch
+from fetch_mask_assets.pipeline.batch.masked_batch import MaskedBatch
 from fetch_mask_assets.pipeline.batch.masking_rules import (
     MASKING_RULES,
     MAX_QUARANTINED_VIOLATIONS,
-    MaskedBatch,
     broken_rules,
     quarantine_violations,
     quarantined_violation_count,
@@ -63,7 +63,7 @@ def _with(column: str, line: int, value: object) -> Sabotage:
 
 def _like(digest: bytes, field: str = "ip") -> str:
     """A digest dressed as a token under the primary key."""
-    masker = keyring().ip if field == "ip" else keyring().device_id
+    masker = keyring().masker(field)
     prefix = b"\1" + masker.primary_key_id.to_bytes(4, "big")
     padded = digest.ljust(max(32, -(-len(digest) // 16) * 16), b"\0")
     return f"{field}:" + urlsafe_b64encode(prefix + padded).rstrip(b"=").decode()
@@ -151,8 +151,8 @@ def test_a_device_id_that_occurs_in_a_message_id_breaks_no_rule() -> None:
 def _rule_and_sabotage() -> list[tuple[str, str, Sabotage]]:
     """Rule, what was done, and the doing."""
     ring, stranger = keyring(), strangers_keyring()
-    first_ip, other_ip = ring.ip.mask("192.0.2.10"), ring.ip.mask("2001:db8::7")
-    of_device = ring.device_id.mask("device-00")
+    first_ip, other_ip = ring.masker("ip").mask("192.0.2.10"), ring.masker("ip").mask("2001:db8::7")
+    of_device = ring.masker("device_id").mask("device-00")
     everywhere: list[tuple[str, str, Sabotage]] = [
         ("every_message_accounted_for", "last line dropped", lambda frame: frame.head(3)),
         ("every_message_accounted_for", "all lines dropped", lambda frame: frame.head(0)),
@@ -207,8 +207,16 @@ def _rule_and_sabotage() -> list[tuple[str, str, Sabotage]]:
             _with("masked_ip", 0, "ip:" + _md5("192.0.2.10").hex()),
         ),
         ("tokens_well_formed", "padded", _with("masked_ip", 0, first_ip + "==")),
-        ("tokens_well_formed", "stranger's", _with("masked_ip", 0, stranger.ip.mask("192.0.2.10"))),
-        ("equal_stays_equal", "two for one", _with("masked_ip", 3, stranger.ip.mask("192.0.2.10"))),
+        (
+            "tokens_well_formed",
+            "stranger's",
+            _with("masked_ip", 0, stranger.masker("ip").mask("192.0.2.10")),
+        ),
+        (
+            "equal_stays_equal",
+            "two for one",
+            _with("masked_ip", 3, stranger.masker("ip").mask("192.0.2.10")),
+        ),
         ("equal_stays_equal", "one for two", _with("masked_ip", 1, first_ip)),
         ("equal_stays_equal", "one of two", _with("masked_ip", 0, other_ip)),
         (
@@ -220,7 +228,7 @@ def _rule_and_sabotage() -> list[tuple[str, str, Sabotage]]:
         ),
         ("tokens_unmask", "altered", _with("masked_ip", 0, first_ip[:30] + "AAAA" + first_ip[34:])),
         ("tokens_unmask", "zeros", _with("masked_ip", 0, _like(bytes(32)))),
-        ("tokens_unmask", "another value's", _with("masked_ip", 1, ring.ip.mask("::1"))),
+        ("tokens_unmask", "another value's", _with("masked_ip", 1, ring.masker("ip").mask("::1"))),
         (
             "tokens_unmask",
             "other field",
@@ -283,7 +291,7 @@ def test_a_token_under_a_retired_key_is_found_though_it_can_be_unmasked() -> Non
     old = open_keyring(keysets)
     new = open_keyring(keysets | {"ip": rotated(keysets["ip"], "ip")})
     raw = raw_batch([body(user_id="u-0"), body(user_id="u-1")])
-    masked = _with("masked_ip", 0, old.ip.mask("192.0.2.17"))(mask_batch(raw, new))
+    masked = _with("masked_ip", 0, old.masker("ip").mask("192.0.2.17"))(mask_batch(raw, new))
 
     actual = broken_rules(MaskedBatch(raw, masked, new))
 
@@ -369,7 +377,7 @@ def _raw_device_ids(lines: int) -> Sabotage:
     [
         ("no_raw_value", "locale", "device-03"),
         ("tokens_well_formed", "masked_device_id", "device_id:x"),
-        ("tokens_unmask", "masked_device_id", keyring().device_id.mask("another")),
+        ("tokens_unmask", "masked_device_id", keyring().masker("device_id").mask("another")),
         ("tokens_well_formed", "masked_ip", _md5("192.0.2.17").hex()),
     ],
     # A name of its own: tokens differ from worker to worker.
@@ -444,8 +452,8 @@ def test_a_token_that_tells_something_under_a_genuine_key_fails_the_batch() -> N
     """Digests are looked for in a sample: one that is found speaks for others that are not."""
     telling = next(rule for rule in MASKING_RULES if rule.name == "tokens_opaque")
 
-    assert telling.lines is None
-    assert {rule.name for rule in MASKING_RULES if rule.lines} == _LINE_RULES
+    assert telling.rows is None
+    assert {rule.name for rule in MASKING_RULES if rule.rows} == _LINE_RULES
 
 
 def test_a_line_is_set_aside_at_each_of_its_deliveries() -> None:

@@ -1,9 +1,7 @@
-"""The warehouse: migrations, the commit of a batch, the key registry, errors without values."""
+"""The warehouse: the commit of a batch, and errors without values."""
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 import traceback
 from collections.abc import Callable
@@ -19,13 +17,12 @@ import pytest
 
 from fetch_mask_assets.errors import DatabaseError
 from fetch_mask_assets.keys.storage import create_keysets, read_keyring
-from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.local_stack.state import free_port
 from fetch_mask_assets.pipeline.batch.balance import Balance, BatchCounts
-from fetch_mask_assets.pipeline.warehouse.database import BatchToCommit, LoginDatabase
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets.pipeline.warehouse.readiness import require_writable
-from fetch_mask_assets.postgres import migrate
-from fetch_mask_assets.postgres.connection import TransientDatabaseError, connect
+from fetch_mask_assets.postgres.errors import TransientDatabaseError
 from fetch_mask_assets_tests.support.kinds import BOTH_KINDS
 from fetch_mask_assets_tests.support.logins import SENT_AT, bodies, body, masked_batch, register
 
@@ -60,135 +57,6 @@ def database(database_url: str, keyring: Keyring) -> LoginDatabase:
     """The test's own database, which knows the keys."""
     register(database_url, keyring)
     return LoginDatabase(database_url)
-
-
-@pytest.fixture
-def unused(database_url: str) -> LoginDatabase:
-    """The test's own database, which knows no keys."""
-    return LoginDatabase(database_url)
-
-
-@pytest.fixture
-def empty_database_url(stack: Stack) -> Iterator[str]:
-    """A database without our schema."""
-    name = f"empty_{uuid4().hex}"
-    owner = postgres.url(stack.state, postgres.OWNER)
-    with psycopg.connect(owner, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-        yield postgres.url(stack.state, name)
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
-
-
-# Migrations
-
-
-def test_a_database_that_was_never_migrated_has_no_revision(empty_database_url: str) -> None:
-    assert LoginDatabase(empty_database_url).schema_revisions() == (None, migrate.head())
-
-
-def test_migrations_make_everything_and_twice_is_as_once(empty_database_url: str) -> None:
-    migrate.upgrade(empty_database_url)
-    made = _catalog(empty_database_url)
-    migrate.upgrade(empty_database_url)
-    assert _catalog(empty_database_url) == made
-    database = LoginDatabase(empty_database_url)
-    assert database.schema_revisions() == (migrate.head(), migrate.head())
-    assert {table for table, *_ in made} >= {
-        "public.user_logins",
-        "login_ingest.batch",
-        "login_ingest.ledger",
-        "login_ingest.masking_key",
-        "login_ingest.quarantine",
-        "login_ingest.schema_version",
-    }
-
-
-def test_upgrades_at_once_wait_for_each_other(empty_database_url: str) -> None:
-    with ThreadPoolExecutor(4) as pool:
-        for done in [pool.submit(migrate.upgrade, empty_database_url) for _ in range(4)]:
-            done.result()
-    assert LoginDatabase(empty_database_url).schema_revisions()[0] == migrate.head()
-
-
-def test_an_upgrade_that_waits_holds_nobody_up_who_makes_an_index(database_url: str) -> None:
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE query ~ %s AND pid <> ALL (%s)"
-    with (
-        ThreadPoolExecutor(1) as pool,
-        connect(database_url) as turn,
-        psycopg.connect(database_url, autocommit=True) as maker,
-    ):
-        turn.execute("LOCK login_ingest.schema_version IN SHARE UPDATE EXCLUSIVE MODE")
-        upgraded = pool.submit(migrate.upgrade, database_url)
-        ours = [turn.info.backend_pid, maker.info.backend_pid]
-        while not maker.execute(waiting, ["^(LOCK login_ingest|ROLLBACK)", ours]).fetchall()[0][0]:
-            assert not upgraded.done()
-        maker.execute("SET statement_timeout = '20s'")
-        maker.execute("CREATE INDEX CONCURRENTLY ON user_logins (locale)")
-        assert not upgraded.done()
-        turn.rollback()
-        upgraded.result()
-
-
-@BOTH_KINDS
-def test_the_table_has_the_columns_that_its_readers_know_and_no_others(database_url: str) -> None:
-    columns = [line[1:] for line in _catalog(database_url) if line[0] == "public.user_logins"]
-    assert columns == [
-        ("user_id", "character varying(128)", False),
-        ("device_type", "character varying(32)", False),
-        ("masked_ip", "character varying(256)", False),
-        ("masked_device_id", "character varying(256)", False),
-        ("locale", "character varying(32)", False),
-        ("app_version", "integer", False),
-        ("create_date", "date", False),
-    ]
-
-
-def test_a_table_that_exists_keeps_its_columns_and_rows(
-    empty_database_url: str, keyring: Keyring
-) -> None:
-    _run(
-        empty_database_url,
-        "CREATE TABLE user_logins (create_date date, app_version integer, note text,"
-        " locale varchar(32), masked_device_id varchar(256), masked_ip varchar(256),"
-        " device_type varchar(32), user_id varchar(128))",
-        "INSERT INTO user_logins (user_id, note, app_version) VALUES ('old', 'kept', 230)",
-    )
-    before = _catalog(empty_database_url)
-    migrate.upgrade(empty_database_url)
-    after = [line for line in _catalog(empty_database_url) if line[0] == "public.user_logins"]
-    assert after == before
-    register(empty_database_url, keyring)
-    balance = LoginDatabase(empty_database_url).commit_batch(
-        _batch(masked_batch(keyring, [body(7)]))
-    )
-    assert balance == Balance(received=1, loaded=1)
-    assert _rows(
-        empty_database_url,
-        "SELECT user_id, note, app_version, create_date FROM user_logins ORDER BY user_id",
-    ) == [("old", "kept", 230, None), ("user-7", None, 2_003_000, date(2024, 2, 29))]
-
-
-def test_migrating_a_database_that_is_not_there_is_an_error_with_a_remedy(stack: Stack) -> None:
-    with pytest.raises(DatabaseError, match=r"migrate.*LOGIN_DATABASE_URL"):
-        migrate.upgrade(postgres.url(stack.state, "no_such_database"))
-
-
-# Connections
-
-
-def test_a_connection_notices_within_a_minute_that_the_servers_host_has_died(
-    database_url: str,
-) -> None:
-    with (
-        connect(database_url) as connection,
-        socket.socket(fileno=os.dup(connection.fileno())) as end,
-    ):
-        options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
-        idle, interval, probes = (end.getsockopt(socket.IPPROTO_TCP, option) for option in options)
-        unanswered = end.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
-
-    assert idle + interval * probes <= 60
-    assert 0 < unanswered <= 60_000
 
 
 # The commit
@@ -624,60 +492,6 @@ def test_a_read_only_server_takes_no_rows(database: LoginDatabase, keyring: Keyr
         require_writable(database, keyring)
 
 
-# The key registry
-
-
-def test_keys_are_registered_at_their_first_use(unused: LoginDatabase, keyring: Keyring) -> None:
-    assert unused.key_conflicts(keyring.check_values) == ()
-    assert _number(unused, "SELECT count(*) FROM login_ingest.masking_key") == 0
-    assert unused.register_keys(keyring.check_values) == ()
-    assert unused.register_keys(keyring.check_values) == ()
-    assert _rows(unused.url, "SELECT keyset, key_id, check_value FROM masking_key") == sorted(
-        (name, key_id, check)
-        for name, checks in keyring.check_values.items()
-        for key_id, check in checks.items()
-    )
-
-
-def test_a_key_that_is_added_is_registered_too(unused: LoginDatabase) -> None:
-    unused.register_keys({"ip": {1: b"one"}})
-    assert unused.register_keys({"ip": {1: b"one", 2: b"two"}}) == ()
-    assert _number(unused, "SELECT count(*) FROM login_ingest.masking_key") == 2
-
-
-@pytest.mark.parametrize(
-    ("present", "conflict"),
-    [
-        ({"ip": {1: b"another"}}, "the keyset of ip has another key under the id 1"),
-        ({"ip": {2: b"two"}}, "the keyset of ip lacks key 1, which the database knows"),
-        ({}, "the keyset of ip lacks key 1, which the database knows"),
-        (
-            {"ip": {1: b"one"}, "device_id": {5: b"one"}},
-            "the keysets of device_id and ip share a key",
-        ),
-    ],
-)
-def test_keys_that_do_not_fit_conflict_and_are_not_registered(
-    unused: LoginDatabase, present: dict[str, dict[int, bytes]], conflict: str
-) -> None:
-    unused.register_keys({"ip": {1: b"one"}})
-    assert unused.key_conflicts(present) == (conflict,)
-    assert unused.register_keys(present) == (conflict,)
-    assert _rows(unused.url, "SELECT keyset, key_id, check_value FROM masking_key") == [
-        ("ip", 1, b"one")
-    ]
-
-
-def test_of_workers_with_different_new_keys_exactly_one_registers(
-    unused: LoginDatabase,
-) -> None:
-    keys = [{"ip": {number: b"%d" % number}} for number in range(1, 9)]
-    with ThreadPoolExecutor(8) as pool:
-        conflicts = list(pool.map(unused.register_keys, keys))
-    assert sum(found == () for found in conflicts) == 1
-    assert _number(unused, "SELECT count(*) FROM login_ingest.masking_key") == 1
-
-
 # Parts
 
 
@@ -723,19 +537,6 @@ def _is_untouched(database: LoginDatabase) -> bool:
         "SELECT (SELECT count(*) FROM user_logins), (SELECT count(*) FROM login_ingest.ledger),"
         " (SELECT count(*) FROM login_ingest.quarantine), (SELECT count(*) FROM login_ingest.batch)"
     ) == [(0, 0, 0, 0)]
-
-
-def _catalog(url: str) -> list[tuple[Any, ...]]:
-    """Each column of the tables of public and login_ingest, in order."""
-    return _rows(
-        url,
-        "SELECT n.nspname || '.' || c.relname, a.attname, format_type(a.atttypid, a.atttypmod),"
-        " a.attnotnull FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid"
-        " JOIN pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE a.attnum > 0 AND c.relkind IN ('r', 'p')"
-        " AND n.nspname IN ('public', 'login_ingest') AND NOT a.attisdropped"
-        " ORDER BY n.nspname, c.relname, a.attnum",
-    )
 
 
 def _failing_trigger(state: str, first_attempts: int) -> str:

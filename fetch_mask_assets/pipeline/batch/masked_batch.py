@@ -1,0 +1,140 @@
+"""A masked batch beside the messages it was made of, as the masking rules examine it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import polars as pl
+
+from fetch_mask_assets.errors import TokenError
+from fetch_mask_assets.keys.keyset import FieldMasker, Keyring
+from fetch_mask_assets.masking.fields import MASKED_FIELDS, MaskedField
+from fetch_mask_assets.pipeline.batch.frames import MASKED_SCHEMA
+
+ROW = "__row__"
+"""The column of a row's number in the batch."""
+
+
+class Pair(NamedTuple):
+    """A value that a batch holds, as text and in canonical bytes, and a token of it."""
+
+    original: str
+    canonical: bytes
+    token: str
+
+
+@dataclass(frozen=True)
+class MaskedBatch:
+    """The raw and the masked frame of one batch, and the keys.
+
+    Without slots: results that several rules need are computed once and kept.
+    """
+
+    raw: pl.DataFrame
+    masked: pl.DataFrame
+    keyring: Keyring
+
+    @cached_property
+    def rows(self) -> pl.DataFrame:
+        """The masked rows beside their bodies, up to the height of the shorter frame."""
+        height = min(self.raw.height, self.masked.height)
+        rows = complete(self.masked).head(height)
+        return rows.with_columns(body=self.raw["body"].head(height)).with_row_index(ROW)
+
+    @cached_property
+    def logins(self) -> pl.DataFrame:
+        """The masked logins with their original values, parsed apart from the decoder.
+
+        Rows without a required value are left out; another rule counts them.
+        """
+        logins = self.rows.filter(pl.col("reason").is_null())
+        events = [_strings(body) for body in logins["body"]]
+        originals = [
+            pl.Series(
+                original_column(field), [event.get(field.name) for event in events], pl.String
+            )
+            for field in MASKED_FIELDS
+        ]
+        required = [original_column(field) for field in MASKED_FIELDS if field.is_required]
+        return logins.drop("body").with_columns(originals).drop_nulls(required)
+
+    @cached_property
+    def pairs(self) -> dict[str, list[Pair]]:
+        """The distinct pairs of value and token of each field, by its name."""
+        return {field.name: _pairs(self.logins, field) for field in MASKED_FIELDS}
+
+    @cached_property
+    def genuine(self) -> dict[str, frozenset[Pair]]:
+        """The pairs of each field whose token opens to the value, by its name."""
+        return {
+            masker.field.name: frozenset(
+                pair for pair in self.pairs[masker.field.name] if unmasks(masker, pair)
+            )
+            for masker in self.keyring.maskers
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class MaskingRule:
+    """A rule that a masked batch must keep: its name, its sentence, the remedy, and its count.
+
+    `count_broken` counts the rows, tokens or values that break it. `rows` gives the numbers of
+    all rows that break it, for a rule on single rows; None for a rule on the batch as a whole.
+    """
+
+    name: str
+    description: str
+    remedy: str
+    count_broken: Callable[[MaskedBatch], int]
+    rows: Callable[[MaskedBatch], Iterable[int]] | None = None
+
+
+def original_column(field: MaskedField) -> str:
+    """The column of `MaskedBatch.logins` that has the field's original values."""
+    return f"original_{field.name}"
+
+
+def complete(masked: pl.DataFrame) -> pl.DataFrame:
+    """The frame with all columns of the schema; those that are missing or retyped are null."""
+    return masked.with_columns(
+        pl.lit(None, kind).alias(name)
+        for name, kind in MASKED_SCHEMA.items()
+        if masked.schema.get(name) != kind
+    )
+
+
+def unmasks(masker: FieldMasker, pair: Pair) -> bool:
+    """Return whether the pair's token opens to its value."""
+    try:
+        return masker.decrypt(pair.token) == pair.canonical
+    except TokenError:
+        return False
+
+
+def _strings(body: str) -> dict[str, str]:
+    try:
+        event = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    members = event.items() if isinstance(event, dict) else ()
+    return {name: value for name, value in members if isinstance(value, str)}
+
+
+def _pairs(logins: pl.DataFrame, field: MaskedField) -> list[Pair]:
+    distinct = logins.select(original_column(field), field.column).drop_nulls().unique()
+    return [
+        Pair(original, canonical, token)
+        for original, token in distinct.iter_rows()
+        if (canonical := _canonical(field, original)) is not None
+    ]
+
+
+def _canonical(field: MaskedField, original: str) -> bytes | None:
+    try:
+        return field.form.to_bytes(original)
+    except ValueError:
+        return None

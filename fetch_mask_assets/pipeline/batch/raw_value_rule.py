@@ -1,0 +1,79 @@
+"""The rule that no text of a masked login is or holds a raw value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import polars as pl
+
+from fetch_mask_assets.masking.canonical import IP_ADDRESS
+from fetch_mask_assets.masking.fields import MASKED_FIELDS, MaskedField
+from fetch_mask_assets.pipeline.batch.masked_batch import (
+    ROW,
+    MaskedBatch,
+    MaskingRule,
+    original_column,
+)
+from fetch_mask_assets.pipeline.contract.login_event import MIN_REVEALING_LENGTH, repeats
+
+
+def _raw_values(batch: MaskedBatch) -> int:
+    return len(_raw_value_rows(batch))
+
+
+def _raw_value_rows(batch: MaskedBatch) -> list[int]:
+    """The row of each raw value that is found."""
+    # SQS gave the message id: a value that it repeats is chance.
+    texts = [
+        name
+        for name, kind in batch.masked.schema.items()
+        if kind == pl.String and name != "message_id"
+    ]
+    return [row for text in texts for row in _raw_values_in(_suspect_rows(batch, text), text)]
+
+
+def _suspect_rows(batch: MaskedBatch, text: str) -> pl.DataFrame:
+    """The logins whose text may be a raw value; tokens without the prefix of their field.
+
+    A token that opens to its value is no raw value, whatever it repeats: a sender who has seen a
+    token could otherwise send a piece of it as a value, and have the whole batch refused for ever.
+    """
+    for field in MASKED_FIELDS:
+        if text == field.column:
+            genuine = [pair.token for pair in batch.genuine[field.name]]
+            other = ~pl.col(text).is_in(genuine)
+            bare = pl.col(text).str.strip_prefix(field.token_prefix)
+            return batch.logins.filter(other).with_columns(bare)
+    return batch.logins
+
+
+def _raw_values_in(rows: pl.DataFrame, text: str) -> Iterator[int]:
+    for field in MASKED_FIELDS:
+        yield from rows.filter(_repeats(text, field))[ROW]
+        if field.form is IP_ADDRESS:
+            yield from _respelled(rows, text, field)
+
+
+def _respelled(rows: pl.DataFrame, text: str, field: MaskedField) -> list[int]:
+    """The rows whose text is their address in another spelling."""
+    similar = rows.filter(
+        pl.col(text).str.contains(r"^[0-9a-fA-F:.]*[:.][0-9a-fA-F:.]*$"), ~_repeats(text, field)
+    )
+    columns = similar.select(ROW, text, original_column(field))
+    return [row for row, clear, masked in columns.iter_rows() if repeats(clear, masked)]
+
+
+def _repeats(text: str, field: MaskedField) -> pl.Expr:
+    clear, masked = pl.col(text), pl.col(original_column(field))
+    is_revealing = masked.str.len_chars() >= MIN_REVEALING_LENGTH
+    return (clear == masked) | (is_revealing & clear.str.contains(masked, literal=True))
+
+
+NO_RAW_VALUE = MaskingRule(
+    "no_raw_value",
+    "No text of a masked login is, or holds, a value of its own that is to be masked.",
+    "Nothing was written. A change to the contract or the masking lets raw values through: revert"
+    " it.",
+    _raw_values,
+    _raw_value_rows,
+)

@@ -1,0 +1,210 @@
+"""Commit a batch in one transaction: ledger, rows, quarantine and batch record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import polars as pl
+import psycopg
+from psycopg import sql
+
+from fetch_mask_assets.errors import DatabaseError
+from fetch_mask_assets.keys.links import TokenLink
+from fetch_mask_assets.keys.postgres import lock_keys, write_links
+from fetch_mask_assets.masking.fields import MASKED_FIELDS
+from fetch_mask_assets.pipeline.batch.balance import Balance
+from fetch_mask_assets.pipeline.batch.frames import LOGIN_COLUMNS
+from fetch_mask_assets.pipeline.contract.rejection import Reason
+from fetch_mask_assets.postgres.errors import RefusedRowError, translate_errors
+from fetch_mask_assets.postgres.sessions import COMMIT, one_row, open_session, retry_transient
+
+MAX_REFUSED_ROWS = 100
+"""More refused rows than this in one batch are a fault of the table, not of the rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchToCommit:
+    """A masked batch that is to be committed.
+
+    `seal` returns the sealed body of a message that the database refuses, by message id; `links`
+    lead from the tokens of the batch's values under other keys to their tokens in the batch.
+    """
+
+    run_id: str
+    masked: pl.DataFrame
+    seal: Callable[[str], bytes] = field(repr=False)
+    links: Sequence[TokenLink] = field(default=(), repr=False)
+
+
+@retry_transient()
+def commit_batch(database_url: str, batch: BatchToCommit) -> Balance:
+    """Write a batch in one transaction: ledger, rows, quarantine, batch record.
+
+    A repetition changes nothing: a message id is committed once, and a run's batch is recorded
+    once. A row that the database refuses is quarantined.
+
+    Raises:
+        DatabaseError: nothing was written, or it is unclear; the messages must go back.
+    """
+    with open_session(database_url, COMMIT, "commit a batch") as connection:
+        _write(connection, batch)
+        return Balance(*one_row(connection, _READ_RECORD, batch.run_id))
+
+
+def _write(connection: psycopg.Connection, batch: BatchToCommit) -> None:
+    (batch_id,) = one_row(connection, _NEXT_BATCH_ID)
+    new_ids = _insert_ledger(connection, batch_id, batch.masked)
+    new = batch.masked.unique("message_id", keep="first", maintain_order=True).filter(
+        pl.col("message_id").is_in(new_ids)
+    )
+    logins = new.filter(pl.col("reason").is_null())
+    refused_ids = _copy_logins(connection, logins)
+    rejected = pl.concat(
+        [new.filter(pl.col("reason").is_not_null()), _rejections(logins, refused_ids, batch.seal)]
+    )
+    lock_keys(connection, logins, rejected["sealed_body"])
+    quarantined = _insert_quarantine(connection, batch_id, rejected)
+    # Late, because other writers of links wait from here until the end of the transaction.
+    write_links(connection, _links_of(batch.links, logins))
+    record = {
+        "batch_id": batch_id,
+        "run_id": batch.run_id,
+        "received": batch.masked.height,
+        "loaded": logins.height - len(refused_ids),
+        "quarantined": quarantined,
+        "already_known": batch.masked.height - len(new_ids),
+        "oldest_sent_at": batch.masked["sent_at"].min(),
+        "newest_sent_at": batch.masked["sent_at"].max(),
+    }
+    connection.execute(_INSERT_RECORD, record)
+
+
+def _insert_ledger(
+    connection: psycopg.Connection, batch_id: int, masked: pl.DataFrame
+) -> list[str]:
+    """Insert the message ids; return those that are new."""
+    values = {
+        "batch_id": batch_id,
+        "message_ids": masked["message_id"].to_list(),
+        "sent_at": masked["sent_at"].to_list(),
+        "versions": masked["app_version_text"].to_list(),
+    }
+    return [message_id for (message_id,) in connection.execute(_INSERT_LEDGER, values)]
+
+
+def _copy_logins(connection: psycopg.Connection, logins: pl.DataFrame) -> list[str]:
+    """Copy rows into `user_logins`; return the message ids of the refused rows.
+
+    A part that is refused is halved, until the row that the table refuses is alone.
+    """
+    refused_ids: list[str] = []
+    pending = [logins] if logins.height else []
+    while pending:
+        part = pending.pop()
+        if _copy_part(connection, part):
+            continue
+        if part.height > 1:
+            pending += [part.head(part.height // 2), part.tail(-(part.height // 2))]
+            continue
+        refused_ids += part["message_id"].to_list()
+        _require_few(refused_ids)
+    return refused_ids
+
+
+def _require_few(refused_ids: Sequence[str]) -> None:
+    if len(refused_ids) > MAX_REFUSED_ROWS:
+        raise DatabaseError(
+            f"user_logins refuses more than {MAX_REFUSED_ROWS} rows of one batch: compare"
+            " its columns and constraints with the documentation. Nothing was written."
+        )
+
+
+def _copy_part(connection: psycopg.Connection, part: pl.DataFrame) -> bool:
+    """Return whether the table accepts these rows; if not, it is unchanged."""
+    try:
+        with translate_errors("copy rows"), connection.transaction():
+            cursor = connection.cursor()
+            with cursor.copy(_COPY) as copy:
+                copy.write(part.select(LOGIN_COLUMNS).write_csv(include_header=False))
+            _refuse_lost_rows(cursor.rowcount, part.height)
+            # A deferred constraint would fail at COMMIT, and for the whole batch.
+            connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    except RefusedRowError:
+        return False
+    return True
+
+
+def _refuse_lost_rows(copied: int, sent: int) -> None:
+    if copied != sent:
+        raise DatabaseError(
+            f"user_logins took {copied} of {sent} rows: something in the database, perhaps a"
+            " trigger, drops rows silently. Nothing was written."
+        )
+
+
+def _rejections(
+    logins: pl.DataFrame, refused_ids: Sequence[str], seal: Callable[[str], bytes]
+) -> pl.DataFrame:
+    """The rows of the masked batch that the table refused, as rejections."""
+    rows = logins.filter(pl.col("message_id").is_in(refused_ids))
+    bodies = [seal(message_id) for message_id in rows["message_id"]]
+    return rows.with_columns(
+        reason=pl.lit(Reason.REFUSED_BY_DATABASE.value),
+        sealed_body=pl.Series(bodies, dtype=pl.Binary),
+    )
+
+
+def _insert_quarantine(
+    connection: psycopg.Connection, batch_id: int, rejected: pl.DataFrame
+) -> int:
+    """Insert rejected messages; return their number."""
+    columns = ("message_id", "reason", "field", "sent_at", "receive_count", "sealed_body")
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            _INSERT_QUARANTINE, [(batch_id, *row) for row in rejected.select(columns).iter_rows()]
+        )
+        return max(cursor.rowcount, 0)
+
+
+def _links_of(links: Sequence[TokenLink], logins: pl.DataFrame) -> list[TokenLink]:
+    # A message that is received again must not restore the links of a value that was erased since.
+    loaded = {token for field in MASKED_FIELDS for token in logins[field.column]}
+    return [link for link in links if link.new_token in loaded]
+
+
+_NEXT_BATCH_ID = "SELECT nextval(pg_get_serial_sequence('login_ingest.batch', 'batch_id'))"
+
+# Sorted, so that two batches with messages in common lock them in the same order.
+_INSERT_LEDGER = """
+INSERT INTO login_ingest.ledger (message_id, batch_id, sent_at, app_version)
+SELECT message_id, %(batch_id)s, sent_at, app_version
+FROM unnest(%(message_ids)s::text[], %(sent_at)s::timestamptz[], %(versions)s::text[])
+     AS received (message_id, sent_at, app_version)
+ORDER BY message_id
+ON CONFLICT DO NOTHING
+RETURNING message_id
+"""
+
+_COPY = sql.SQL("COPY user_logins ({}) FROM STDIN (FORMAT csv, ENCODING 'UTF8')").format(
+    sql.SQL(", ").join(map(sql.Identifier, LOGIN_COLUMNS))
+)
+
+_INSERT_QUARANTINE = """
+INSERT INTO login_ingest.quarantine
+       (batch_id, message_id, reason, field, sent_at, receive_count, sealed_body)
+VALUES (%s, %s, %s, %s, %s, %s, %s)
+"""
+
+# An attempt whose answer was lost may have recorded the batch already: that record counts.
+_INSERT_RECORD = """
+INSERT INTO login_ingest.batch (batch_id, run_id, received, loaded, quarantined, already_known,
+                                oldest_sent_at, newest_sent_at)
+VALUES (%(batch_id)s, %(run_id)s, %(received)s, %(loaded)s, %(quarantined)s, %(already_known)s,
+        %(oldest_sent_at)s, %(newest_sent_at)s)
+ON CONFLICT (run_id) DO NOTHING
+"""
+
+_READ_RECORD = """
+SELECT received, loaded, quarantined, already_known FROM login_ingest.batch WHERE run_id = %s
+"""
