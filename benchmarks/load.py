@@ -33,10 +33,10 @@ from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFil
 from fetch_mask_assets.defs.jobs import INGEST_LOGINS, prune_runs
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.local_stack import stack as local_stack
-from fetch_mask_assets.local_stack.dev import dagster_dev, usual_port
+from fetch_mask_assets.local_stack.dev import dagster_dev, free_ui_port
 from fetch_mask_assets.local_stack.environment import DAGSTER, LOGINS
 from fetch_mask_assets.local_stack.stack import Stack
-from fetch_mask_assets.pipeline.queue.crash_dumps import disable_core_dumps
+from fetch_mask_assets.pipeline.queue.process_limits import disable_core_dumps
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets_tests.chaos.harsh_queue import HarshQueue
 from fetch_mask_assets_tests.support.logins import body
@@ -175,7 +175,7 @@ def _drained(stack: Stack, queue: HarshQueue, load: Load) -> dict[str, float]:
     """Lets the sensor drain the queue; what came of it."""
     peaks, at_once = Peaks(), 0
     started = time.monotonic()
-    with dagster_dev(stack, usual_port()) as process, DagsterInstance.get() as instance:
+    with dagster_dev(stack, free_ui_port()) as process, DagsterInstance.get() as instance:
         leader = psutil.Process(process.pid)
 
         def is_done() -> bool:

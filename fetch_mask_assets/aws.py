@@ -1,17 +1,18 @@
-"""Clients of AWS, and their errors without what was asked or answered."""
+"""Clients of AWS, and their errors without requests or responses."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from fetch_mask_assets.errors import FetchMaskError, KeysetError
+from fetch_mask_assets.errors import FetchMaskError
 
 CONNECT_SECONDS = 5
 READ_SECONDS = 15
@@ -23,40 +24,39 @@ _CONFIG = Config(
 )
 
 
-def connect_aws(service: str) -> Any:  # noqa: ANN401 (boto3 makes its clients at run time)
-    """A client of an AWS service for the keys, set up by boto3's own environment.
+def connect_aws(service: str, error_class: type[FetchMaskError]) -> Any:  # noqa: ANN401 (boto3 makes its clients at run time)
+    """A client of an AWS service, set up by boto3's own environment.
 
     Raises:
-        KeysetError: the AWS settings do not allow a client to be made.
+        FetchMaskError: one of `error_class`; the AWS settings do not allow a client to be made.
     """
     silence_boto()
-    with translate_aws_errors(f"connecting to {service}"):
+    with translate_aws_errors(f"connecting to {service}", error_class):
         return boto3.session.Session().client(service, config=_CONFIG)  # type: ignore[call-overload]  # a name that is no literal
 
 
 def silence_boto() -> None:
-    """Keeps boto's debug records out: they hold whole requests and responses, bodies and keys."""
+    """Turns boto's debug logging off: its records hold whole requests, with bodies and keys."""
     logging.getLogger("botocore").setLevel(logging.INFO)
 
 
 @contextmanager
 def translate_aws_errors(
     verb: str,
-    remedies: Mapping[str, str] | None = None,
-    *,
-    kind: type[FetchMaskError] = KeysetError,
+    error_class: type[FetchMaskError],
+    remedies: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[None]:
-    """Turns boto's errors into ones that name the verb, AWS's code and what to do.
+    """Turns boto's errors into one of `error_class` that names the verb, AWS's code and a remedy.
 
-    `remedies` are what to do by a part of AWS's error code; `kind` is the class that is raised.
+    `remedies` are remedies by a part of AWS's error code.
     """
     try:
         yield
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "unknown")
-        raise kind(f"AWS refused {verb}: {code}. {_remedy(code, remedies or {})}") from None
+        raise error_class(f"AWS refused {verb}: {code}. {_remedy(code, remedies)}") from None
     except (BotoCoreError, ValueError) as error:
-        raise kind(
+        raise error_class(
             f"AWS could not be reached for {verb}: {type(error).__name__}. Check AWS_ENDPOINT_URL,"
             " AWS_DEFAULT_REGION, the credentials, LOGIN_QUEUE_URL and the network."
         ) from None

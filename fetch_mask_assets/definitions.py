@@ -1,4 +1,4 @@
-"""The pipeline on a page. Every value that differs between places comes from the environment."""
+"""The pipeline on a page. Values that differ between deployments come from the environment."""
 
 import os
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from fetch_mask_assets.defs.assets import (
     masked_logins,
     raw_login_batch,
     user_logins,
+    with_freshness,
 )
 from fetch_mask_assets.defs.checks import (
     masked_thresholds,
@@ -18,7 +19,6 @@ from fetch_mask_assets.defs.checks import (
     raw_thresholds,
     table_rules,
 )
-from fetch_mask_assets.defs.freshness import with_freshness
 from fetch_mask_assets.defs.io_manager import BATCH_MEMORY, batch_memory
 from fetch_mask_assets.defs.jobs import ingest_logins, prune_runs
 from fetch_mask_assets.defs.operations.alerts import alert_destinations, alert_sensor
@@ -44,21 +44,21 @@ from fetch_mask_assets.defs.resources import (
 )
 from fetch_mask_assets.defs.sensor import prune_schedule, queue_depth_sensor
 from fetch_mask_assets.pipeline.queue.poison import MIN_SUSPECT_RECEIVES
-from fetch_mask_assets.settings import Tuning
+from fetch_mask_assets.settings import QueueTuning, Tuning, WarningLimits, numbers_of
 
 _ASSETS = [raw_login_batch, masked_logins, user_logins, remasked_logins, *analysis_assets]
 _CHECKS = [raw_thresholds, masking_rules, masked_thresholds, table_rules]
 
 
 def build_definitions(environ: Mapping[str, str], queue_url: str | None = None) -> Definitions:
-    """The definitions for an environment; what is required is read when a run starts.
+    """The definitions for an environment; required settings are read when a run starts.
 
     Args:
         environ: the environment.
-        queue_url: another queue than the environment's to take login events from.
+        queue_url: another queue than the environment's to receive login events from.
 
     Raises:
-        SettingError: a number in the environment is not one, or is out of its bounds.
+        SettingError: a number in the environment is malformed or out of its bounds.
     """
     tuning = Tuning.from_environment(environ)
     return Definitions.merge(
@@ -69,7 +69,7 @@ def build_definitions(environ: Mapping[str, str], queue_url: str | None = None) 
 
 def _pipeline(environ: Mapping[str, str], queue_url: str | None, tuning: Tuning) -> Definitions:
     return Definitions(
-        assets=[login_queue_messages, *with_freshness(_ASSETS, tuning.fresh_seconds)],
+        assets=[login_queue_messages, *with_freshness(_ASSETS, tuning.freshness_seconds)],
         asset_checks=_CHECKS,
         jobs=[
             ingest_logins,
@@ -80,8 +80,8 @@ def _pipeline(environ: Mapping[str, str], queue_url: str | None, tuning: Tuning)
             create_partitions,
         ],
         sensors=[
-            queue_depth_sensor(tuning.max_runs, tuning.fresh_seconds),
-            alert_sensor(check_meanings() | REPORT_MEANINGS, tuning.fresh_seconds),
+            queue_depth_sensor(tuning),
+            alert_sensor(check_meanings() | REPORT_MEANINGS, tuning.freshness_seconds),
         ],
         schedules=[
             prune_schedule(tuning.run_retention_days),
@@ -98,7 +98,7 @@ def _pipeline(environ: Mapping[str, str], queue_url: str | None, tuning: Tuning)
             "masking_keys": MaskingKeysResource(
                 location=EnvVar(settings.KEYSETS), kms_key=settings.kms_key(environ) or ""
             ),
-            "warning_limits": _warning_limits(tuning),
+            "warning_limits": WarningLimitsResource(**numbers_of(tuning, WarningLimits)),
             "alert_destinations": alert_destinations(environ),
             BATCH_MEMORY: batch_memory,
         },
@@ -106,7 +106,7 @@ def _pipeline(environ: Mapping[str, str], queue_url: str | None, tuning: Tuning)
 
 
 def check_meanings() -> dict[AssetCheckKey, str]:
-    """For each check of the pipeline, what it means and what to do when it fails."""
+    """The meaning of each check of the pipeline, and the remedy if it fails."""
     return {
         spec.key: spec.description or ""
         for each in (*_ASSETS, *_CHECKS)
@@ -117,24 +117,9 @@ def check_meanings() -> dict[AssetCheckKey, str]:
 def _login_queue(tuning: Tuning, other: str | None) -> LoginQueueResource:
     return LoginQueueResource(
         url=other or EnvVar(settings.QUEUE_URL),
-        # What waits elsewhere waits there for a reason.
+        # A message on another queue has failed before.
         dry_run_from_receive=1 if other else MIN_SUSPECT_RECEIVES,
-        batch_messages=tuning.batch_messages,
-        batch_bytes=tuning.batch_bytes,
-        batch_seconds=tuning.batch_seconds,
-        receivers=tuning.receivers,
-        wait_seconds=tuning.wait_seconds,
-        empty_answers=tuning.empty_answers,
-        visibility_seconds=tuning.visibility_seconds,
-    )
-
-
-def _warning_limits(tuning: Tuning) -> WarningLimitsResource:
-    return WarningLimitsResource(
-        rejected_percent=tuning.warn_rejected_percent,
-        unparsed_version_percent=tuning.warn_unparsed_version_percent,
-        redelivered_percent=tuning.warn_redelivered_percent,
-        age_seconds=tuning.warn_age_seconds,
+        **numbers_of(tuning, QueueTuning),
     )
 
 

@@ -2,19 +2,19 @@
 
 
 class FetchMaskError(Exception):
-    """Says what happened, to what, by which rule, and what to do; never a raw value."""
+    """States what happened, to what, by which rule, and the remedy; never a raw value."""
 
 
 class SettingError(FetchMaskError):
-    """A setting is missing or is not a value it can have; names the setting."""
+    """A setting is missing or malformed; names the setting."""
 
 
 class KeysetError(FetchMaskError):
-    """A keyset cannot be had or used; names the field and the reason, never key material."""
+    """A keyset cannot be read or used; names the field and the reason, never key material."""
 
 
 class NotReadyError(FetchMaskError):
-    """Something that a run needs is not well; nothing was received."""
+    """Something that a run needs is not ready; nothing was received."""
 
 
 class QueueError(FetchMaskError):
@@ -38,12 +38,12 @@ class AlertError(FetchMaskError):
 
 
 class PoisonError(FetchMaskError):
-    """Whatever is masked kills the process."""
+    """Every message that was tried kills the process that masks it."""
 
     def __init__(self, tried: int) -> None:
-        """Counts what was tried."""
+        """`tried` is the number of messages."""
         super().__init__(
             f"none of {tried} redelivered messages can be masked: each kills the process that"
-            " tries. That is no fault of a message: look at the last change of the code, and at"
-            " the memory that a run has. Nothing was written, and the messages go back."
+            " masks it. The code or the memory is at fault, not the messages: check the last"
+            " release and the memory of a run. Nothing was written, and the messages go back."
         )

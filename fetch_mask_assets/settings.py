@@ -1,4 +1,4 @@
-"""Every setting, by the name it has in the environment.
+"""The settings, by their names in the environment.
 
 Belongs here: names, defaults, bounds, and turning an environment into frozen values.
 Does not belong here: reading `os.environ` (callers pass it in) or using a setting.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Self
 
 from fetch_mask_assets.errors import SettingError
 
@@ -28,76 +28,128 @@ ALERT_COMMAND = "LOGIN_ALERT_COMMAND"
 REQUIRED: Mapping[str, str] = {
     QUEUE_URL: "the URL of the SQS queue that login events wait on",
     DATABASE_URL: "the libpq URL of the warehouse, postgresql://user:password@host/database",
-    KEYSETS: "the directory that holds the masking keysets, or aws-secretsmanager://PREFIX",
+    KEYSETS: "the directory of the masking keysets, or aws-secretsmanager://PREFIX",
 }
 
 # AWS: about 120,000 messages of a standard queue can be in flight at once.
 IN_FLIGHT_LIMIT = 120_000
 
 
-def _number(name: str, default: int, at_least: int, at_most: int, meaning: str) -> Any:  # noqa: ANN401 (dataclasses.field says so too)
+def _number(name: str, default: int, at_least: int, at_most: int, meaning: str) -> Any:  # noqa: ANN401 (as dataclasses.field)
     bounds = {"name": name, "at_least": at_least, "at_most": at_most, "meaning": meaning}
     return field(default=default, metadata=bounds)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tuning:
-    """The numbers of a deployment. Each has a default, bounds and a name in the environment."""
+@dataclass(frozen=True, kw_only=True)
+class QueueTuning:
+    """The numbers by which the login queue is read."""
 
     batch_messages: int = _number(
-        "LOGIN_BATCH_MESSAGES", 10_000, 1, 100_000, "messages in one batch, at most"
+        "LOGIN_BATCH_MESSAGES", 10_000, 1, 100_000, "maximum of messages in one batch"
     )
     batch_bytes: int = _number(
-        "LOGIN_BATCH_BYTES", 64 * 2**20, 2**20, 2**30, "bytes of message bodies in one batch"
+        "LOGIN_BATCH_BYTES",
+        64 * 2**20,
+        2**20,
+        2**30,
+        "maximum of bytes of message bodies in one batch",
     )
     batch_seconds: int = _number(
         "LOGIN_BATCH_SECONDS", 30, 1, 3_600, "seconds after which a batch stops receiving"
     )
-    receivers: int = _number("LOGIN_RECEIVERS", 4, 1, 32, "receive calls under way at once")
-    wait_seconds: int = _number(
-        "LOGIN_RECEIVE_WAIT_SECONDS", 2, 1, 20, "seconds that one long poll waits for messages"
-    )
-    empty_answers: int = _number(
-        "LOGIN_EMPTY_ANSWERS", 4, 2, 100, "empty answers in a row after which a queue counts as dry"
+    receivers: int = _number("LOGIN_RECEIVERS", 4, 1, 32, "parallel receive calls")
+    wait_seconds: int = _number("LOGIN_RECEIVE_WAIT_SECONDS", 2, 1, 20, "seconds of one long poll")
+    empty_receives: int = _number(
+        "LOGIN_EMPTY_RECEIVES",
+        4,
+        2,
+        100,
+        "empty receives in a row after which the queue counts as dry",
     )
     visibility_seconds: int = _number(
         "LOGIN_VISIBILITY_SECONDS",
         300,
         10,
         43_200,
-        "seconds for which a received message stays hidden from other runs",
+        "visibility timeout of a received message, in seconds",
     )
-    max_runs: int = _number("LOGIN_MAX_RUNS", 4, 1, 1_000, "runs at once, at most")
+    max_runs: int = _number("LOGIN_MAX_RUNS", 4, 1, 1_000, "maximum of active runs")
+
+    def checked(self) -> Self:
+        """The same numbers.
+
+        Raises:
+            SettingError: two of them do not go together.
+        """
+        if self.batch_seconds + self.wait_seconds >= self.visibility_seconds:
+            raise SettingError(
+                "LOGIN_VISIBILITY_SECONDS must exceed LOGIN_BATCH_SECONDS plus"
+                " LOGIN_RECEIVE_WAIT_SECONDS: otherwise messages come back before they are"
+                " committed."
+            )
+        if self.batch_messages * self.max_runs > IN_FLIGHT_LIMIT:
+            raise SettingError(
+                f"LOGIN_BATCH_MESSAGES times LOGIN_MAX_RUNS must not exceed {IN_FLIGHT_LIMIT}:"
+                " SQS hands out no more messages than that at once. Lower one of them."
+            )
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarningLimits:
+    """The highest normal values of a batch; a check warns above them."""
+
     warn_rejected_percent: int = _number(
-        "LOGIN_WARN_REJECTED_PERCENT", 5, 0, 100, "rejected messages of a batch that are normal"
+        "LOGIN_WARN_REJECTED_PERCENT",
+        5,
+        0,
+        100,
+        "highest normal share of rejected messages, in percent",
     )
     warn_unparsed_version_percent: int = _number(
         "LOGIN_WARN_UNPARSED_VERSION_PERCENT",
         5,
         0,
         100,
-        "versions without a number that are normal",
+        "highest normal share of logins whose version cannot be parsed, in percent",
     )
     warn_redelivered_percent: int = _number(
-        "LOGIN_WARN_REDELIVERED_PERCENT", 10, 0, 100, "redelivered messages that are normal"
+        "LOGIN_WARN_REDELIVERED_PERCENT",
+        10,
+        0,
+        100,
+        "highest normal share of redelivered messages, in percent",
     )
     warn_age_seconds: int = _number(
-        "LOGIN_WARN_AGE_SECONDS", 3_600, 1, 1_209_600, "age of the oldest message that is normal"
+        "LOGIN_WARN_AGE_SECONDS",
+        3_600,
+        1,
+        1_209_600,
+        "highest normal age of the oldest message, in seconds",
     )
-    fresh_seconds: int = _number(
-        "LOGIN_FRESH_SECONDS",
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning(WarningLimits, QueueTuning):
+    """The numbers of a deployment. Each has a default, bounds and a name in the environment."""
+
+    freshness_seconds: int = _number(
+        "LOGIN_FRESHNESS_SECONDS",
         3_600,
         120,
         604_800,
-        "seconds within which the table is loaded, or the queue found empty",
+        "seconds after which a table that was not loaded is stale",
     )
     run_retention_days: int = _number(
         "LOGIN_RUN_RETENTION_DAYS", 14, 1, 3_650, "days for which Dagster keeps a finished run"
     )
     unmask_limit: int = _number(
-        "LOGIN_UNMASK_LIMIT", 100, 1, 10_000, "tokens in one request to unmask, values in one find"
+        "LOGIN_UNMASK_LIMIT",
+        100,
+        1,
+        10_000,
+        "maximum of tokens in one unmask request, and of values in one find",
     )
-
     quarantine_retention_days: int = _number(
         "LOGIN_QUARANTINE_RETENTION_DAYS",
         90,
@@ -106,32 +158,47 @@ class Tuning:
         "days for which a quarantined message is kept",
     )
     report_days: int = _number(
-        "LOGIN_REPORT_DAYS", 30, 1, 3_650, "days that a privacy report is about"
+        "LOGIN_REPORT_DAYS", 30, 1, 3_650, "days that a privacy report covers"
     )
     reports_kept: int = _number(
-        "LOGIN_REPORTS_KEPT", 90, 1, 10_000, "nightly privacy reports that are kept"
+        "LOGIN_REPORTS_KEPT", 90, 1, 10_000, "number of nightly privacy reports to keep"
     )
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Tuning:
-        """Reads the numbers that are set, takes the default of the others.
+        """The numbers that are set, and the defaults of the others.
 
         Raises:
-            SettingError: a number is not one, is out of its bounds, or two do not go together.
+            SettingError: a number is malformed or out of its bounds, or two do not go together.
         """
         given = {
             each.name: _bounded(environ[each.metadata["name"]], each.metadata)
             for each in fields(cls)
             if environ.get(each.metadata["name"], "").strip()
         }
-        return _consistent(cls(**given))
+        return cls(**given).checked()
+
+
+def numbers_of(tuning: Tuning, group: type[QueueTuning | WarningLimits]) -> dict[str, int]:
+    """The numbers of one group, by name."""
+    return {each.name: getattr(tuning, each.name) for each in fields(group)}
+
+
+def setting_of(number: str) -> str:
+    """The name in the environment of a number of `Tuning`.
+
+    Raises:
+        KeyError: `Tuning` has no such number.
+    """
+    name: str = {each.name: each.metadata["name"] for each in fields(Tuning)}[number]
+    return name
 
 
 def required(environ: Mapping[str, str], name: str) -> str:
     """The value of a required setting.
 
     Raises:
-        SettingError: it is not set; the message says what to set.
+        SettingError: it is not set.
     """
     value = environ.get(name, "").strip()
     if not value:
@@ -140,7 +207,7 @@ def required(environ: Mapping[str, str], name: str) -> str:
 
 
 def recovery_database_url(environ: Mapping[str, str]) -> str:
-    """The warehouse as the person who recovers reaches it; the loader's URL where it is not set.
+    """The URL of the warehouse with the recovery role; the loader's if it is not set.
 
     Raises:
         SettingError: neither is set.
@@ -149,23 +216,23 @@ def recovery_database_url(environ: Mapping[str, str]) -> str:
 
 
 def dead_letter_queue_url(environ: Mapping[str, str]) -> str | None:
-    """The URL of the dead-letter queue; None if the login queue's redrive policy says it."""
+    """The URL of the dead-letter queue; None to read it from the login queue's redrive policy."""
     return environ.get(DEAD_LETTER_QUEUE_URL, "").strip() or None
 
 
 def auditor_setting(environ: Mapping[str, str]) -> str:
-    """The name of the setting by which whoever makes reports reaches the warehouse."""
+    """The name of the setting with the URL for reports."""
     names = (AUDITOR_DATABASE_URL, RECOVERY_DATABASE_URL)
     return next((name for name in names if environ.get(name, "").strip()), DATABASE_URL)
 
 
 def reports_directory(environ: Mapping[str, str]) -> str | None:
-    """The directory that nightly reports are kept in; None if none are made."""
+    """The directory of nightly reports; None if none are made."""
     return environ.get(REPORTS_DIRECTORY, "").strip() or None
 
 
 def kms_key(environ: Mapping[str, str]) -> str | None:
-    """The KMS key that the keysets are wrapped under: an id, ARN or alias; None if in the clear."""
+    """The id, ARN or alias of the KMS key that wraps the keysets; None if they are not wrapped."""
     return environ.get(KMS_KEY, "").strip() or None
 
 
@@ -173,7 +240,7 @@ def alert_webhook(environ: Mapping[str, str]) -> str:
     """The URL that alerts are posted to; empty if none is set.
 
     Raises:
-        SettingError: it is no URL that can be posted to. It is a secret, and is not shown.
+        SettingError: it is not an HTTP URL. It is a secret, and is not shown.
     """
     url = environ.get(ALERT_WEBHOOK, "").strip()
     if url and not url.lower().startswith(("http://", "https://")):
@@ -182,7 +249,7 @@ def alert_webhook(environ: Mapping[str, str]) -> str:
 
 
 def alert_command(environ: Mapping[str, str]) -> str:
-    """The command that gets each alert on its standard input; empty if none is set.
+    """The command that reads each alert from standard input; empty if none is set.
 
     Raises:
         SettingError: its quotes do not match. It may hold secrets, and is not shown.
@@ -207,17 +274,3 @@ def _bounded(text: str, bounds: Mapping[str, Any]) -> int:
         f"{bounds['name']} ({bounds['meaning']}) must be a whole number"
         f" from {lowest} to {highest}: set it so, or unset it."
     )
-
-
-def _consistent(tuning: Tuning) -> Tuning:
-    if tuning.batch_seconds + tuning.wait_seconds >= tuning.visibility_seconds:
-        raise SettingError(
-            "LOGIN_VISIBILITY_SECONDS must exceed LOGIN_BATCH_SECONDS plus"
-            " LOGIN_RECEIVE_WAIT_SECONDS: otherwise messages come back before they are committed."
-        )
-    if tuning.batch_messages * tuning.max_runs > IN_FLIGHT_LIMIT:
-        raise SettingError(
-            f"LOGIN_BATCH_MESSAGES times LOGIN_MAX_RUNS must not exceed {IN_FLIGHT_LIMIT}:"
-            " SQS hands out no more messages than that at once. Lower one of them."
-        )
-    return tuning

@@ -20,18 +20,13 @@ PRODUCT = Path(fetch_mask_assets.__file__).parent
 # Counts, numbers of lines, ids and names of keys, fields, settings, paths, AWS's and Postgres's
 # codes, kinds of errors, and sentences that are made of these.
 REVIEWED: dict[str, set[str]] = {
-    "cli/pipeline/dead_letters.py": {"left", "outcome.failed_run"},
-    "cli/pipeline/ingest.py": {"outcome.failed_run"},
-    "cli/pipeline/ingestion.py": {
-        "' '.join((f'[{each.name}] {each.description}' for each in unwell))",
-        "run",
-        "type(error).__name__",
-    },
-    "cli/instance.py": {"_unset(error)", "type(error).__name__"},
+    "cli/pipeline/dead_letters.py": {"remaining", "result.failure"},
+    "cli/pipeline/ingest.py": {"failure", "result.failure", "type(error).__name__"},
+    "cli/instance.py": {"_unset_settings(error)", "type(error).__name__"},
     "cli/operations/keys.py": {"found", "key_id"},
     "cli/local.py": {"', '.join(missing)"},
-    "cli/operations/remask.py": {"failed", "why_failed(result)"},
-    "cli/pipeline/send.py": {"_what_was_not_sent(unreadable, left)"},
+    "cli/operations/remask.py": {"failed", "describe_failure(result)"},
+    "cli/pipeline/send.py": {"_failures(unreadable, refused)"},
     "cli/operations/reveal.py": {"path", "type(error).__name__"},
     "cli/operations/upgrade_md5.py": {"' '.join(unwell)"},
     "defs/operations/alerts.py": {
@@ -39,7 +34,6 @@ REVIEWED: dict[str, set[str]] = {
         "before.alerts",
         "alert_state.alerts",
     },
-    "defs/assets.py": {"counts", "len(lines)"},
     "defs/redaction.py": {
         "Path(place.filename).name",
         "place.lineno",
@@ -87,8 +81,9 @@ REVIEWED: dict[str, set[str]] = {
         "status",
         "type(error).__name__",
     },
-    "aws.py": {"_remedy(code, remedies or {})", "code", "type(error).__name__", "verb"},
-    "pipeline/warehouse/commit.py": {"MAX_REFUSED_ROWS", "copied", "sent"},
+    "aws.py": {"_remedy(code, remedies)", "code", "type(error).__name__", "verb"},
+    "pipeline/queue/isolation.py": {"len(rows)"},
+    "pipeline/warehouse/commit.py": {"MAX_REFUSED_ROWS", "copied", "counts", "sent"},
     "keys/postgres.py": {"_unusable(name, key_id, is_registered=is_registered)"},
     "operations/rotation/key_changes.py": {
         "change.key_id",
@@ -119,15 +114,20 @@ REVIEWED: dict[str, set[str]] = {
     "postgres/errors.py": {"action", "sentence"},
     "operations/quarantine/postgres.py": {"keep_days", "min_days"},
     "operations/quarantine/replay.py": {"counts"},
-    "pipeline/warehouse/readiness.py": {"'; '.join(conflicts)", "current or 'none'", "needed"},
-    "pipeline/queue/sqs.py": {"name"},
+    "pipeline/warehouse/readiness.py": {
+        "' '.join(not_ok)",
+        "'; '.join(conflicts)",
+        "current or 'none'",
+        "needed",
+    },
+    "pipeline/queue/attributes.py": {"name"},
     "operations/report/files.py": {"path", "self.path", "type(error).__name__"},
     "keys/secrets.py": {"self.place(name)"},
     "pipeline/queue/dry_run.py": {
         "_NOT_STARTED.format('no answer')",
         "_NOT_STARTED.format(type(error).__name__)",
     },
-    "local_stack/dev.py": {"_USUAL_PORT"},
+    "local_stack/dev.py": {"_FIRST_PORT"},
     "local_stack/environment.py": {"name", "path"},
     "local_stack/postgres.py": {
         "done.returncode",
@@ -197,10 +197,10 @@ def own_errors(*trees: ast.Module) -> set[str]:
 
 
 def parts(tree: ast.Module, kinds: set[str]) -> set[str]:
-    """The expressions that go into the texts of these errors; `kind` is one chosen by a caller."""
+    """The expressions in the texts of these errors; `error_class` is chosen by a caller."""
     found: set[str] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and _name(node.func) in {*kinds, "kind"}:
+        if isinstance(node, ast.Call) and _name(node.func) in {*kinds, "error_class"}:
             found |= _said_by(node)
         if isinstance(node, ast.ClassDef) and node.name in kinds:
             inner = (each for each in ast.walk(node) if isinstance(each, ast.Call))

@@ -26,7 +26,7 @@ _LEFTOVERS = re.compile(r"\bXX+\b|\bTODO\b|\bFIXME\b|\bTBD\b|  +|\?\?", re.IGNOR
 _RIDDLES = re.compile(
     r"(?<![`\"'])\b(nobody|somebody|whoever|beacons?|outbox|sets? aside|in its turn|said_by"
     r"|take_turn|hold_on|put_back|of_drain|no_values|the_why|gone_on_by)\b(?!['`\"])"
-    r"|\b_?(MOST|LONGEST|FEWEST|SHORTEST)_[A-Z]",
+    r"|(?-i:\b_?(MOST|LONGEST|FEWEST|SHORTEST)_[A-Z])",
     re.IGNORECASE,
 )
 

@@ -1,1 +1,1 @@
-"""The command line `fetch-mask`: each command is a thin shell over gateways or a Dagster job."""
+"""The command line `fetch-mask`: each command runs one use case or one Dagster job."""

@@ -1,4 +1,7 @@
-"""`fetch-mask completion`."""
+"""`fetch-mask completion`.
+
+Source: https://click.palletsprojects.com/en/stable/shell-completion/
+"""
 
 from __future__ import annotations
 
@@ -18,15 +21,14 @@ _SHELLS: Mapping[str, type[ShellComplete]] = {
 @click.argument("shell", type=click.Choice(list(_SHELLS)))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print what makes SHELL complete the words of fetch-mask.
+    """Print the completion script of fetch-mask for SHELL.
 
     \b
     bash, 4.4 or newer, in ~/.bashrc:  eval "$(fetch-mask completion bash)"
     zsh, in ~/.zshrc:                  eval "$(fetch-mask completion zsh)"
     fish, in ~/.config/fish:           fetch-mask completion fish | source
-    \f
 
-    Source: https://click.palletsprojects.com/en/stable/shell-completion/
-    """  # noqa: D301 (click's own marks, not text)
+    A new shell then completes commands and options.
+    """  # noqa: D301 (marks of click)
     root = context.find_root().command
     click.echo(_SHELLS[shell](root, {}, "fetch-mask", "_FETCH_MASK_COMPLETE").source())

@@ -1,4 +1,4 @@
-"""The gateways, connected as the environment says."""
+"""The database, the queues and the keysets that the environment names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def database() -> LoginDatabase:
 
 
 def recovery_database() -> LoginDatabase:
-    """The warehouse, as the person who recovers reaches it.
+    """The warehouse with the recovery role.
 
     Raises:
         SettingError: neither LOGIN_RECOVERY_DATABASE_URL nor LOGIN_DATABASE_URL is set.
@@ -33,7 +33,7 @@ def recovery_database() -> LoginDatabase:
 
 
 def auditor_database() -> LoginDatabase:
-    """The warehouse, as whoever makes reports reaches it.
+    """The warehouse with the role that makes reports.
 
     Raises:
         SettingError: no database is set.
@@ -42,21 +42,21 @@ def auditor_database() -> LoginDatabase:
 
 
 def keysets() -> Keysets:
-    """The keysets, wherever they are kept.
+    """The keysets in a directory or in AWS Secrets Manager.
 
     Raises:
         SettingError: MASKING_KEYSETS is not set.
-        KeysetError: it is no place where keysets are kept, or the AWS settings do not allow it.
+        KeysetError: it is not a location of keysets, or AWS cannot be reached.
     """
     location = settings.required(os.environ, settings.KEYSETS)
     return keysets_at(location, settings.kms_key(os.environ))
 
 
 def alert_destinations() -> AlertDestinations:
-    """Where alerts go.
+    """The destinations of alerts.
 
     Raises:
-        SettingError: a destination is not what it should be.
+        SettingError: a destination is malformed.
     """
     return AlertDestinations(settings.alert_webhook(os.environ), settings.alert_command(os.environ))
 
@@ -71,18 +71,18 @@ def tuning() -> Tuning:
 
 
 def dead_letter_queue_url(login_queue: LoginQueue) -> str | None:
-    """The URL of the dead-letter queue: the setting's, or the one of the redrive policy.
+    """The URL of the dead-letter queue, by the setting or by the redrive policy.
 
     Returns:
-        None where there is neither.
+        None if there is neither.
 
     Raises:
-        QueueError: the login queue cannot be asked, or names a queue that is not there.
+        QueueError: the login queue cannot be read, or names a queue that does not exist.
     """
     url = settings.dead_letter_queue_url(os.environ)
     if url:
         return url
-    policy = login_queue.terms().redrive
+    policy = login_queue.retention().redrive
     return login_queue.dead_letter_url(policy) if policy else None
 
 
@@ -94,12 +94,6 @@ def queue(url: str | None = None) -> Iterator[LoginQueue]:
         SettingError: LOGIN_QUEUE_URL is not set.
         QueueError: the AWS settings do not allow a client to be made.
     """
-    numbers = tuning()
-    queue_settings = QueueSettings(
-        url=url or settings.required(os.environ, settings.QUEUE_URL),
-        receivers=numbers.receivers,
-        wait_seconds=numbers.wait_seconds,
-        visibility_seconds=numbers.visibility_seconds,
-    )
-    with connect_queue(queue_settings) as connected:
+    where = url or settings.required(os.environ, settings.QUEUE_URL)
+    with connect_queue(QueueSettings.of(where, tuning())) as connected:
         yield connected

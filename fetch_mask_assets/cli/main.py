@@ -10,20 +10,20 @@ import click
 from dotenv import load_dotenv
 
 from fetch_mask_assets.errors import FetchMaskError
-from fetch_mask_assets.pipeline.queue.crash_dumps import disable_core_dumps
+from fetch_mask_assets.pipeline.queue.process_limits import disable_core_dumps
 
 # Each command: its module in this package, and its line in the list of commands.
 _COMMANDS: Mapping[str, tuple[str, str]] = {
-    "local": ("local", "Start, stop and look at the local stack."),
+    "local": ("local", "Start, stop and inspect the local stack."),
     "send": ("pipeline.send", "Send each line of a file to the login queue."),
     "ingest": (
         "pipeline.ingest",
-        "Take messages from the queue to the table until the queue is dry.",
+        "Load messages from the queue into the table until the queue is dry.",
     ),
-    "show": ("pipeline.show", "Show the balance, the checks and a look at the table."),
+    "show": ("pipeline.show", "Show the balance, the checks and some rows of the table."),
     "report": ("operations.report", "Make the privacy report: one page to read, print and file."),
-    "doctor": ("pipeline.doctor", "Check each thing that a run needs."),
-    "alert": ("operations.alert", "Try whether alerts arrive."),
+    "doctor": ("pipeline.doctor", "Check everything that a run needs."),
+    "alert": ("operations.alert", "Send a test alert."),
     "migrate": ("pipeline.migrate", "Bring the database to the schema of this release."),
     "keys": ("operations.keys", "Make, list, check, rotate and retire masking keys."),
     "remask": ("operations.remask", "Bring old rows under the primary keys, after a rotation."),
@@ -34,9 +34,9 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "find": ("operations.find", "Find the rows of known values, on the record."),
     "erase": ("operations.erase", "Erase a value or a user, with a certificate."),
     "quarantine": ("operations.quarantine", "Look at, replay and discard quarantined messages."),
-    "dead-letters": ("pipeline.dead_letters", "Look at and drain the dead-letter queue."),
+    "dead-letters": ("pipeline.dead_letters", "Show and drain the dead-letter queue."),
     "upgrade-md5": ("operations.upgrade_md5", "Turn a table of MD5 digests into one of tokens."),
-    "completion": ("completion", "Print what makes a shell complete the words of fetch-mask."),
+    "completion": ("completion", "Print the completion script for a shell."),
 }
 
 
@@ -62,8 +62,8 @@ class _LazyGroup(click.Group):
 
 
 _EXIT_CODES = (
-    "Exit codes: 0 done and well; 1 refused, failed or not well, and one sentence says why;"
-    " 2 the command line is not understood; 3 done in part."
+    "Exit codes: 0 success; 1 refused, failed, or a problem was found, with one sentence on"
+    " standard error; 2 invalid command line; 3 partly done."
 )
 
 
@@ -79,7 +79,7 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Runs a command; an error of ours is one sentence and exit code 1."""
+    """Runs a command; one of the product's errors is one sentence and exit code 1."""
     disable_core_dumps()
     load_dotenv(".env")
     try:

@@ -1,4 +1,4 @@
-"""Progress on standard error, for when a person is watching."""
+"""Progress on standard error, if that is a terminal."""
 
 from __future__ import annotations
 
@@ -10,25 +10,22 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 
 @contextmanager
-def counting(label: str) -> Iterator[Callable[[int], None]]:
-    """A call that adds to a count which is shown while it grows; silent without a terminal."""
-    console = Console(stderr=True)
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        TextColumn("{task.completed:.0f} messages"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+def progress_count(label: str) -> Iterator[Callable[[int], None]]:
+    """Shows a growing count of messages; yields a call that adds to it."""
+    with _progress(TextColumn("{task.completed:.0f} messages")) as progress:
         task = progress.add_task(label, total=None)
         yield lambda more: progress.advance(task, more)
 
 
 @contextmanager
-def saying() -> Iterator[Callable[[str], None]]:
-    """A call that replaces one line of text; silent without a terminal."""
-    console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+def progress_text() -> Iterator[Callable[[str], None]]:
+    """Shows one line of text; yields a call that replaces it."""
+    with _progress() as progress:
         task = progress.add_task("", total=None)
         yield lambda text: progress.update(task, description=text)
+
+
+def _progress(*columns: TextColumn) -> Progress:
+    console = Console(stderr=True)
+    shown = (SpinnerColumn(), TextColumn("{task.description}"), *columns, TimeElapsedColumn())
+    return Progress(*shown, console=console, disable=not console.is_terminal)

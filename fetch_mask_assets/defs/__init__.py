@@ -1,4 +1,4 @@
-"""What Dagster runs: assets, checks, jobs, sensors, schedules, resources.
+"""Dagster's definitions: assets, checks, jobs, sensors, schedules, resources.
 
-Each is a thin shell: it asks a gateway for values, lets the domain decide, and reports numbers.
+Each calls one use case of `pipeline` or `operations`, and reports its numbers.
 """

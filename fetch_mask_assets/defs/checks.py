@@ -18,9 +18,9 @@ from fetch_mask_assets.defs.assets import MASKED_LOGINS, RAW_LOGIN_BATCH, USER_L
 from fetch_mask_assets.defs.redaction import redact_errors
 from fetch_mask_assets.defs.resources import (
     LoginDatabaseResource,
-    MaskingKeysResource,
     WarningLimitsResource,
 )
+from fetch_mask_assets.pipeline.batch.checked_batch import CheckedBatch
 from fetch_mask_assets.pipeline.batch.masked_batch import MaskingRule
 from fetch_mask_assets.pipeline.batch.masking_rules import (
     MASKING_RULES,
@@ -29,9 +29,10 @@ from fetch_mask_assets.pipeline.batch.masking_rules import (
 from fetch_mask_assets.pipeline.batch.table_rules import TABLE_RULES, TableFacts, TableRule
 from fetch_mask_assets.pipeline.batch.thresholds import MASKED_THRESHOLDS, RAW_THRESHOLDS, Threshold
 from fetch_mask_assets.pipeline.contract.rejection import Reason
+from fetch_mask_assets.settings import WarningLimits
 
 _RAW = {"raw": AssetIn(RAW_LOGIN_BATCH)}
-_MASKED = {"masked": AssetIn(MASKED_LOGINS)}
+_MASKED = {"batch": AssetIn(MASKED_LOGINS)}
 
 
 @multi_asset_check(
@@ -46,20 +47,18 @@ _MASKED = {"masked": AssetIn(MASKED_LOGINS)}
         )
         for rule in MASKING_RULES
     ],
-    ins=_RAW | _MASKED,
+    ins=_MASKED,
 )
-def masking_rules(
-    raw: pl.DataFrame, masked: pl.DataFrame, masking_keys: MaskingKeysResource
-) -> Iterator[AssetCheckResult]:
-    """Whether the masked batch keeps every masking rule; a broken one stops the run."""
+def masking_rules(batch: CheckedBatch) -> Iterator[AssetCheckResult]:
+    """Reports the verdict on the masked batch; a broken rule stops the run."""
+    masked = batch.masked
     with redact_errors("checking the masked batch"):
-        batch = masking_keys.batch(raw, masked)
-        counts = [rule.count_broken(batch) for rule in MASKING_RULES]
-        aside = [quarantined_violation_count(masked, rule) for rule in MASKING_RULES]
-    for rule, count, lines in zip(MASKING_RULES, counts, aside, strict=True):
-        metadata = {"messages": masked.height, "quarantine_violations": lines}
-        if lines and not count:
-            yield _quarantined_result(rule, lines, metadata)
+        quarantined = [quarantined_violation_count(masked, rule) for rule in MASKING_RULES]
+    for rule, rows in zip(MASKING_RULES, quarantined, strict=True):
+        count = batch.broken.get(rule.name, 0)
+        metadata = {"messages": masked.height, "quarantined_rows": rows}
+        if rows and not count:
+            yield _quarantined_result(rule, rows, metadata)
         else:
             yield _rule_result(rule, MASKED_LOGINS, count, metadata)
 
@@ -81,7 +80,7 @@ def masking_rules(
 def table_rules(
     context: AssetCheckExecutionContext, raw: pl.DataFrame, login_database: LoginDatabaseResource
 ) -> Iterator[AssetCheckResult]:
-    """Whether the table keeps its rules, by the database's own counts."""
+    """Applies the table's rules to the database's counts."""
     with redact_errors("checking the table"):
         facts = TableFacts(
             received=raw.height,
@@ -93,37 +92,39 @@ def table_rules(
         yield _rule_result(rule, USER_LOGINS, count, {"received": facts.received})
 
 
-def _threshold_specs(key: AssetKey, measures: Iterable[Threshold]) -> list[AssetCheckSpec]:
+def _threshold_specs(key: AssetKey, thresholds: Iterable[Threshold]) -> list[AssetCheckSpec]:
     return [
         AssetCheckSpec(
-            measure.name,
+            each.name,
             asset=key,
-            description=f"{measure.description} Its limit is the setting {measure.setting}."
-            f" If over it: {measure.remedy}",
+            description=f"{each.description} Its limit is the setting {each.setting}."
+            f" If over it: {each.remedy}",
         )
-        for measure in measures
+        for each in thresholds
     ]
 
 
-# One for each asset: a check over both could not be left out where only one is selected.
+# One for each asset, so that a selection of one asset can leave out the checks of the other.
 @multi_asset_check(
     name="raw_thresholds", specs=_threshold_specs(RAW_LOGIN_BATCH, RAW_THRESHOLDS), ins=_RAW
 )
 def raw_thresholds(
     raw: pl.DataFrame, warning_limits: WarningLimitsResource
 ) -> Iterator[AssetCheckResult]:
-    """Whether the messages are as fresh as usual; warns if not."""
-    yield from _measured(RAW_LOGIN_BATCH, raw, RAW_THRESHOLDS, warning_limits)
+    """Warns if messages are older, or redelivered more often, than is normal."""
+    yield from _threshold_results(RAW_LOGIN_BATCH, raw, RAW_THRESHOLDS, warning_limits.limits)
 
 
 @multi_asset_check(
     name="masked_thresholds", specs=_threshold_specs(MASKED_LOGINS, MASKED_THRESHOLDS), ins=_MASKED
 )
 def masked_thresholds(
-    masked: pl.DataFrame, warning_limits: WarningLimitsResource
+    batch: CheckedBatch, warning_limits: WarningLimitsResource
 ) -> Iterator[AssetCheckResult]:
-    """Whether the events are as well formed as usual; warns if not."""
-    yield from _measured(MASKED_LOGINS, masked, MASKED_THRESHOLDS, warning_limits)
+    """Warns if more events are rejected, or have unparsed versions, than is normal."""
+    yield from _threshold_results(
+        MASKED_LOGINS, batch.masked, MASKED_THRESHOLDS, warning_limits.limits
+    )
 
 
 def _rule_result(
@@ -139,38 +140,33 @@ def _rule_result(
     )
 
 
-def _quarantined_result(
-    rule: MaskingRule, lines: int, metadata: dict[str, int]
-) -> AssetCheckResult:
+def _quarantined_result(rule: MaskingRule, rows: int, metadata: dict[str, int]) -> AssetCheckResult:
     return AssetCheckResult(
         passed=False,
         asset_key=MASKED_LOGINS,
         check_name=rule.name,
         severity=AssetCheckSeverity.WARN,
-        description=f"{lines} lines broke it and are quarantined, sealed, as"
+        description=f"{rows} rows broke it and are quarantined, sealed, as"
         f" {Reason.BREAKS_MASKING_RULE.value}; the others keep it. A defect of the contract or the"
-        " masking lets such lines through: report it. docs/quarantine.md says more.",
-        metadata={"broken": lines, **metadata},
+        " masking lets such rows through: report it. See docs/quarantine.md.",
+        metadata={"broken": rows, **metadata},
     )
 
 
-def _measured(
-    key: AssetKey,
-    frame: pl.DataFrame,
-    measures: Iterable[Threshold],
-    warning_limits: WarningLimitsResource,
+def _threshold_results(
+    key: AssetKey, frame: pl.DataFrame, thresholds: Iterable[Threshold], limits: WarningLimits
 ) -> Iterator[AssetCheckResult]:
     now = datetime.now(UTC)
-    for measure in measures:
-        with redact_errors("measuring the batch"):
-            value = measure.value(frame, now)
-        limit = measure.limit(warning_limits.limits)
+    for threshold in thresholds:
+        with redact_errors("checking the thresholds"):
+            value = threshold.value(frame, now)
+        limit = threshold.limit(limits)
         yield AssetCheckResult(
             passed=value <= limit,
             asset_key=key,
-            check_name=measure.name,
+            check_name=threshold.name,
             severity=AssetCheckSeverity.WARN,
-            description=f"{measure.description} {value:.1f}{measure.unit}, normal up to"
-            f" {limit:g}{measure.unit} ({measure.setting}).",
+            description=f"{threshold.description} {value:.1f}{threshold.unit}, normal up to"
+            f" {limit:g}{threshold.unit} ({threshold.setting}).",
             metadata={"value": value, "limit": limit},
         )

@@ -1,4 +1,4 @@
-"""The jobs: one batch through the chain, and clearing away old runs."""
+"""The jobs: one batch through the chain, and the deletion of old runs."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -23,7 +23,7 @@ INGEST_LOGINS = "ingest_logins"
 PRUNE_RUNS = "prune_runs"
 
 MAX_RUN_SECONDS = 1_800
-"""A batch takes seconds; what takes so long hangs, and is ended."""
+"""A batch takes seconds: a run that takes longer hangs, and Dagster ends it."""
 
 _PRUNE_AT_ONCE = 100
 _FINISHED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
@@ -31,21 +31,21 @@ _FINISHED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatu
 ingest_logins = define_asset_job(
     INGEST_LOGINS,
     selection=AssetSelection.assets(*CHAIN),
-    description="Takes one batch from the queue to the table. One process, frames in memory.",
+    description="Loads one batch from the queue into the table, in one process and in memory.",
     executor_def=in_process_executor,
     tags={"dagster/max_runtime": str(MAX_RUN_SECONDS)},
 )
 
 
 class PruneConfig(Config):
-    """What to keep."""
+    """The runs to keep."""
 
     keep_days: int = Field(description="Days for which a finished run is kept.", ge=1)
 
 
 @op(description="Deletes finished runs, with their events, that are older than the setting.")
 def delete_old_runs(context: OpExecutionContext, config: PruneConfig) -> None:
-    """Open-source Dagster never does; a run's events are about 45 kB."""
+    """Open-source Dagster keeps every run, about 45 kB of events each."""
     before = datetime.now(UTC) - timedelta(days=config.keep_days)
     deleted = 0
     for run_ids in _finished_before(context.instance, before):
@@ -58,7 +58,7 @@ def delete_old_runs(context: OpExecutionContext, config: PruneConfig) -> None:
 @job(
     name=PRUNE_RUNS,
     executor_def=in_process_executor,
-    description="Clears away old runs from Dagster's storage. Check history stays.",
+    description="Deletes old runs from Dagster's storage. The history of checks stays.",
 )
 def prune_runs() -> None:
     """Deletes old runs."""

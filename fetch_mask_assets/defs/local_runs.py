@@ -1,7 +1,7 @@
-"""Runs that the command line executes in its own process, and their end when that was killed.
+"""Runs that the command line executes in its own process, and orphaned ones among them.
 
-Nothing watches such a process: its run would count as under way until the longest run time is over,
-hold a place in the run queue, and keep the sensor from asking for others.
+Dagster does not monitor such a process. If it is killed, its run would stay active until the
+maximum run time, block a place in the run queue, and keep the sensor from requesting others.
 """
 
 import os
@@ -14,14 +14,14 @@ from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 HOST_TAG = "fetch_mask/host"
 PROCESS_TAG = "fetch_mask/process"
 STARTED_TAG = "fetch_mask/process_started"
-"""A restarted container has its host name, and often its process ids, again."""
+"""A restarted container has the same host name, and often the same process ids."""
 QUEUE_TAG = "fetch_mask/queue"
 """On runs that take messages from another queue than the login queue."""
 
 _PROCESSES = Path("/proc")
 
 # A process may be killed between making its run and starting it.
-_UNDER_WAY = [
+_ACTIVE = [
     DagsterRunStatus.NOT_STARTED,
     DagsterRunStatus.STARTING,
     DagsterRunStatus.STARTED,
@@ -40,21 +40,23 @@ def own_process_tags() -> dict[str, str]:
     }
 
 
-def fail_dead_runs(instance: DagsterInstance) -> int:
-    """Fails the runs of this host's command line whose process is gone; says how many."""
+def fail_orphaned_runs(instance: DagsterInstance) -> int:
+    """Fails the active runs of this host whose process no longer exists; returns their number."""
     own = RunsFilter(
-        statuses=_UNDER_WAY,
+        statuses=_ACTIVE,
         tags={HOST_TAG: socket.gethostname()},
     )
-    dead = [run for run in instance.get_runs(own) if not _is_alive(run.tags)]
-    for run in dead:
+    orphaned = [run for run in instance.get_runs(own) if not _is_alive(run.tags)]
+    for run in orphaned:
         _fail(instance, run)
-    return len(dead)
+    return len(orphaned)
 
 
 def _fail(instance: DagsterInstance, run: DagsterRun) -> None:
     instance.report_run_failed(
-        run, "The process of this run is gone. What it had not committed comes back by itself."
+        run,
+        "The process of this run no longer exists. Messages that it had not committed return to the"
+        " queue after the visibility timeout.",
     )
 
 
@@ -63,7 +65,7 @@ def _is_alive(tags: Mapping[str, str]) -> bool:
         pid = int(tags[PROCESS_TAG])
     except (KeyError, ValueError):
         return True
-    return _is_running(pid) and not _is_another(pid, tags.get(STARTED_TAG))
+    return _is_running(pid) and not _was_reused(pid, tags.get(STARTED_TAG))
 
 
 def _is_running(pid: int) -> bool:
@@ -76,13 +78,13 @@ def _is_running(pid: int) -> bool:
     return True
 
 
-def _is_another(pid: int, started: str | None) -> bool:
+def _was_reused(pid: int, started: str | None) -> bool:
     now = _started(pid)
     return None not in {started, now} and started != now
 
 
 def _started(pid: int) -> str | None:
-    """When a process started, in clock ticks of the machine; None where the system does not say."""
+    """The start time of a process, in clock ticks since boot; None if the system has no /proc."""
     # Source: proc_pid_stat(5), field 22; the second is a name that may hold blanks and brackets.
     try:
         fields = (_PROCESSES / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()

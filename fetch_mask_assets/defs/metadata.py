@@ -1,4 +1,4 @@
-"""The metadata of each asset in the Dagster UI: columns, lineage, counts. Never a row's value."""
+"""Metadata of the assets in the Dagster UI: columns, lineage, counts. Never a value of a row."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -29,7 +29,8 @@ from fetch_mask_assets.pipeline.batch.frames import (
     text_column,
 )
 from fetch_mask_assets.pipeline.batch.thresholds import oldest_age_seconds
-from fetch_mask_assets.pipeline.queue.sqs import BatchResult, ReceiveResult
+from fetch_mask_assets.pipeline.queue.batch_requests import BatchResult
+from fetch_mask_assets.pipeline.queue.sqs import ReceiveResult
 
 Metadata = dict[str, Any]
 
@@ -94,28 +95,28 @@ TABLE_DEFINITION: Metadata = {
 }
 
 
-def receive_metadata(drained: ReceiveResult, raw: pl.DataFrame, now: datetime) -> Metadata:
-    """The counts of a drain, its rate, and how long its oldest message waited.
+def receive_metadata(received: ReceiveResult, raw: pl.DataFrame, now: datetime) -> Metadata:
+    """Counts, rate and age of the received messages.
 
-    `raw` has the messages that are processed further; the others are left on the queue.
+    `raw` is the batch without the messages that returned to the queue.
     """
     return {
         "dagster/row_count": raw.height,
         "dagster/column_lineage": RAW_LINEAGE,
         "messages": raw.height,
-        "left": drained.raw.height - raw.height,
+        "returned_to_queue": received.raw.height - raw.height,
         "body_bytes": int(raw["body"].str.len_bytes().sum()),
-        "receive_requests": drained.requests,
-        "receive_seconds": round(drained.seconds, 3),
-        "messages_per_second": _rate(raw.height, drained.seconds),
-        "ended_by": drained.end.value,
+        "receive_requests": received.requests,
+        "receive_seconds": round(received.seconds, 3),
+        "messages_per_second": _rate(raw.height, received.seconds),
+        "end_reason": received.end.value,
         "redelivered": raw.filter(pl.col("receive_count") > 1).height,
         "oldest_message_age_seconds": round(oldest_age_seconds(raw, now), 1),
     }
 
 
 def masking_metadata(masked: pl.DataFrame, keyring: Keyring, seconds: float) -> Metadata:
-    """The counts of logins and rejections, the reasons, and the keys of the tokens."""
+    """Counts of logins, rejections and tokens, the reasons for rejection and the primary keys."""
     logins = masked.filter(pl.col("reason").is_null())
     distinct = {
         f"distinct_{each.field.name}s": logins[each.field.column].n_unique()
@@ -127,7 +128,7 @@ def masking_metadata(masked: pl.DataFrame, keyring: Keyring, seconds: float) -> 
         "logins": logins.height,
         "rejected": rejected_count(masked),
         "rejected_percent": 100.0 * _share(rejected_count(masked), masked.height),
-        "reasons": _counts_table("reason", reason_counts(masked)),
+        "rejected_by_reason": _counts_table("reason", reason_counts(masked)),
         "unparsed_versions": logins["app_version"].null_count(),
         "events_with_extra_fields": logins.filter(pl.col("extra_fields") > 0).height,
         "tokens_per_key": _counts_table(
@@ -142,22 +143,22 @@ def masking_metadata(masked: pl.DataFrame, keyring: Keyring, seconds: float) -> 
 def commit_metadata(
     balance: Balance, deleted: BatchResult, stages: Mapping[str, float]
 ) -> Metadata:
-    """The balance, the counts of deleted messages, and the seconds of each stage of the run."""
+    """The balance, the deleted messages and the seconds of each stage of the run."""
     commit = stages.get("commit_seconds", 0.0)
     return {
         "dagster/column_lineage": TABLE_LINEAGE,
         "balance": MetadataValue.md(_balance_picture(balance)),
         "stages": MetadataValue.md(_stages_picture(stages)),
         **balance.as_counts(),
-        "deleted_from_queue": deleted.done,
-        "left_on_queue": deleted.left,
+        "deleted_from_queue": deleted.succeeded,
+        "not_deleted": deleted.failed,
         **{name: round(seconds, 3) for name, seconds in stages.items()},
         "rows_per_second": _rate(balance.loaded, commit),
     }
 
 
 def arrival_metadata(raw: pl.DataFrame, masked: pl.DataFrame, now: datetime) -> Metadata:
-    """The age of the oldest message when its row is committed, and the reasons of rejections."""
+    """The age of the oldest message at its commit, and the reasons for rejection."""
     return {
         "oldest_message_age_seconds": round(oldest_age_seconds(raw, now), 1),
         "rejected_by_reason": _counts_table("reason", reason_counts(masked)),
@@ -165,7 +166,7 @@ def arrival_metadata(raw: pl.DataFrame, masked: pl.DataFrame, now: datetime) -> 
 
 
 def stage_seconds(materializations: Iterable[AssetMaterialization]) -> dict[str, float]:
-    """The seconds of the stages that a run has finished, by name."""
+    """The seconds of the run's earlier stages, by name."""
     return {
         name: value.value
         for materialization in materializations

@@ -10,15 +10,15 @@ from fetch_mask_assets.masking.addresses import addresses_in
 
 
 class UnexpectedError(FetchMaskError):
-    """A failure that nobody foresaw, without the text that may hold values."""
+    """An unexpected failure, without its text, which may hold values."""
 
 
 @contextmanager
 def redact_errors(stage: str) -> Iterator[None]:
-    """Lets our own errors pass, and replaces others by their kind and place.
+    """Passes the product's errors on, and replaces others by their class and place.
 
-    Texts of foreign exceptions quote what they failed on, and Dagster keeps them for good. One of
-    ours is replaced as well if an IP address stands in it: none has a reason to name one.
+    Other exceptions may quote the value that they failed on, and Dagster stores their texts. One of
+    the product's errors is replaced as well if it holds an IP address.
     """
     try:
         yield
@@ -26,7 +26,7 @@ def redact_errors(stage: str) -> Iterator[None]:
         if addresses_in(str(error)):
             raise _withheld(stage, error) from None
         raise
-    except Exception as error:  # noqa: BLE001 (whatever it is, its text must not go on)
+    except Exception as error:  # noqa: BLE001 (no text of any error may pass)
         raise _withheld(stage, error) from None
 
 

@@ -1,43 +1,72 @@
-"""The gateways as Dagster resources: settings, and nothing more."""
+"""Dagster resources: the queue, the database, the keysets and the limits of warnings."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import polars as pl
 from dagster import ConfigurableResource, InitResourceContext
 from dagster_aws.utils import ResourceWithBoto3Configuration
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, create_model
 
 from fetch_mask_assets.keys.keyset import Keyring
 from fetch_mask_assets.keys.storage import Keysets, keysets_at, read_keyring
-from fetch_mask_assets.pipeline.batch.masked_batch import MaskedBatch
-from fetch_mask_assets.pipeline.batch.thresholds import Limits
-from fetch_mask_assets.pipeline.queue.crash_dumps import disable_core_dumps
-from fetch_mask_assets.pipeline.queue.limits import DrainLimits
+from fetch_mask_assets.pipeline.queue.isolation import DryRunPolicy
 from fetch_mask_assets.pipeline.queue.poison import MIN_SUSPECT_RECEIVES
+from fetch_mask_assets.pipeline.queue.process_limits import disable_core_dumps
 from fetch_mask_assets.pipeline.queue.sqs import LoginQueue, QueueSettings, connect_queue
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
+from fetch_mask_assets.settings import QueueTuning, WarningLimits
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+_Group = TypeVar("_Group", bound="DataclassInstance")
 
 
-class LoginQueueResource(ResourceWithBoto3Configuration):
-    """The login queue. Open for the time of a run; what the run then holds goes back."""
+def _with_numbers(base: type[Any], group: type[Any]) -> Any:  # noqa: ANN401 (made at run time)
+    """A resource with a field for each number of a group of settings.
+
+    The fields have no defaults: Dagster would take those, and not the environment's numbers, for
+    what the configuration of a run leaves out.
+    """
+    numbers: Any = {
+        each.name: (
+            int,
+            Field(
+                ge=each.metadata["at_least"],
+                le=each.metadata["at_most"],
+                description=f"{each.metadata['name']}: {each.metadata['meaning']}.",
+            ),
+        )
+        for each in fields(group)
+    }
+    return create_model(group.__name__, __base__=base, **numbers)
+
+
+def _numbers(resource: object, group: type[_Group]) -> _Group:
+    return group(**{each.name: getattr(resource, each.name) for each in fields(group)})
+
+
+_QueueNumbers: Any = _with_numbers(ResourceWithBoto3Configuration, QueueTuning)
+_WarningNumbers: Any = _with_numbers(ConfigurableResource, WarningLimits)
+
+
+class LoginQueueResource(_QueueNumbers):  # type: ignore[misc]  # made of `QueueTuning`
+    """The login queue. At the end of a run, messages that it still holds are released."""
 
     url: str = Field(description="URL of the SQS queue that login events wait on.")
-    batch_messages: int = Field(description="Messages in one batch, at most.")
-    batch_bytes: int = Field(description="Bytes of message bodies in one batch.")
-    batch_seconds: int = Field(description="Seconds after which a batch stops receiving.")
-    receivers: int = Field(description="Receive calls under way at once.")
-    wait_seconds: int = Field(description="Seconds that one long poll waits.")
-    empty_answers: int = Field(description="Empty answers in a row that end a batch.")
-    visibility_seconds: int = Field(description="Seconds for which received messages are hidden.")
-
     dry_run_from_receive: int = Field(
         default=MIN_SUSPECT_RECEIVES,
-        description="From this receive on, a message is masked in a process of its own first.",
+        description="From this receive on, a message is dry-run in another process first.",
     )
 
     _queue: LoginQueue = PrivateAttr()
+
+    @property
+    def dry_run_policy(self) -> DryRunPolicy:
+        """Which messages are dry-run."""
+        return DryRunPolicy(self.dry_run_from_receive, self.tuning.visibility_seconds)
 
     @property
     def queue(self) -> LoginQueue:
@@ -45,32 +74,28 @@ class LoginQueueResource(ResourceWithBoto3Configuration):
         return self._queue
 
     @property
-    def limits(self) -> DrainLimits:
-        """What ends a batch."""
-        return DrainLimits(
-            messages=self.batch_messages,
-            bytes=self.batch_bytes,
-            seconds=self.batch_seconds,
-            empty_answers=self.empty_answers,
-        )
+    def tuning(self) -> QueueTuning:
+        """The numbers by which the queue is read.
+
+        Raises:
+            SettingError: two of them do not go together.
+        """
+        return _numbers(self, QueueTuning).checked()
 
     @contextmanager
     def yield_for_execution(
         self,
         context: InitResourceContext,  # noqa: ARG002 (Dagster passes it by name)
     ) -> Iterator["LoginQueueResource"]:
-        """Connects, and at the end hands back what is neither deleted nor released."""
+        """Connects; at the end releases messages that are neither deleted nor released."""
         disable_core_dumps()
         with connect_queue(self._settings()) as queue:
             self._queue = queue
             yield self
 
     def _settings(self) -> QueueSettings:
-        return QueueSettings(
-            url=self.url,
-            receivers=self.receivers,
-            wait_seconds=self.wait_seconds,
-            visibility_seconds=self.visibility_seconds,
+        return replace(
+            QueueSettings.of(self.url, self.tuning),
             max_attempts=self.max_attempts,
             client_options=self._client_options(),
         )
@@ -86,7 +111,7 @@ class LoginQueueResource(ResourceWithBoto3Configuration):
         return {name: value for name, value in given.items() if value is not None}
 
     def __repr__(self) -> str:
-        """Names the class only: its fields can hold credentials."""
+        """Only the name of the class: the fields can hold credentials."""
         return "LoginQueueResource(...)"
 
     __str__ = __repr__
@@ -99,37 +124,36 @@ class LoginDatabaseResource(ConfigurableResource["LoginDatabaseResource"]):
 
     @property
     def database(self) -> LoginDatabase:
-        """The gateway to the warehouse."""
+        """The warehouse by its URL."""
         return LoginDatabase(self.url)
 
     def __repr__(self) -> str:
-        """Names the class only: the URL holds a password."""
+        """Only the name of the class: the URL holds a password."""
         return "LoginDatabaseResource(...)"
 
     __str__ = __repr__
 
 
 class MaskingKeysResource(ConfigurableResource["MaskingKeysResource"]):
-    """Where the masking keysets are kept; never the keys themselves."""
+    """The location of the masking keysets; never the keys themselves."""
 
-    location: str = Field(description="Directory or aws-secretsmanager:// that has the keysets.")
+    location: str = Field(description="Directory or aws-secretsmanager:// location of the keysets.")
     kms_key: str = Field(default="", description="KMS key that wraps them; empty if none does.")
 
     _keyring: Keyring | None = PrivateAttr(default=None)
-    _batch: MaskedBatch | None = PrivateAttr(default=None)
 
     @property
     def keysets(self) -> Keysets:
-        """The keysets, wherever they are kept.
+        """The keysets at the location.
 
         Raises:
-            KeysetError: the location is none, or the AWS settings do not allow it.
+            KeysetError: the location is malformed, or AWS cannot be reached.
         """
         return keysets_at(self.location, self.kms_key or None)
 
     @property
     def keyring(self) -> Keyring:
-        """The keys, read once: a run masks, checks and seals with the same ones.
+        """The keys, read once, so that a run masks, checks and seals with the same ones.
 
         Raises:
             KeysetError: a keyset cannot be read.
@@ -138,31 +162,11 @@ class MaskingKeysResource(ConfigurableResource["MaskingKeysResource"]):
             self._keyring = read_keyring(self.keysets)
         return self._keyring
 
-    def batch(self, raw: pl.DataFrame, masked: pl.DataFrame) -> MaskedBatch:
-        """What the rules look at; for the same two frames the same, so that a run reads them once.
 
-        Other frames, equal or not, are looked at anew.
-        """
-        known = self._batch
-        if known is None or known.raw is not raw or known.masked is not masked:
-            known = self._batch = MaskedBatch(raw, masked, self.keyring)
-        return known
-
-
-class WarningLimitsResource(ConfigurableResource["WarningLimitsResource"]):
-    """Up to which numbers a batch is normal."""
-
-    rejected_percent: float = Field(description="Rejected messages of a batch.")
-    unparsed_version_percent: float = Field(description="Logins whose version has no number.")
-    redelivered_percent: float = Field(description="Messages received more than once.")
-    age_seconds: float = Field(description="Age of the oldest message.")
+class WarningLimitsResource(_WarningNumbers):  # type: ignore[misc]  # made of `WarningLimits`
+    """The highest normal values of a batch."""
 
     @property
-    def limits(self) -> Limits:
-        """The limits as the domain takes them."""
-        return Limits(
-            rejected_percent=self.rejected_percent,
-            unparsed_version_percent=self.unparsed_version_percent,
-            redelivered_percent=self.redelivered_percent,
-            age_seconds=self.age_seconds,
-        )
+    def limits(self) -> WarningLimits:
+        """The limits of this run."""
+        return _numbers(self, WarningLimits)

@@ -1,4 +1,4 @@
-"""What starts runs by itself: the sensor on queue depth, the schedule that prunes."""
+"""The sensor on queue depth, and the schedule that deletes old runs."""
 
 import time
 
@@ -19,7 +19,7 @@ from dagster import (
 )
 
 from fetch_mask_assets.defs.jobs import INGEST_LOGINS, ingest_logins, prune_runs
-from fetch_mask_assets.defs.local_runs import QUEUE_TAG, fail_dead_runs
+from fetch_mask_assets.defs.local_runs import QUEUE_TAG, fail_orphaned_runs
 from fetch_mask_assets.defs.resources import (
     LoginDatabaseResource,
     LoginQueueResource,
@@ -27,11 +27,12 @@ from fetch_mask_assets.defs.resources import (
 )
 from fetch_mask_assets.pipeline.queue.backlog import RunsSoFar, runs_to_request
 from fetch_mask_assets.pipeline.warehouse.readiness import findings
+from fetch_mask_assets.settings import Tuning
 
-# Dagster's name for runs that a person starts by selecting assets.
+# Dagster's job name for runs that are started by selecting assets.
 AD_HOC = "__ASSET_JOB"
-BECAUSE_TAG = "fetch_mask/because"
-"""Why the sensor asked for a run; the page of the run shows it."""
+REASON_TAG = "fetch_mask/reason"
+"""Why the sensor requested the run; the page of the run shows it."""
 
 _ACTIVE = [
     DagsterRunStatus.QUEUED,
@@ -42,12 +43,10 @@ _ACTIVE = [
 ]
 
 
-def queue_depth_sensor(max_runs: int, fresh_seconds: int) -> SensorDefinition:
-    """The sensor that asks for as many runs as the backlog needs, up to a cap.
+def queue_depth_sensor(tuning: Tuning) -> SensorDefinition:
+    """The sensor that requests as many runs as the backlog needs, up to a cap.
 
-    Where nothing waits, it asks for a run before the table would count as stale.
-
-    It keeps no cursor and uses no run key: each tick counts anew what waits and what runs.
+    It has no cursor and no run key: each tick counts the waiting messages and active runs anew.
     """
 
     @sensor(
@@ -55,8 +54,8 @@ def queue_depth_sensor(max_runs: int, fresh_seconds: int) -> SensorDefinition:
         job=ingest_logins,
         minimum_interval_seconds=15,
         default_status=DefaultSensorStatus.RUNNING,
-        description="Starts runs when messages wait on the login queue, while the database and"
-        " the keys are ready.",
+        description="Requests runs when messages wait on the login queue, while the database and"
+        " the keys are ready. On an empty queue it requests a run before user_logins is stale.",
     )
     def login_queue_depth(
         context: SensorEvaluationContext,
@@ -65,36 +64,29 @@ def queue_depth_sensor(max_runs: int, fresh_seconds: int) -> SensorDefinition:
         masking_keys: MaskingKeysResource,
     ) -> SensorResult | SkipReason:
         depth = login_queue.queue.depth()
-        unwell = [
+        not_ready = [
             finding.description
             for finding in findings(
                 login_database.database, masking_keys.keysets, commits=depth.waiting > 0
             )
             if not finding.ok
         ]
-        if unwell:
-            return SkipReason(f"Not ready, so no run was asked for: {' '.join(unwell)}")
-        fail_dead_runs(context.instance)
-        request = runs_to_request(
-            depth,
-            batch_messages=login_queue.batch_messages,
-            runs=_runs_so_far(
-                context.instance, login_queue.batch_seconds + login_queue.visibility_seconds
-            ),
-            max_runs=max_runs,
-            look_after_seconds=fresh_seconds / 2,
-        )
-        if not request.runs:
-            return SkipReason(request.because)
-        context.log.info(request.because)
-        because = {BECAUSE_TAG: request.because}
-        return SensorResult(run_requests=[RunRequest(tags=because) for _ in range(request.runs)])
+        if not_ready:
+            return SkipReason(f"Not ready, so no run was requested: {' '.join(not_ready)}")
+        fail_orphaned_runs(context.instance)
+        max_seconds = tuning.batch_seconds + tuning.visibility_seconds
+        needed = runs_to_request(depth, _runs_so_far(context.instance, max_seconds), tuning)
+        if not needed.runs:
+            return SkipReason(needed.reason)
+        context.log.info(needed.reason)
+        tags = {REASON_TAG: needed.reason}
+        return SensorResult(run_requests=[RunRequest(tags=tags) for _ in range(needed.runs)])
 
     return login_queue_depth
 
 
 def prune_schedule(keep_days: int) -> ScheduleDefinition:
-    """The schedule that clears away old runs, each night."""
+    """The schedule that deletes old runs each night."""
     return ScheduleDefinition(
         name="prune_runs_nightly",
         job=prune_runs,
@@ -105,7 +97,7 @@ def prune_schedule(keep_days: int) -> ScheduleDefinition:
     )
 
 
-def _runs_so_far(instance: DagsterInstance, longest_seconds: int) -> RunsSoFar:
+def _runs_so_far(instance: DagsterInstance, max_seconds: int) -> RunsSoFar:
     records = [
         record
         for name in (INGEST_LOGINS, AD_HOC)
@@ -113,7 +105,7 @@ def _runs_so_far(instance: DagsterInstance, longest_seconds: int) -> RunsSoFar:
     ]
     now = time.time()
     active = sum(
-        not _has_lost_its_batch(record, now - longest_seconds)
+        not _has_lost_its_batch(record, now - max_seconds)
         for record in records
         if _drains_logins(record)
     )
@@ -122,10 +114,10 @@ def _runs_so_far(instance: DagsterInstance, longest_seconds: int) -> RunsSoFar:
 
 
 def _drains_logins(record: RunRecord) -> bool:
-    # The command that drains the dead-letter queue takes nothing from the login queue.
+    # A drain of the dead-letter queue receives nothing from the login queue.
     return QUEUE_TAG not in record.dagster_run.tags
 
 
 def _has_lost_its_batch(record: RunRecord, oldest: float) -> bool:
-    # What a run holds for longer than the visibility is back on the queue: it hangs, or was killed.
+    # After the visibility timeout its messages are back on the queue: it hangs, or was killed.
     return record.start_time is not None and record.start_time < oldest

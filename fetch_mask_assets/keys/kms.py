@@ -70,7 +70,7 @@ def kms_wrapping(kms_key: str) -> KmsWrapping:
     Raises:
         KeysetError: the AWS settings do not allow a client to be made.
     """
-    return KmsWrapping(kms_key, connect_aws("kms"))
+    return KmsWrapping(kms_key, connect_aws("kms", KeysetError))
 
 
 def is_wrapped(keyset: str) -> bool:
@@ -91,7 +91,7 @@ class _KmsAead(aead.Aead):
 
     def encrypt(self, plaintext: bytes, associated_data: bytes) -> bytes:
         name = associated_data.decode()
-        with translate_aws_errors(f"wrapping the keyset of {name}", _REMEDIES):
+        with translate_aws_errors(f"wrapping the keyset of {name}", KeysetError, _REMEDIES):
             answer = self._client.encrypt(
                 KeyId=self._kms_key, Plaintext=plaintext, EncryptionContext=_context(name)
             )
@@ -99,7 +99,7 @@ class _KmsAead(aead.Aead):
 
     def decrypt(self, ciphertext: bytes, associated_data: bytes) -> bytes:
         name = associated_data.decode()
-        with translate_aws_errors(f"unwrapping the keyset of {name}", _REMEDIES):
+        with translate_aws_errors(f"unwrapping the keyset of {name}", KeysetError, _REMEDIES):
             answer = self._client.decrypt(
                 KeyId=self._kms_key, CiphertextBlob=ciphertext, EncryptionContext=_context(name)
             )

@@ -41,7 +41,7 @@ class KeysetSecrets:
         Raises:
             KeysetError: Secrets Manager refuses or cannot be reached.
         """
-        with translate_aws_errors(f"reading {self.place(name)}", _REMEDIES):
+        with translate_aws_errors(f"reading {self.place(name)}", KeysetError, _REMEDIES):
             answer = self._current(name)
         return None if answer is None else self._text(name, answer)
 
@@ -51,7 +51,7 @@ class KeysetSecrets:
         Raises:
             KeysetError: there is one, or Secrets Manager refuses or cannot be reached.
         """
-        with translate_aws_errors(f"making {self.place(name)}", _REMEDIES):
+        with translate_aws_errors(f"making {self.place(name)}", KeysetError, _REMEDIES):
             self._client.create_secret(Name=self._id(name), SecretString=text)
 
     def replace(self, name: str, text: str) -> None:
@@ -60,7 +60,7 @@ class KeysetSecrets:
         Raises:
             KeysetError: Secrets Manager refuses or cannot be reached.
         """
-        with translate_aws_errors(f"writing {self.place(name)}", _REMEDIES):
+        with translate_aws_errors(f"writing {self.place(name)}", KeysetError, _REMEDIES):
             self._client.put_secret_value(SecretId=self._id(name), SecretString=text)
 
     def _current(self, name: str) -> dict[str, Any] | None:
@@ -87,4 +87,4 @@ def keyset_secrets(prefix: str) -> KeysetSecrets:
     Raises:
         KeysetError: the AWS settings do not allow a client to be made.
     """
-    return KeysetSecrets(prefix, connect_aws("secretsmanager"))
+    return KeysetSecrets(prefix, connect_aws("secretsmanager", KeysetError))

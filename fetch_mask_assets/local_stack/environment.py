@@ -61,7 +61,7 @@ def environment(layout: Layout, state: State) -> dict[str, str]:
 
 
 def merged(text: str, ours: Mapping[str, str]) -> str:
-    """The text of a `.env` with our settings in it; all else stays as it is, and where it is."""
+    """The text of a `.env` with our settings; all other lines stay unchanged."""
     kept = {name: value for name, value in _values(text).items() if name in TUNING}
     rest = without(text, ours)
     gap = "" if not rest or rest.endswith("\n") else "\n"
@@ -90,16 +90,16 @@ def clear_dotenv(path: Path, names: Iterable[str]) -> None:
 
 
 def refuse_remote(path: Path) -> None:
-    """Stops before settings of another place would be overwritten.
+    """Refuses to overwrite settings of another deployment.
 
     Raises:
-        LocalStackError: the `.env` points at something that is not local.
+        LocalStackError: the `.env` points at a host that is not local.
     """
     values = _values(_text(path))
     for name in (settings.QUEUE_URL, settings.DATABASE_URL):
         if values.get(name) and urlsplit(values[name]).hostname not in {LOOPBACK, "localhost"}:
             raise LocalStackError(
-                f"{name} in {path} points at something that is not local, and the local stack"
+                f"{name} in {path} points at a host that is not local, and the local stack"
                 " would overwrite it: move that file away first."
             )
 

@@ -1,4 +1,4 @@
-"""What can go wrong with the local stack."""
+"""The error of the local stack."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from fetch_mask_assets.errors import FetchMaskError
 
 
 class LocalStackError(FetchMaskError):
-    """A part of the local stack cannot be started, stopped or set up; says what to do."""
+    """A part of the local stack cannot be started, stopped or set up; states the remedy."""

@@ -1,4 +1,4 @@
-"""Where the local stack keeps its things, all of it private to the user."""
+"""The files of the local stack, all of them private to the user."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Layout:
 
     @property
     def dotenv(self) -> Path:
-        """The settings, where Dagster and the command line look for them."""
+        """The settings, at the path that Dagster and the command line read."""
         return self.checkout / ".env"
 
     @property
@@ -33,7 +33,7 @@ class Layout:
 
     @property
     def lock(self) -> Path:
-        """Held while a stack is started or stopped."""
+        """The lock of a start or stop."""
         return self.top / "lock"
 
     @property
@@ -43,12 +43,12 @@ class Layout:
 
     @property
     def postgres(self) -> Path:
-        """Owned by the user that Postgres runs as."""
+        """The directory of Postgres, owned by the user that it runs as."""
         return self.top / "postgres"
 
     @property
     def sqs(self) -> Path:
-        """The SQS server's."""
+        """The directory of the SQS server."""
         return self.top / "sqs"
 
     @property
@@ -63,7 +63,7 @@ class Layout:
 
 
 def make_private_directory(directory: Path) -> Path:
-    """Makes a directory that only its owner can enter, whatever the umask and its mode before."""
+    """Makes a directory of mode 0700, also if it exists with another mode."""
     directory.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
     directory.chmod(PRIVATE_DIRECTORY)
     return directory

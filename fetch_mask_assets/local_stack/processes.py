@@ -1,4 +1,4 @@
-"""Signals for processes that are proven ours, and for no others."""
+"""Signals for processes of the local stack, and for no others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CLOCK_SECONDS = 2.0
 
 
 def process_of(pid: int, argument: str, created: float | None = None) -> psutil.Process | None:
-    """The process with this id, if it is alive, names the argument and began when it should."""
+    """The process with this id, if it is alive and has the argument and the creation time."""
     try:
         process = psutil.Process(pid)
         if not _is_alive(process) or argument not in process.cmdline():
@@ -28,54 +28,49 @@ def process_of(pid: int, argument: str, created: float | None = None) -> psutil.
 
 
 def name_of(pid: int) -> str | None:
-    """The name of the process with this id, None where there is none."""
+    """The name of the process with this id; None if there is none."""
     try:
         return psutil.Process(pid).name()
     except psutil.Error:
         return None
 
 
-def session(leader: int) -> list[psutil.Process]:
-    """The living processes of a session, also those whose parents are gone."""
-    return [each for each in psutil.process_iter() if _session_of(each.pid) == leader]
-
-
-def family(leader: int) -> set[psutil.Process]:
-    """The members of a session and all their descendants."""
-    members = session(leader)
+def session_processes(leader: int) -> set[psutil.Process]:
+    """The processes of a session, orphans included, and all their descendants."""
+    members = [each for each in psutil.process_iter() if _session_of(each.pid) == leader]
     return {*members, *(child for each in members for child in _descendants(each))}
 
 
 def send(signal: Signals, processes: Iterable[psutil.Process]) -> None:
-    """Signals those that are still there; psutil refuses where an id has been given anew."""
+    """Signals the living ones; psutil refuses if an id belongs to a new process."""
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(signal)
 
 
-def left_after(seconds: float, processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """Waits for the processes to end; those that did not."""
+def wait_for_end(seconds: float, processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """Waits for the processes to end; returns those that did not."""
     deadline = time.monotonic() + seconds
-    left = [each for each in processes if _is_alive(each)]
-    while left and time.monotonic() < deadline:
+    alive = [each for each in processes if _is_alive(each)]
+    while alive and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
-        left = [each for each in left if _is_alive(each)]
-    return left
+        alive = [each for each in alive if _is_alive(each)]
+    return alive
 
 
 def stop(
     processes: Iterable[psutil.Process], steps: Sequence[tuple[Signals, float]]
 ) -> list[psutil.Process]:
-    """Sends one signal after another, each with its seconds to take effect; what is left."""
-    left = list(processes)
+    """Sends one signal after another, each with its time-out; returns those still alive."""
+    alive = list(processes)
     for signal, seconds in steps:
-        send(signal, left)
-        left = left_after(seconds, left)
-    return left
+        send(signal, alive)
+        alive = wait_for_end(seconds, alive)
+    return alive
 
 
 def _is_alive(process: psutil.Process) -> bool:
-    # A zombie has ended; in a container nobody may be there to collect it.
+    # A zombie has ended; a container may have no init process to reap it.
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -1,4 +1,4 @@
-"""Login events like those that a real app sends, and a few messages that are none."""
+"""Sample login events like those of a real app, and a few that break the contract."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEFAULT_COUNT = 600
 
 _T = TypeVar("_T")
 
-_PEOPLE = 150
+_USERS = 150
 _EVERY_BROKEN = 100
 _FIRST_BROKEN = 37
 
@@ -30,7 +30,7 @@ _SPELLINGS = ("2001:db8::7", "2001:0DB8:0:0:0:0:0:7", "192.0.2.44", "::ffff:192.
 
 
 @dataclass(frozen=True, slots=True)
-class _Person:
+class _User:
     user_id: str
     device_type: str
     app_version: str
@@ -40,12 +40,12 @@ class _Person:
 
 
 def sample_bodies(seed: int) -> Iterator[str]:
-    """Message bodies without end; the same seed gives the same ones."""
+    """An endless stream of message bodies; equal seeds give equal bodies."""
     chance = random.Random(seed)  # noqa: S311 (samples, not secrets)
-    people = [_person(chance) for _ in range(_PEOPLE)]
+    users = [_user(chance) for _ in range(_USERS)]
     addresses = _addresses(chance)
     for number in count():
-        login = _login(chance, _frequent(chance, people), _frequent(chance, addresses))
+        login = _login(chance, _frequent(chance, users), _frequent(chance, addresses))
         is_broken = number % _EVERY_BROKEN == _FIRST_BROKEN
         yield _broken(login, number // _EVERY_BROKEN) if is_broken else json.dumps(login)
 
@@ -55,8 +55,8 @@ def samples(number: int, seed: int) -> list[str]:
     return list(islice(sample_bodies(seed), number))
 
 
-def _person(chance: random.Random) -> _Person:
-    return _Person(
+def _user(chance: random.Random) -> _User:
+    return _User(
         user_id=_uuid(chance),
         device_type=chance.choice(_DEVICE_TYPES),
         app_version=chance.choice(_VERSIONS),
@@ -66,15 +66,15 @@ def _person(chance: random.Random) -> _Person:
     )
 
 
-def _login(chance: random.Random, person: _Person, ip: str) -> dict[str, str | None]:
+def _login(chance: random.Random, user: _User, ip: str) -> dict[str, str | None]:
     login: dict[str, str | None] = {
-        "user_id": person.user_id,
-        "app_version": person.app_version,
-        "device_type": person.device_type,
+        "user_id": user.user_id,
+        "app_version": user.app_version,
+        "device_type": user.device_type,
         "ip": ip,
-        "device_id": chance.choice(person.devices),
+        "device_id": chance.choice(user.devices),
     }
-    return {**login, "locale": person.locale} if person.has_locale else login
+    return {**login, "locale": user.locale} if user.has_locale else login
 
 
 def _broken(login: dict[str, str | None], which: int) -> str:

@@ -1,4 +1,4 @@
-"""The user that Postgres runs as: oneself, or `nobody` for root, whom Postgres refuses to serve."""
+"""The user that Postgres runs as: the current one, or `nobody` for root, which it refuses."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from fetch_mask_assets.local_stack.errors import LocalStackError
 
 _NAME = "nobody"
 
-# Our directory is closed to all but root, and so may be the ones above it; the capability lets the
-# server through them, where the other way would be to open them to everyone.
+# Only root may enter the directory, and perhaps the ones above it. With this capability the server
+# may too, and they need not be opened to every user.
 _CAPABILITIES = (
     "--inh-caps=+dac_override",
     "--ambient-caps=+dac_override",
@@ -21,10 +21,10 @@ _CAPABILITIES = (
 
 
 def command_prefix() -> tuple[str, ...]:
-    """What to write before a Postgres command so that it does not run as root.
+    """The prefix of a Postgres command by which it does not run as root.
 
     Raises:
-        LocalStackError: we are root and cannot become anyone else.
+        LocalStackError: the current user is root, and there is no way to another user.
     """
     if os.geteuid() != 0:
         return ()
@@ -34,19 +34,19 @@ def command_prefix() -> tuple[str, ...]:
             "Postgres refuses to run as root, and the command setpriv, which would run it as"
             f" {_NAME}, is missing: install util-linux, or run this as another user."
         )
-    user = _nobody()
+    user = _server_user()
     identity = (f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups")
     return (setpriv, *identity, *_CAPABILITIES, "--")
 
 
 def give_to_server(path: Path) -> None:
-    """Makes the server's user the owner of one of our own paths."""
+    """Makes the server's user the owner of a path."""
     if os.geteuid() == 0:
-        user = _nobody()
+        user = _server_user()
         os.chown(path, user.pw_uid, user.pw_gid)
 
 
-def _nobody() -> pwd.struct_passwd:
+def _server_user() -> pwd.struct_passwd:
     try:
         return pwd.getpwnam(_NAME)
     except KeyError:

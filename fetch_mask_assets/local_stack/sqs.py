@@ -37,16 +37,16 @@ _ACCOUNT = "000000000000"
 _LOGINS_KEPT = str(7 * 24 * 60 * 60)
 _DEAD_LETTERS_KEPT = str(14 * 24 * 60 * 60)
 _START_SECONDS = 30
-# On SIGTERM the server saves its queues; only a hung one is killed, and loses what is newer.
+# On SIGTERM the server saves its queues; one that hangs is killed, and loses newer messages.
 _STOP_STEPS = ((signal.SIGTERM, 30.0), (signal.SIGKILL, 10.0))
 
-# The shell ends at once, so that the server is nobody's child and outlives this command.
+# The shell ends at once, so that the server is no child of this command and outlives it.
 _DETACHED = '"$@" </dev/null >server.log 2>&1 & echo $!'
 
 
 @dataclass(frozen=True, slots=True)
-class ProcessMark:
-    """What tells our server from a later process with the same id."""
+class ProcessIdentity:
+    """The id and the creation time of a process: the id alone may be reused."""
 
     pid: int
     created: float
@@ -56,7 +56,7 @@ def start(directory: Path, state: State) -> None:
     """Starts the server in its directory; does nothing if it runs.
 
     Raises:
-        LocalStackError: it does not start; names the log that says why.
+        LocalStackError: it does not start; names the log.
     """
     if not is_running(directory):
         make_private_directory(directory)
@@ -78,12 +78,12 @@ def stop_server(directory: Path) -> None:
 
 
 def is_running(directory: Path) -> bool:
-    """Whether the server's process is there."""
+    """Return whether the server runs."""
     return _process(directory) is not None
 
 
 def client(state: State) -> SQSClient:
-    """A client of this server; the settings of the user's AWS play no part."""
+    """A client of this server; it ignores the user's AWS settings."""
     return boto3.client(
         "sqs",
         endpoint_url=endpoint(state),
@@ -95,7 +95,7 @@ def client(state: State) -> SQSClient:
 
 
 def endpoint(state: State) -> str:
-    """Where the server listens."""
+    """The URL that the server listens on."""
     return f"http://{LOOPBACK}:{state.sqs_port}"
 
 
@@ -107,12 +107,12 @@ def queue_url(state: State, name: str = LOGIN_EVENTS) -> str:
 def create_queues(
     sqs: SQSClient, name: str = LOGIN_EVENTS, dead_letters: str = DEAD_LETTERS
 ) -> str:
-    """Makes a queue and its dead-letter queue where they are not there; the queue's URL."""
+    """Creates a queue and its dead-letter queue if they do not exist; returns the queue's URL."""
     last = _create_queue(sqs, dead_letters, {"MessageRetentionPeriod": _DEAD_LETTERS_KEPT})
     policy = {"deadLetterTargetArn": _arn(sqs, last), "maxReceiveCount": MAX_RECEIVE_COUNT}
     url = _create_queue(sqs, name, {"MessageRetentionPeriod": _LOGINS_KEPT})
-    known = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"])
-    if "RedrivePolicy" not in known.get("Attributes", {}):
+    existing = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"])
+    if "RedrivePolicy" not in existing.get("Attributes", {}):
         sqs.set_queue_attributes(QueueUrl=url, Attributes={"RedrivePolicy": json.dumps(policy)})
     return url
 
@@ -120,8 +120,8 @@ def create_queues(
 def _create_queue(
     sqs: SQSClient, name: str, attributes: Mapping[QueueAttributeNameType, str]
 ) -> str:
-    # Asked first: the server takes a queue from the time of another port for none, and makes
-    # an empty one beside it.
+    # Looked up first: the server does not recognise a queue from before a change of its port, and
+    # would create an empty one beside it.
     try:
         url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
     except sqs.exceptions.QueueDoesNotExist:
@@ -146,7 +146,7 @@ def _start_server(directory: Path, port: int) -> None:
         check=True,
     )
     pid = int(done.stdout)
-    write_private_file(_mark_file(directory), json.dumps(asdict(_mark(pid))))
+    write_private_file(_identity_file(directory), json.dumps(asdict(_identity(pid))))
 
 
 def _environment(directory: Path, port: int) -> Mapping[str, str]:
@@ -167,16 +167,16 @@ def _environment(directory: Path, port: int) -> Mapping[str, str]:
         "SFTP_ENABLED": "0",
         "IOT_MTLS_ENABLED": "0",
         "USE_SSL": "0",
-        # It stops containers that an earlier run may have left: there are none of ours.
+        # It would stop containers of an earlier run: there are none.
         "DOCKER_HOST": f"unix://{directory}/no-docker",
     }
 
 
-def _mark(pid: int) -> ProcessMark:
+def _identity(pid: int) -> ProcessIdentity:
     try:
-        return ProcessMark(pid, psutil.Process(pid).create_time())
+        return ProcessIdentity(pid, psutil.Process(pid).create_time())
     except psutil.NoSuchProcess:
-        return ProcessMark(pid, 0.0)
+        return ProcessIdentity(pid, 0.0)
 
 
 @retry(
@@ -195,17 +195,19 @@ def _wait_until_ready(directory: Path, state: State) -> None:
     except BotoCoreError:
         raise LocalStackError(
             f"The SQS server does not answer on port {state.sqs_port}:"
-            f" {directory / 'server.log'} says why."
+            f" see {directory / 'server.log'}."
         ) from None
 
 
 def _process(directory: Path) -> psutil.Process | None:
     try:
-        mark = ProcessMark(**json.loads(_mark_file(directory).read_text(encoding="utf-8")))
+        identity = ProcessIdentity(
+            **json.loads(_identity_file(directory).read_text(encoding="utf-8"))
+        )
     except (OSError, ValueError, TypeError):
         return None
-    return process_of(mark.pid, _MODULE, mark.created)
+    return process_of(identity.pid, _MODULE, identity.created)
 
 
-def _mark_file(directory: Path) -> Path:
+def _identity_file(directory: Path) -> Path:
     return directory / "process.json"

@@ -1,4 +1,4 @@
-"""The local stack as a whole: up, down, and what runs of it."""
+"""The local stack as a whole: start, stop and status."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _LOCK_SECONDS = 120
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A running stack and the settings that lead to it."""
+    """A running stack and the settings that point at it."""
 
     layout: Layout
     state: State
@@ -44,7 +44,7 @@ class Stack:
 
 @dataclass(frozen=True, slots=True)
 class ServiceStatus:
-    """Whether one server of the stack runs, and on which loopback port."""
+    """The status of one server: its name, whether it runs, and its loopback port."""
 
     name: str
     is_running: bool
@@ -52,10 +52,10 @@ class ServiceStatus:
 
 
 def up(checkout: Path) -> Stack:
-    """Starts what does not run, sets up what is missing, and writes the settings to `.env`.
+    """Starts the servers that do not run, creates what is missing, and writes `.env`.
 
     Raises:
-        LocalStackError: a part of it cannot be had; says which, and what to do.
+        LocalStackError: a part of it cannot be started; names it and the remedy.
     """
     layout = Layout.of(checkout)
     env.refuse_remote(layout.dotenv)
@@ -69,7 +69,7 @@ def up(checkout: Path) -> Stack:
 
 
 def down(checkout: Path, *, delete: bool) -> None:
-    """Stops what runs; its data stays for the next time, unless it is to be deleted.
+    """Stops the servers; the data stays unless `delete` is given.
 
     Raises:
         LocalStackError: a server does not stop.
@@ -85,7 +85,7 @@ def down(checkout: Path, *, delete: bool) -> None:
 
 
 def status(checkout: Path) -> tuple[ServiceStatus, ...]:
-    """What of the stack runs."""
+    """The status of each server."""
     layout = Layout.of(checkout)
     state = load_state(layout.state)
     ports = (state.postgres_port, state.sqs_port) if state else (None, None)
@@ -94,7 +94,7 @@ def status(checkout: Path) -> tuple[ServiceStatus, ...]:
 
 
 def is_up(checkout: Path) -> bool:
-    """Whether all of the stack runs."""
+    """Return whether all servers run."""
     return all(service.is_running for service in status(checkout))
 
 
@@ -143,7 +143,7 @@ def _locked(layout: Layout) -> Iterator[None]:
             " seconds: wait for it to end, then try again."
         ) from None
     try:
-        # Whoever held the lock before us may have deleted it all.
+        # The command that had the lock before may have deleted the directory.
         make_private_directory(layout.top)
         yield
     finally:

@@ -1,4 +1,4 @@
-"""What a checkout's stack keeps from one run to the next: its ports and its password."""
+"""State of a checkout's stack that lasts: its ports and its password."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from fetch_mask_assets.local_stack.layout import write_private_file
 
 LOOPBACK = "127.0.0.1"
 
-# Below the ports that Linux gives to outgoing connections, so that none takes a port that is kept.
+# Below the ports of outgoing connections on Linux, so that none of those takes a saved port.
 _PORTS = range(20_000, 32_000)
 _PORT_TRIES = 100
-_LET_GO_SECONDS = 2.0
+_RELEASE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +32,14 @@ class State:
 def new_state() -> State:
     """Two free ports and a random password."""
     postgres_port = free_port()
-    return State(postgres_port, free_port(but_not=postgres_port), secrets.token_urlsafe(24))
+    return State(postgres_port, free_port(other_than=postgres_port), secrets.token_urlsafe(24))
 
 
 def load_state(path: Path) -> State | None:
-    """The state that was kept, None where there is none.
+    """The saved state; None if there is none.
 
     Raises:
-        LocalStackError: the file is not ours or is damaged.
+        LocalStackError: the file is damaged.
     """
     if not path.exists():
         return None
@@ -53,20 +53,20 @@ def load_state(path: Path) -> State | None:
 
 
 def save_state(path: Path, state: State) -> None:
-    """Keeps the state."""
+    """Saves the state."""
     write_private_file(path, json.dumps(asdict(state)))
 
 
 def with_free_ports(state: State, *, postgres_runs: bool, sqs_runs: bool) -> State:
-    """The state, with another port in place of each one that a stranger has taken."""
+    """The state, with a new port for each one that another program has taken."""
     if not postgres_runs and not _is_free_soon(state.postgres_port):
-        state = replace(state, postgres_port=free_port(but_not=state.sqs_port))
+        state = replace(state, postgres_port=free_port(other_than=state.sqs_port))
     if not sqs_runs and not _is_free_soon(state.sqs_port):
-        state = replace(state, sqs_port=free_port(but_not=state.postgres_port))
+        state = replace(state, sqs_port=free_port(other_than=state.postgres_port))
     return state
 
 
-def free_port(*, but_not: int = 0) -> int:
+def free_port(*, other_than: int = 0) -> int:
     """A loopback port that nothing listens on.
 
     Raises:
@@ -74,7 +74,7 @@ def free_port(*, but_not: int = 0) -> int:
     """
     for _ in range(_PORT_TRIES):
         port = secrets.choice(_PORTS)
-        if port != but_not and is_free(port):
+        if port != other_than and is_free(port):
             return port
     raise LocalStackError(
         f"No free port was found on {LOOPBACK} from {_PORTS.start} to {_PORTS.stop}:"
@@ -83,9 +83,9 @@ def free_port(*, but_not: int = 0) -> int:
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on this loopback port now."""
+    """Return whether a server could listen on this loopback port now."""
     with socket.socket() as listener:
-        # As the servers do: a connection that is still closing does not hold a port.
+        # As the servers do: a closing connection does not block the port.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((LOOPBACK, port))
@@ -95,8 +95,8 @@ def is_free(port: int) -> bool:
 
 
 def _is_free_soon(port: int) -> bool:
-    # A server of ours that was killed a moment ago may not have let go of it yet.
-    deadline = time.monotonic() + _LET_GO_SECONDS
+    # A server that was killed a moment ago may not have released it yet.
+    deadline = time.monotonic() + _RELEASE_SECONDS
     while not is_free(port) and time.monotonic() < deadline:
         time.sleep(0.05)
     return is_free(port)

@@ -1,4 +1,4 @@
-"""Sample messages that trickle into the queue, so that there is something to see."""
+"""A trickle of sample messages into the queue."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _MESSAGES_AT_ONCE = 5
 
 
 class Traffic:
-    """Sends a few messages every couple of seconds, when asked to."""
+    """Sends a few messages every two seconds."""
 
     def __init__(self, state: State, seed: int) -> None:
-        """Connects to the queue; sends nothing yet."""
+        """Connects to the queue."""
         self._sqs = sqs.client(state)
         self._queue_url = sqs.queue_url(state)
         self._bodies: Iterator[str] = sample_bodies(seed)
         self._next = 0.0
 
     def trickle(self) -> None:
-        """Sends the next few messages if it is time for them."""
+        """Sends the next few messages if two seconds have passed."""
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + _SECONDS_BETWEEN
-        # Traffic that fails is no reason to end what it is for; the next few may come through.
+        # A failed send must not end the session: the next one may succeed.
         with suppress(BotoCoreError, ClientError):
             self._send()
 

@@ -28,7 +28,7 @@ from fetch_mask_assets.local_stack.stack import Stack
 from fetch_mask_assets.operations.quarantine.messages import MessageFilter
 from fetch_mask_assets.operations.quarantine.postgres import Quarantine
 from fetch_mask_assets.operations.rotation.key_changes import rotate
-from fetch_mask_assets.pipeline.queue.sqs import BatchResult, LoginQueue
+from fetch_mask_assets.pipeline.queue.batch_requests import BatchRequests, BatchResult
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets_tests.chaos import tables
 from fetch_mask_assets_tests.chaos.harsh_queue import HarshQueue
@@ -52,12 +52,12 @@ REFUSED_KIND = "a device that the table refuses"
 
 DIES_AT = (
     "fetch_mask_assets.defs.assets.require_ready",
-    "fetch_mask_assets.defs.assets.mask_batch",
+    "fetch_mask_assets.pipeline.batch.checked_batch.mask_batch",
     "fetch_mask_assets.pipeline.warehouse.commit._insert_ledger",
     "fetch_mask_assets.pipeline.warehouse.commit._copy_logins",
     "fetch_mask_assets.pipeline.warehouse.commit._insert_quarantine",
     "fetch_mask_assets.pipeline.queue.sqs.LoginQueue.delete",
-    "fetch_mask_assets.pipeline.queue.sqs.LoginQueue._failed",
+    "fetch_mask_assets.pipeline.queue.batch_requests.BatchRequests._failed",
 )
 """Where a run can be killed: when it calls one of these."""
 
@@ -81,7 +81,7 @@ _NUMBERS = {
     "LOGIN_BATCH_SECONDS": "20",
     "LOGIN_RECEIVERS": "2",
     "LOGIN_RECEIVE_WAIT_SECONDS": "1",
-    "LOGIN_EMPTY_ANSWERS": "2",
+    "LOGIN_EMPTY_RECEIVES": "2",
 }
 
 
@@ -146,13 +146,13 @@ class Laboratory:
             dead.set()
             raise _KilledError
 
-        settle = LoginQueue._send_chunk  # noqa: SLF001 (what a dead process does not do)
+        settle = BatchRequests._send_chunk  # noqa: SLF001 (what a dead process does not do)
 
         def settle_if_alive(*inputs: Any) -> BatchResult:  # noqa: ANN401 (passed on)
             return BatchResult(0, 0) if dead.is_set() else settle(*inputs)
 
         with pytest.MonkeyPatch.context() as patch, suppress(_KilledError):
-            patch.setattr(LoginQueue, "_send_chunk", settle_if_alive)
+            patch.setattr(BatchRequests, "_send_chunk", settle_if_alive)
             patch.setattr(target, die)
             self.run(cannot_be_green=True)
         self.queue.plan = FaultPlan()

@@ -165,7 +165,12 @@ def _signal_at(point: KillPoint, by: signal.Signals) -> Bring:
 
 def _signal_while_masking(by: signal.Signals) -> Bring:
     def bring(world: World, _dice: random.Random) -> None:
-        driver = (sys.executable, "-c", _SELF_SIGNAL, "fetch_mask_assets.defs.assets.mask_batch")
+        driver = (
+            sys.executable,
+            "-c",
+            _SELF_SIGNAL,
+            "fetch_mask_assets.pipeline.batch.checked_batch.mask_batch",
+        )
         victim = world.start_driver(*driver, str(int(by)), *INGEST)
         victim.signalled = by
         _end_of_victim(world, victim, by, f"while masking: {by.name}")
@@ -306,7 +311,7 @@ def _empty_answers(world: World, dice: random.Random) -> None:
         Fault(kind=FaultKind.PART, operation="ReceiveMessage", chance=0.7, share=0.3),
     )
     world.queue.plan = FaultPlan(faults, dice.randrange(2**32))
-    ended = world.run(LOGIN_EMPTY_ANSWERS="8", LOGIN_RECEIVERS="1")
+    ended = world.run(LOGIN_EMPTY_RECEIVES="8", LOGIN_RECEIVERS="1")
     world.must(ended.exit_code == 0, "the run failed")
     world.must(not world.queue.counts(QUEUE).all, "the drain stopped at an empty answer")
 
@@ -320,7 +325,7 @@ def _in_flight_limit(world: World, _dice: random.Random) -> None:
     )
     ended = world.run()
     world.must(ended.exit_code == 0, "a queue at its limit failed the run")
-    world.must("receives find none" in ended.said, "it is not said that messages wait")
+    world.must("receives return none" in ended.said, "it is not said that messages wait")
     world.must(bool(world.queue.limited), "no receive met the limit")
     world.must(not world.committed(), "something was received beyond the limit")
     # Then one batch holds as much as may be in flight before it has received all that waits.

@@ -13,8 +13,10 @@ from fetch_mask_assets.defs import assets
 from fetch_mask_assets.errors import DatabaseError, QueueError
 from fetch_mask_assets.keys.storage import create_keysets
 from fetch_mask_assets.local_stack.stack import Stack
+from fetch_mask_assets.pipeline.batch import checked_batch
 from fetch_mask_assets.pipeline.batch.balance import Balance
-from fetch_mask_assets.pipeline.queue.sqs import BatchResult, LoginQueue
+from fetch_mask_assets.pipeline.queue.batch_requests import BatchRequests, BatchResult
+from fetch_mask_assets.pipeline.queue.sqs import LoginQueue
 from fetch_mask_assets.pipeline.warehouse import commit as warehouse_commit
 from fetch_mask_assets_tests.chaos.laboratory import Laboratory, make_laboratory
 from fetch_mask_assets_tests.chaos.queue_faults import Fault, FaultKind
@@ -38,8 +40,8 @@ def _nothing_wrong(_laboratory: Laboratory, _patch: pytest.MonkeyPatch) -> None:
 
 
 def _delete_before_commit(laboratory: Laboratory, patch: pytest.MonkeyPatch) -> None:
-    def commit(*inputs: Any) -> NoReturn:  # noqa: ANN401 (passed on)
-        raw: pl.DataFrame = inputs[2].raw
+    def delete_and_fail(*inputs: Any) -> NoReturn:  # noqa: ANN401 (passed on)
+        raw: pl.DataFrame = inputs[1].batch.raw
         handles = dict(raw.select("message_id", "receipt_handle").iter_rows())
         entries = [{"Id": f"{n}", "ReceiptHandle": each} for n, each in enumerate(handles.values())]
         laboratory.queue.client().delete_message_batch(
@@ -48,7 +50,7 @@ def _delete_before_commit(laboratory: Laboratory, patch: pytest.MonkeyPatch) -> 
         )
         raise DatabaseError("it went away")
 
-    patch.setattr(assets, "_commit", commit)
+    patch.setattr(warehouse_commit, "_to_commit", delete_and_fail)
 
 
 def _known_ids_are_new(_laboratory: Laboratory, patch: pytest.MonkeyPatch) -> None:
@@ -63,13 +65,13 @@ def _no_conflict_clause(_laboratory: Laboratory, patch: pytest.MonkeyPatch) -> N
 
 
 def _failures_ignored(_laboratory: Laboratory, patch: pytest.MonkeyPatch) -> None:
-    failed = LoginQueue._failed  # noqa: SLF001 (what is mutated)
+    failed = BatchRequests._failed  # noqa: SLF001 (what is mutated)
 
     def ignored(*inputs: Any) -> Mapping[str, bool]:  # noqa: ANN401 (passed on)
         failed(*inputs)
         return {}
 
-    patch.setattr(LoginQueue, "_failed", ignored)
+    patch.setattr(BatchRequests, "_failed", ignored)
 
 
 def _raw_value_in_an_error(_laboratory: Laboratory, patch: pytest.MonkeyPatch) -> None:
@@ -77,7 +79,7 @@ def _raw_value_in_an_error(_laboratory: Laboratory, patch: pytest.MonkeyPatch) -
         # An error of our own passes the redaction, unless there is an address in it.
         raise QueueError(f"cannot mask {json.loads(raw['body'][0])['device_id']}")
 
-    patch.setattr(assets, "mask_batch", mask)
+    patch.setattr(checked_batch, "mask_batch", mask)
 
 
 def _failed_read_is_empty(_laboratory: Laboratory, patch: pytest.MonkeyPatch) -> None:
@@ -117,7 +119,7 @@ def _no_hand_back(_laboratory: Laboratory, patch: pytest.MonkeyPatch) -> None:
 
 def _commit_that_is_none(_laboratory: Laboratory, patch: pytest.MonkeyPatch) -> None:
     """The transaction is rolled back, and the run goes on."""
-    patch.setattr(assets, "_commit", lambda *_: Balance())
+    patch.setattr(warehouse_commit, "commit_batch", lambda *_: Balance())
 
 
 _MISTAKES: Mapping[str, tuple[Mutation, frozenset[str]]] = {
@@ -154,7 +156,7 @@ def test_a_mistake_breaks_the_invariant_that_it_must(
         laboratory.run(_REFUSED, cannot_be_green=True)
         # Fails after it has received, so that the messages must be handed back.
         with monkeypatch.context() as fault:
-            fault.setattr(assets, "_refuse_broken", _fail)
+            fault.setattr(warehouse_commit, "_refuse_broken", _fail)
             laboratory.run(cannot_be_green=True)
         laboratory.run_dry()
 

@@ -65,7 +65,7 @@ import io, json, os, sys, traceback
 import click
 from fetch_mask_assets.cli.main import cli
 from fetch_mask_assets.errors import FetchMaskError
-from fetch_mask_assets.pipeline.queue.crash_dumps import disable_core_dumps
+from fetch_mask_assets.pipeline.queue.process_limits import disable_core_dumps
 disable_core_dumps()
 for line in sys.__stdin__:
     arguments, text, settings = json.loads(line)

@@ -8,8 +8,8 @@ import psycopg
 import pytest
 from dagster import AssetCheckSeverity
 
+from fetch_mask_assets.pipeline.warehouse import commit
 from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
-from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets_tests.defs.conftest import checks
 from fetch_mask_assets_tests.support.logins import bodies, body
 
@@ -42,15 +42,15 @@ def test_a_balance_that_does_not_hold_is_red_and_fails_the_run(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
     pipeline.send(BATCH)
-    commit = LoginDatabase.commit_batch
+    commit_batch = commit.commit_batch
 
-    def commit_and_damage(database: LoginDatabase, batch: BatchToCommit) -> Balance:
-        balance = commit(database, batch)
-        with psycopg.connect(database.url, autocommit=True) as connection:
+    def commit_and_damage(database_url: str, batch: BatchToCommit) -> Balance:
+        balance = commit_batch(database_url, batch)
+        with psycopg.connect(database_url, autocommit=True) as connection:
             connection.execute(damage.encode())
         return balance
 
-    monkeypatch.setattr(LoginDatabase, "commit_batch", commit_and_damage)
+    monkeypatch.setattr(commit, "commit_batch", commit_and_damage)
     result = pipeline.run(messages=4)
     check = checks(result)["balance_holds"]
     assert not check.passed

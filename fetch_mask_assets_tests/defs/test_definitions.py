@@ -150,7 +150,7 @@ def test_jobs_sensors_and_schedules_are_there_and_on() -> None:
 
 
 def test_the_table_has_a_freshness_policy_of_the_settings_length() -> None:
-    graph = build_definitions({"LOGIN_FRESH_SECONDS": "600"}).resolve_asset_graph()
+    graph = build_definitions({"LOGIN_FRESHNESS_SECONDS": "600"}).resolve_asset_graph()
     policy = graph.get(AssetKey("user_logins")).freshness_policy
     assert isinstance(policy, TimeWindowFreshnessPolicy)
     assert policy.fail_window.to_timedelta().total_seconds() == 600
@@ -190,7 +190,8 @@ def test_credentials_given_to_the_queue_are_not_shown() -> None:
 
 def test_numbers_of_the_environment_reach_the_resources() -> None:
     definitions = build_definitions({"LOGIN_BATCH_MESSAGES": "77", "LOGIN_RUN_RETENTION_DAYS": "3"})
-    assert (definitions.resources or {})["login_queue"].batch_messages == 77
+    resources = definitions.resources or {}
+    assert resources["login_queue"].tuning.batch_messages == 77
     schedule = definitions.resolve_schedule_def("prune_runs_nightly")
     assert "older than 3 days" in (schedule.description or "")
 

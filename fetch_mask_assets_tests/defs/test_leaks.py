@@ -109,7 +109,7 @@ def _run_everything(traces: Traces) -> None:
     stack = traces.stack
     settings = {
         **stack.environment,
-        "LOGIN_EMPTY_ANSWERS": "2",
+        "LOGIN_EMPTY_RECEIVES": "2",
         "TMPDIR": str(traces.directory),
         "HOME": str(traces.directory),
     }
@@ -120,9 +120,9 @@ def _run_everything(traces: Traces) -> None:
         for name, value in settings.items():
             patch.setenv(name, value)
         for target in (
-            "fetch_mask_assets.defs.assets.mask_batch",
-            "fetch_mask_assets.defs.assets.broken_rules",
-            "fetch_mask_assets.pipeline.warehouse.database.LoginDatabase.commit_batch",
+            "fetch_mask_assets.pipeline.batch.checked_batch.mask_batch",
+            "fetch_mask_assets.pipeline.batch.checked_batch.broken_rules",
+            "fetch_mask_assets.pipeline.warehouse.commit.commit_batch",
         ):
             send(client, queue_url, texts)
             _fail_in_process(settings, patch, target)

@@ -83,14 +83,14 @@ def test_the_metadata_of_a_run_counts_and_holds_no_value(pipeline: Pipeline) -> 
     result = pipeline.run(messages=3)
     received = metadata(result, "raw_login_batch")
     assert (received["messages"], received["redelivered"]) == (3, 0)
-    assert (received["ended_by"], received["dagster/row_count"]) == ("messages", 3)
+    assert (received["end_reason"], received["dagster/row_count"]) == ("messages", 3)
     masked = metadata(result, "masked_logins")
     assert (masked["logins"], masked["rejected"], masked["distinct_ips"]) == (2, 1, 1)
     assert (masked["unparsed_versions"], masked["events_with_extra_fields"]) == (1, 1)
     loaded = metadata(result, "user_logins")
     expected = {"received": 3, "loaded": 2, "quarantined": 1, "already_known": 0}
     assert expected.items() <= loaded.items()
-    assert (loaded["deleted_from_queue"], loaded["left_on_queue"]) == (3, 0)
+    assert (loaded["deleted_from_queue"], loaded["not_deleted"]) == (3, 0)
     _assert_no_canary(pipeline)
 
 
@@ -151,7 +151,7 @@ def test_bodies_with_lone_surrogates_spoil_no_batch(
     )
 
 
-def test_redelivered_messages_that_cannot_be_tried_are_left_and_the_others_load(
+def test_redelivered_messages_that_cannot_be_tried_return_to_the_queue_and_the_others_load(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     pipeline.send(bodies(3))
@@ -164,7 +164,7 @@ def test_redelivered_messages_that_cannot_be_tried_are_left_and_the_others_load(
     assert result.success
     assert pipeline.rows() == 2
     received = metadata(result, "raw_login_batch")
-    assert (received["messages"], received["left"]) == (2, 3)
+    assert (received["messages"], received["returned_to_queue"]) == (2, 3)
     # They are hidden for as long as a received message is, so that few receives are spent.
     assert pipeline.in_queue() == (0, 3)
 
@@ -172,7 +172,7 @@ def test_redelivered_messages_that_cannot_be_tried_are_left_and_the_others_load(
 def test_an_empty_queue_is_a_good_run_that_writes_nothing(pipeline: Pipeline) -> None:
     result = pipeline.run()
     assert result.success
-    assert metadata(result, "raw_login_batch")["ended_by"] == "dry"
+    assert metadata(result, "raw_login_batch")["end_reason"] == "dry"
     assert all(check.passed for check in checks(result).values())
     assert pipeline.is_untouched()
 
@@ -244,7 +244,7 @@ def test_a_failing_commit_hands_the_messages_back(pipeline: Pipeline) -> None:
     assert pipeline.in_queue() == (0, 3)
     _execute(pipeline, "ALTER TABLE login_ingest.ledger RENAME another TO app_version")
     # They come back after five seconds; nobody would see them for a minute otherwise.
-    again = pipeline.run(messages=3, LOGIN_EMPTY_ANSWERS="50", LOGIN_BATCH_SECONDS="20")
+    again = pipeline.run(messages=3, LOGIN_EMPTY_RECEIVES="50", LOGIN_BATCH_SECONDS="20")
     assert metadata(again, "user_logins")["loaded"] == 3
     ledger = pipeline.database.query("SELECT message_id FROM login_ingest.ledger")
     assert sorted(ledger) == sorted((message_id,) for message_id in sent)
@@ -253,13 +253,13 @@ def test_a_failing_commit_hands_the_messages_back(pipeline: Pipeline) -> None:
 @pytest.mark.parametrize(
     "target",
     [
-        "fetch_mask_assets.defs.assets.mask_batch",
-        "fetch_mask_assets.defs.assets.broken_rules",
+        "fetch_mask_assets.pipeline.batch.checked_batch.mask_batch",
+        "fetch_mask_assets.pipeline.batch.checked_batch.broken_rules",
         "fetch_mask_assets.defs.assets.require_ready",
         "fetch_mask_assets.defs.checks.quarantined_violation_count",
         "fetch_mask_assets.defs.checks.TableFacts",
         "fetch_mask_assets.defs.assets.newest_handles",
-        "fetch_mask_assets.pipeline.warehouse.database.LoginDatabase.commit_batch",
+        "fetch_mask_assets.pipeline.warehouse.commit.commit_batch",
         "fetch_mask_assets.pipeline.queue.sqs.LoginQueue.receive",
         "fetch_mask_assets.pipeline.queue.sqs.LoginQueue.delete",
     ],
@@ -338,7 +338,7 @@ def test_nothing_is_received_while_the_schema_is_another(pipeline: Pipeline) -> 
 def test_nothing_is_received_with_other_keys(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert pipeline.run(LOGIN_EMPTY_ANSWERS="2").success
+    assert pipeline.run(LOGIN_EMPTY_RECEIVES="2").success
     pipeline.send(bodies(2))
     create_keysets(tmp_path / "others")
     monkeypatch.setenv("MASKING_KEYSETS", str(tmp_path / "others"))
@@ -402,7 +402,7 @@ def masking_with_md5(monkeypatch: pytest.MonkeyPatch) -> None:
         digests = [md5(ip.encode(), usedforsecurity=False).hexdigest() for ip in ips]
         return mask_batch(raw, keyring).with_columns(masked_ip=pl.Series(digests))
 
-    monkeypatch.setattr("fetch_mask_assets.defs.assets.mask_batch", hashed)
+    monkeypatch.setattr("fetch_mask_assets.pipeline.batch.checked_batch.mask_batch", hashed)
 
 
 @pytest.fixture
@@ -413,7 +413,7 @@ def masking_that_masks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         devices = [json.loads(text)["device_id"] for text in raw["body"]]
         return mask_batch(raw, keyring).with_columns(masked_device_id=pl.Series(devices))
 
-    monkeypatch.setattr("fetch_mask_assets.defs.assets.mask_batch", clear)
+    monkeypatch.setattr("fetch_mask_assets.pipeline.batch.checked_batch.mask_batch", clear)
 
 
 @pytest.mark.usefixtures("masking_with_md5")
@@ -468,7 +468,7 @@ def test_a_line_that_alone_breaks_a_rule_is_quarantined_and_its_check_warns(
             masked_device_id=clear.otherwise("masked_device_id")
         )
 
-    monkeypatch.setattr("fetch_mask_assets.defs.assets.mask_batch", one_clear)
+    monkeypatch.setattr("fetch_mask_assets.pipeline.batch.checked_batch.mask_batch", one_clear)
     sent = [*bodies(9), body(9, device_id=CANARY_DEVICE)]
     ids = pipeline.send(sent)
     result = pipeline.run(messages=10, job=job)
@@ -483,7 +483,7 @@ def test_a_line_that_alone_breaks_a_rule_is_quarantined_and_its_check_warns(
     if job != WITHOUT_CHECKS:
         assert field in warned - {_WARNS}
         assert checks(result)[field].severity == AssetCheckSeverity.WARN
-        assert checks(result)[field].metadata["quarantine_violations"].value == 1
+        assert checks(result)[field].metadata["quarantined_rows"].value == 1
     _assert_no_canary(pipeline)
 
 

@@ -31,7 +31,7 @@ from dagster._core.remote_origin import (
 )
 
 from fetch_mask_assets.defs.local_runs import HOST_TAG, PROCESS_TAG, STARTED_TAG, own_process_tags
-from fetch_mask_assets.defs.sensor import BECAUSE_TAG
+from fetch_mask_assets.defs.sensor import REASON_TAG
 from fetch_mask_assets.errors import QueueError
 from fetch_mask_assets_tests.support.logins import bodies
 
@@ -48,13 +48,13 @@ def test_as_many_runs_are_asked_for_as_the_backlog_fills_up_to_the_cap(
     assert len(requests) == runs
     # A run key would deduplicate for ever.
     assert {request.run_key for request in requests} == {None}
-    assert all(f"{waiting} messages are waiting" in each.tags[BECAUSE_TAG] for each in requests)
+    assert all(f"{waiting} messages are waiting" in each.tags[REASON_TAG] for each in requests)
 
 
 def test_an_empty_queue_asks_for_no_run_and_says_so(pipeline: Pipeline) -> None:
     assert _says(_tick(pipeline)) == (
         "No message is waiting, so no run is needed: 0 messages are in flight, 0 of at most 4 runs"
-        " are under way."
+        " are active."
     )
 
 
@@ -77,8 +77,8 @@ def test_runs_under_way_are_not_asked_for_again(
     assert len(_requests(_tick(pipeline))) == 1
     _add_runs(pipeline, job, [status])
     description = _says(_tick(pipeline))
-    assert "25 messages are waiting, and the runs under way take them" in description
-    assert description.endswith("3 of at most 4 runs are under way.")
+    assert "25 messages are waiting, and the active runs take them" in description
+    assert description.endswith("3 of at most 4 runs are active.")
 
 
 def test_runs_that_ended_and_runs_of_other_jobs_do_not_count(pipeline: Pipeline) -> None:
@@ -109,7 +109,7 @@ def test_a_run_of_the_command_line_that_was_killed_is_failed_and_does_not_count(
     assert run.status is DagsterRunStatus.FAILURE
     for tags in (alive, elsewhere):
         _add_runs(pipeline, "ingest_logins", [DagsterRunStatus.STARTED], tags)
-        assert "under way" in _says(_tick(pipeline))
+        assert "are active" in _says(_tick(pipeline))
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux says when one started")
@@ -133,7 +133,7 @@ def test_a_run_that_does_not_say_when_its_process_started_is_told_by_its_id(
     unsaid = {HOST_TAG: socket.gethostname(), PROCESS_TAG: str(os.getpid())}
     _add_runs(pipeline, "ingest_logins", [DagsterRunStatus.STARTED], unsaid)
 
-    assert "under way" in _says(_tick(pipeline))
+    assert "are active" in _says(_tick(pipeline))
 
 
 def test_where_the_system_does_not_say_when_a_process_started_its_id_tells(
@@ -145,7 +145,7 @@ def test_where_the_system_does_not_say_when_a_process_started_its_id_tells(
     assert STARTED_TAG not in own_process_tags()
     _add_runs(pipeline, "ingest_logins", [DagsterRunStatus.STARTED], said)
 
-    assert "under way" in _says(_tick(pipeline))
+    assert "are active" in _says(_tick(pipeline))
 
 
 def test_a_run_that_started_before_its_messages_came_back_does_not_count(
@@ -159,7 +159,7 @@ def test_a_run_that_started_before_its_messages_came_back_does_not_count(
     pipeline.instance.report_dagster_event(
         DagsterEvent(DagsterEventType.RUN_START.value, "ingest_logins"), run.run_id
     )
-    assert "under way" in _says(_tick(pipeline))
+    assert "are active" in _says(_tick(pipeline))
 
     later = time.time() + 24 * 3_600
     monkeypatch.setattr("fetch_mask_assets.defs.sensor.time.time", lambda: later)
@@ -177,7 +177,7 @@ def test_a_dry_queue_is_looked_at_before_the_table_counts_as_stale(
     monkeypatch.setattr("fetch_mask_assets.defs.sensor.time.time", lambda: later)
 
     [request] = _requests(_tick(pipeline))
-    assert "the last run began 31 minutes ago" in request.tags[BECAUSE_TAG]
+    assert "the last run was requested 31 minutes ago" in request.tags[REASON_TAG]
 
 
 def test_messages_in_flight_ask_for_no_run(pipeline: Pipeline) -> None:
@@ -185,7 +185,7 @@ def test_messages_in_flight_ask_for_no_run(pipeline: Pipeline) -> None:
     pipeline.receive()
     assert _says(_tick(pipeline)) == (
         "No message is waiting, so no run is needed: 3 messages are in flight, 0 of at most 4 runs"
-        " are under way."
+        " are active."
     )
 
 
@@ -194,7 +194,7 @@ def test_a_database_that_is_not_ready_skips_and_says_what_to_do(pipeline: Pipeli
     with psycopg.connect(pipeline.database.url, autocommit=True) as connection:
         connection.execute("DELETE FROM login_ingest.schema_version")
     description = _says(_tick(pipeline))
-    assert description.startswith("Not ready, so no run was asked for: ")
+    assert description.startswith("Not ready, so no run was requested: ")
     assert "the database's schema is at revision none" in description
     assert description.endswith("run `fetch-mask migrate`.")
 

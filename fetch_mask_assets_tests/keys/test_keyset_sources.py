@@ -48,7 +48,7 @@ def secrets_location(aws: None) -> str:  # noqa: ARG001 (needed for its effect)
 @pytest.fixture
 def kms(aws: None) -> AwsClient:  # noqa: ARG001 (needed for its effect)
     """A client of KMS."""
-    return connect_aws("kms")
+    return connect_aws("kms", KeysetError)
 
 
 @pytest.fixture
@@ -202,7 +202,7 @@ def test_the_version_before_a_rotation_stays_in_secrets_manager(secrets_location
     keysets = keysets_at(secrets_location)
     texts = _fill(keysets)
     keysets.replace("ip", rotated("ip", texts["ip"]).keyset)
-    previous = connect_aws("secretsmanager").get_secret_value(
+    previous = connect_aws("secretsmanager", KeysetError).get_secret_value(
         SecretId=keysets.place("ip").partition("://")[2], VersionStage="AWSPREVIOUS"
     )
     assert previous["SecretString"] == texts["ip"]
@@ -210,7 +210,7 @@ def test_the_version_before_a_rotation_stays_in_secrets_manager(secrets_location
 
 def test_a_secret_of_bytes_is_refused_without_them(secrets_location: str) -> None:
     keysets = keysets_at(secrets_location)
-    connect_aws("secretsmanager").create_secret(
+    connect_aws("secretsmanager", KeysetError).create_secret(
         Name=keysets.place("ip").partition("://")[2], SecretBinary=b"canary"
     )
     with pytest.raises(KeysetError, match="holds bytes and no text") as caught:

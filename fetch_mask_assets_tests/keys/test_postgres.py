@@ -162,8 +162,8 @@ def test_a_key_that_is_added_is_registered_too(database_url: str) -> None:
     ("present", "conflict"),
     [
         ({"ip": {1: b"another"}}, "the keyset of ip has another key under the id 1"),
-        ({"ip": {2: b"two"}}, "the keyset of ip lacks key 1, which the database knows"),
-        ({}, "the keyset of ip lacks key 1, which the database knows"),
+        ({"ip": {2: b"two"}}, "the keyset of ip lacks key 1, which is registered"),
+        ({}, "the keyset of ip lacks key 1, which is registered"),
         (
             {"ip": {1: b"one"}, "device_id": {5: b"one"}},
             "the keysets of device_id and ip share a key",

@@ -32,7 +32,7 @@ from fetch_mask_assets.local_stack import sqs as local_sqs
 from fetch_mask_assets.local_stack import stack as local_stack
 from fetch_mask_assets.local_stack.errors import LocalStackError
 from fetch_mask_assets.local_stack.layout import Layout
-from fetch_mask_assets.local_stack.processes import left_after, stop
+from fetch_mask_assets.local_stack.processes import stop, wait_for_end
 from fetch_mask_assets.local_stack.samples import samples
 from fetch_mask_assets.local_stack.stack import Stack
 from fetch_mask_assets.local_stack.state import free_port, load_state
@@ -243,7 +243,7 @@ def test_down_with_delete_leaves_nothing(checkout: Path) -> None:
     servers = [psutil.Process(pid) for pid in _pids(local_stack.up(checkout))]
     local_stack.down(checkout, delete=True)
     assert list(checkout.iterdir()) == []
-    assert left_after(0, servers) == []
+    assert wait_for_end(0, servers) == []
 
 
 def test_down_where_nothing_is_does_nothing(checkout: Path) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import fetch_mask_assets
 from fetch_mask_assets.local_stack import stack as local_stack
-from fetch_mask_assets.local_stack.processes import family, stop
+from fetch_mask_assets.local_stack.processes import session_processes, stop
 from fetch_mask_assets.local_stack.state import free_port
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def serving(checkout: Path, **changes: str) -> Iterator[Webserver]:
         stack = local_stack.up(checkout)
         # A run that a crowded machine loses must not hold its messages for long.
         quick = {
-            "LOGIN_EMPTY_ANSWERS": "2",
+            "LOGIN_EMPTY_RECEIVES": "2",
             "LOGIN_BATCH_SECONDS": "5",
             "LOGIN_VISIBILITY_SECONDS": "20",
         }
@@ -183,6 +183,6 @@ def _wait_until_it_answers(server: Webserver, processes: list[subprocess.Popen[b
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Ends a process and all that it started, and nothing else."""
-    known = family(process.pid)
+    known = session_processes(process.pid)
     stop(known, ((signal.SIGINT, 10.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)))
     process.wait(10)

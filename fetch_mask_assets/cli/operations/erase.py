@@ -12,7 +12,7 @@ from typing import TypeVar
 import click
 
 from fetch_mask_assets.cli import connections
-from fetch_mask_assets.cli.progress import saying
+from fetch_mask_assets.cli.progress import progress_text
 from fetch_mask_assets.errors import FetchMaskError
 from fetch_mask_assets.keys.storage import read_keyring
 from fetch_mask_assets.masking.fields import MASKED_FIELDS
@@ -80,7 +80,7 @@ def erase(  # noqa: PLR0913 (click passes options one by one)
     subjects = parse_subjects(kind, _lines(kind))
     order = erasure_order(subjects, reason, ticket)
     _confirm(subjects, yes=yes)
-    with saying() as report_progress:
+    with progress_text() as report_progress:
         certificate = Erasures(database.url).erase(order, keyring, report_progress)
     _print(certificate, as_json=as_json)
     require_verified(certificate)

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fetch_mask_assets.cli import connections
-from fetch_mask_assets.cli.progress import counting
+from fetch_mask_assets.cli.progress import progress_count
 from fetch_mask_assets.cli.wording import counted, printable
 from fetch_mask_assets.errors import FetchMaskError
 from fetch_mask_assets.keys.storage import read_keyring
@@ -65,7 +65,7 @@ def list_(*, as_json: bool) -> None:
     """
     store = _store()
     sealer = read_keyring(connections.keysets()).sealer
-    with counting("Opening") as report_progress:
+    with progress_count("Opening") as report_progress:
         counts = store.profiles(sealer, report_progress)
     balance = store.balance()
     if as_json:

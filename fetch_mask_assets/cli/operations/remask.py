@@ -15,8 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fetch_mask_assets.cli import connections
-from fetch_mask_assets.cli.instance import dagster_instance
-from fetch_mask_assets.cli.pipeline.failed_runs import why_failed
+from fetch_mask_assets.cli.instance import dagster_instance, describe_failure
 from fetch_mask_assets.definitions import defs
 from fetch_mask_assets.defs.operations.remask import REMASK_LOGINS, REMASKED_LOGINS
 from fetch_mask_assets.errors import DatabaseError, FetchMaskError
@@ -78,7 +77,9 @@ def _run(*, verbose: bool) -> _Outcome:
             run_config={"loggers": {"console": {"config": {"log_level": level}}}},
         )
     if not result.success:
-        raise RemaskError(f"{why_failed(result)} Nothing is lost: run `fetch-mask remask` again.")
+        raise RemaskError(
+            f"{describe_failure(result)} Nothing is lost: run `fetch-mask remask` again."
+        )
     return _outcome(result)
 
 

@@ -24,7 +24,7 @@ from rich.progress import (
 from rich.text import Text
 
 from fetch_mask_assets.cli import connections
-from fetch_mask_assets.cli.progress import saying
+from fetch_mask_assets.cli.progress import progress_text
 from fetch_mask_assets.errors import FetchMaskError, NotReadyError
 from fetch_mask_assets.keys.keyset import FieldMasker
 from fetch_mask_assets.keys.storage import read_keyring
@@ -250,7 +250,7 @@ def _upgrade_field(url: str, masker: FieldMasker, attempt: Attempt, *, with_link
     left = untried(table, attempt)
     with _trying(masker.field.name, left) as (tell, clock):
         find_tokens(table, masker, left, tell)
-    with saying() as say:
+    with progress_text() as say:
         replaced = replace_all(table, with_links=with_links, tell=_teller(say, masker.field.name))
     after = table.count()
     return _Report(

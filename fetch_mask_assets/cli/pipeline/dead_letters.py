@@ -6,14 +6,16 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 
 import click
 
 from fetch_mask_assets.cli import connections
 from fetch_mask_assets.errors import FetchMaskError
+from fetch_mask_assets.pipeline.ingestion import IngestOptions
 from fetch_mask_assets.pipeline.queue.backlog import QueueDepth
-from fetch_mask_assets.pipeline.queue.dead_letters import DeadLetters, described
+from fetch_mask_assets.pipeline.queue.dead_letters import DeadLetterSummary, summarize
 from fetch_mask_assets.pipeline.queue.dry_run import DRY_RUN_SECONDS, dry_run_messages
 from fetch_mask_assets.pipeline.queue.limits import DrainLimits
 from fetch_mask_assets.pipeline.queue.sqs import LoginQueue
@@ -23,80 +25,84 @@ _SAMPLE_BYTES = 64 * 2**20
 
 
 class DeadLettersError(FetchMaskError):
-    """There is no dead-letter queue, or not all of it could be taken; says what to do."""
+    """There is no dead-letter queue, or messages remain on it."""
 
 
 @click.group("dead-letters")
 def dead_letters() -> None:
-    """Look at and drain the dead-letter queue.
+    """Show and drain the dead-letter queue.
 
-    SQS moves a message there that was received as often as the login queue's redrive policy
-    allows. The queue is the one of that policy, or LOGIN_DEAD_LETTER_QUEUE_URL.
+    SQS moves a message there when it was received as often as the login queue's redrive policy
+    allows. The queue is LOGIN_DEAD_LETTER_QUEUE_URL, or the one that the policy names.
     """
 
 
 @dead_letters.command()
-@click.option("--sample", type=click.IntRange(1, 100_000), default=_SAMPLE, show_default=True)
+@click.option(
+    "--sample",
+    type=click.IntRange(1, 100_000),
+    default=_SAMPLE,
+    show_default=True,
+    help="Messages to receive.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def show(*, sample: int, as_json: bool) -> None:
-    """Count the messages, with their ages and shapes; of at most so many of them.
+    """Count the messages, and show ages and body profiles of a sample.
 
-    The shape is the set of keys that a body has: the contract's by name, any others only as a
-    number. To look, messages are received and handed back at once; no value is shown.
+    A body profile is the set of keys that a body has: those of the contract by name, others as a
+    number. The sample is received and released at once; no value is shown.
     """
     with _dead_letter_queue() as (_, queue):
         depth = queue.depth()
         try:
-            raw = queue.receive(_looking(sample)).raw
-            left = dry_run_messages(
+            raw = queue.receive(_sample_limits(sample)).raw
+            poison = dry_run_messages(
                 raw, range(raw.height), lambda: queue.extend_visibility(DRY_RUN_SECONDS)
-            ).left
-            found = described(raw, left)
+            ).excluded
+            found = summarize(raw, poison)
         finally:
             queue.release(lambda _: 0)
     click.echo(_json(depth, found) if as_json else "\n".join(_lines(depth, found)))
 
 
 @dead_letters.command()
-@click.option("--max-batches", type=click.IntRange(min=1), help="Stop after so many batches.")
+@click.option("--max-batches", type=click.IntRange(min=1), help="Stop after this many batches.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--verbose", is_flag=True, help="Print Dagster's log to standard error.")
 def drain(*, max_batches: int | None, as_json: bool, verbose: bool) -> None:
-    """Take messages from the dead-letter queue to the table until it is dry.
+    """Load messages from the dead-letter queue into the table until it is dry.
 
-    Runs the Dagster job ingest_logins on that queue: the same masking, rules, ledger, quarantine
-    and hand-back. A message that was committed already is recognised and loads no second time.
-    Exit code 1 if a run failed or messages are still there; nothing is lost.
+    Runs the Dagster job ingest_logins on that queue, with the same masking, rules, ledger and
+    quarantine. A message that is already committed does not load again. Exit code 1 if a run failed
+    or messages remain on the queue; nothing is lost.
     """
     # Dagster takes seconds to import, and `show` does without it.
-    from fetch_mask_assets.cli.pipeline.ingestion import IngestError, ingestion  # noqa: PLC0415 (as above)
+    from fetch_mask_assets.cli.pipeline import ingest  # noqa: PLC0415 (as above)
     from fetch_mask_assets.definitions import build_definitions  # noqa: PLC0415 (as above)
     from fetch_mask_assets.defs.local_runs import QUEUE_TAG  # noqa: PLC0415 (as above)
 
-    with (
-        _dead_letter_queue() as (url, queue),
-        ingestion(
+    options = IngestOptions(max_batches, ingest.max_wait_seconds(), awaits_returned=False)
+    with _dead_letter_queue() as (url, queue):
+        result = ingest.run_ingestion(
             queue,
+            options,
             verbose=verbose,
             definitions=build_definitions(os.environ, queue_url=url),
             tags={QUEUE_TAG: "dead-letters"},
-            waits_for_left=False,
-        ) as work,
-    ):
-        outcome = work.run(max_batches=max_batches, wait=True)
+        )
         depth = queue.depth()
-    left = depth.waiting + depth.hidden
+    remaining = depth.waiting + depth.hidden
     click.echo(
-        json.dumps({**outcome.as_counts(), "left": left})
+        json.dumps({**result.as_counts(), "remaining": remaining})
         if as_json
-        else f"{outcome.sentence()} {left} are left on the dead-letter queue."
+        else f"{ingest.summary(result)} {remaining} remain on the dead-letter queue."
     )
-    if outcome.failed_run:
-        raise IngestError(outcome.failed_run)
-    if left and max_batches is None:
+    if result.failure:
+        raise ingest.IngestError(result.failure)
+    if remaining and max_batches is None:
         raise DeadLettersError(
-            f"{left} messages are still on the dead-letter queue: another consumer holds them, or"
-            " they cannot be taken. docs/dead-letters.md says what to do with those."
+            f"{remaining} messages remain on the dead-letter queue: another consumer has received"
+            " them, or they cannot be masked. See docs/dead-letters.md."
         )
 
 
@@ -114,34 +120,34 @@ def _dead_letter_queue() -> Iterator[tuple[str, LoginQueue]]:
         yield url, queue
 
 
-def _looking(sample: int) -> DrainLimits:
-    numbers = connections.tuning()
-    return DrainLimits(sample, _SAMPLE_BYTES, numbers.batch_seconds, numbers.empty_answers)
+def _sample_limits(sample: int) -> DrainLimits:
+    limits = DrainLimits.of(connections.tuning())
+    return replace(limits, messages=sample, bytes=_SAMPLE_BYTES)
 
 
-def _json(depth: QueueDepth, found: DeadLetters) -> str:
+def _json(depth: QueueDepth, found: DeadLetterSummary) -> str:
     return json.dumps(
         {
             "waiting": depth.waiting,
             "in_flight": depth.in_flight,
             "delayed": depth.delayed,
-            "looked_at": found.looked_at,
+            "sampled": found.sampled,
             "oldest_sent_at": _text(found.oldest),
             "newest_sent_at": _text(found.newest),
-            "shapes": found.shapes,
+            "profiles": found.profiles,
         }
     )
 
 
-def _lines(depth: QueueDepth, found: DeadLetters) -> Iterator[str]:
+def _lines(depth: QueueDepth, found: DeadLetterSummary) -> Iterator[str]:
     yield f"{depth.waiting} messages wait on the dead-letter queue, {depth.hidden} are hidden."
-    if not found.looked_at:
+    if not found.sampled:
         return
     yield (
-        f"Of {found.looked_at} looked at, the oldest was sent {_text(found.oldest)}, the newest"
+        f"Of {found.sampled} sampled, the oldest was sent {_text(found.oldest)}, the newest"
         f" {_text(found.newest)}."
     )
-    yield from (f"{count:8}  {shape}" for shape, count in found.shapes.items())
+    yield from (f"{count:8}  {profile}" for profile, count in found.profiles.items())
 
 
 def _text(moment: datetime | None) -> str | None:

@@ -15,12 +15,12 @@ from fetch_mask_assets.cli import connections
 from fetch_mask_assets.cli.instance import InstanceError, dagster_instance
 from fetch_mask_assets.defs.operations.check_history import STORAGE_ERRORS
 from fetch_mask_assets.errors import FetchMaskError, SettingError
-from fetch_mask_assets.pipeline.queue.dead_letters import QueueTerms, weaknesses
+from fetch_mask_assets.pipeline.queue.dead_letters import RetentionPolicy, redrive_problems
 from fetch_mask_assets.pipeline.queue.sqs import LoginQueue
 from fetch_mask_assets.pipeline.warehouse.readiness import Finding, findings
 
 _NO_POLICY = (
-    "the login queue has no redrive policy: a message that kills the process comes back for ever."
+    "the login queue has no redrive policy: a message that kills the process comes back forever."
     " Give the queue a dead-letter queue with maxReceiveCount 5."
 )
 
@@ -28,9 +28,9 @@ _NO_POLICY = (
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def doctor(*, as_json: bool) -> None:
-    """Check each thing that a run needs, and say what to do where it is not well.
+    """Check everything that a run needs, and print a remedy for each problem.
 
-    Changes nothing. Exit code 1 if anything is not well.
+    Changes nothing. Exit code 1 if there is a problem.
     """
     found = [*_settings(), *_services(), _alerts(), _dagster()]
     ok = all(finding.ok for finding in found)
@@ -58,34 +58,41 @@ def _settings() -> Iterator[Finding]:
     try:
         connections.tuning()
     except SettingError as error:
-        yield Finding("numbers", ok=False, description=str(error))
+        yield Finding("settings", ok=False, description=str(error))
 
 
 def _services() -> tuple[Finding, ...]:
     try:
         with connections.queue() as queue:
-            known = findings(connections.database(), connections.keysets(), queue, commits=True)
-            return (*known, _dead_letters(queue))
+            found = findings(connections.database(), connections.keysets(), queue, commits=True)
+            return (*found, _dead_letters(queue))
     except FetchMaskError as error:
-        return (Finding("services", ok=False, description=f"not asked: {error}"),)
+        return (Finding("services", ok=False, description=f"not checked: {error}"),)
 
 
 def _dead_letters(queue: LoginQueue) -> Finding:
     name = "dead letters"
     try:
-        terms, url = queue.terms(), connections.dead_letter_queue_url(queue)
+        policy, url = queue.retention(), connections.dead_letter_queue_url(queue)
         if url is None:
             return Finding(name, ok=False, description=_NO_POLICY)
         with connections.queue(url) as dead_letter_queue:
             waiting = dead_letter_queue.depth().waiting
-            weak = tuple(weaknesses(terms, dead_letter_queue.terms().retention_seconds))
+            kept_for = dead_letter_queue.retention().retention_seconds
+            problems = tuple(redrive_problems(policy, kept_for))
     except FetchMaskError as error:
         return Finding(name, ok=False, description=str(error))
-    return Finding(name, ok=not weak, description=" ".join((_waiting(terms, waiting), *weak)))
+    return Finding(
+        name, ok=not problems, description=" ".join((_waiting(policy, waiting), *problems))
+    )
 
 
-def _waiting(terms: QueueTerms, waiting: int) -> str:
-    receives = f"after {terms.redrive.max_receives} receives" if terms.redrive else "by no policy"
+def _waiting(policy: RetentionPolicy, waiting: int) -> str:
+    receives = (
+        f"after {policy.redrive.max_receives} receives"
+        if policy.redrive
+        else "though it has no redrive policy"
+    )
     description = f"messages go to the dead-letter queue {receives}; {waiting} wait there"
     return (
         f"{description}: `fetch-mask dead-letters drain` takes them."
@@ -100,14 +107,16 @@ def _alerts() -> Finding:
     except SettingError as error:
         return Finding("alerts", ok=False, description=str(error))
     where = ", ".join(f"the {name}" for name in names)
-    return Finding("alerts", ok=True, description=f"they go to {where}; try with `alert test`.")
+    return Finding(
+        "alerts", ok=True, description=f"sent to {where}; test with `fetch-mask alert test`."
+    )
 
 
 def _dagster() -> Finding:
     home = os.environ.get("DAGSTER_HOME")
     if not home:
         description = (
-            "DAGSTER_HOME is not set: `ingest` works, but its runs are not kept for the UI."
+            "DAGSTER_HOME is not set: `ingest` works, but Dagster's UI does not show its runs."
         )
         return Finding("dagster", ok=True, description=description)
     try:

@@ -10,16 +10,16 @@ from fetch_mask_assets.postgres import migrate as migrations
 
 @click.command()
 @click.option(
-    "--partitioned", is_flag=True, help="Partition user_logins by month; only where it is new."
+    "--partitioned", is_flag=True, help="Partition user_logins by month; only if it is new."
 )
 def migrate(*, partitioned: bool) -> None:
     """Bring the database to the schema of this release.
 
-    Makes user_logins where there is none, and the schema login_ingest beside it. A user_logins
-    that exists keeps its columns and its rows. Repeating it does nothing.
+    Creates the schema login_ingest, and user_logins if it does not exist. An existing user_logins
+    keeps its columns and its rows. Running it again changes nothing.
 
-    At the end it makes an index on the users of user_logins, if there is none. On a large table
-    that takes minutes; ingestion goes on meanwhile.
+    At the end it creates an index on the users of user_logins, if there is none. On a large table
+    that takes minutes; ingestion continues meanwhile.
     """
     database = connections.database()
     before, needed = database.schema_revisions()

@@ -9,7 +9,7 @@ from typing import BinaryIO
 import click
 
 from fetch_mask_assets.cli import connections
-from fetch_mask_assets.cli.progress import counting
+from fetch_mask_assets.cli.progress import progress_count
 from fetch_mask_assets.cli.wording import counted
 from fetch_mask_assets.errors import FetchMaskError
 
@@ -17,7 +17,7 @@ _SHOWN_LINES = 5
 
 
 class SendError(FetchMaskError):
-    """A line cannot be a message, or the queue did not take it."""
+    """A line is not UTF-8, or the queue refused it."""
 
 
 @click.command()
@@ -26,22 +26,22 @@ class SendError(FetchMaskError):
 def send(file: BinaryIO, *, as_json: bool) -> None:
     """Send each line of FILE to the login queue as one message; - is standard input.
 
-    A line is sent as it is, whether or not it is a login event. Empty lines are left out: SQS
-    takes no empty message. Exit code 1 if a line is not UTF-8 or the queue did not take it; the
+    A line is sent unchanged, whether or not it is a login event. Empty lines are skipped, because
+    SQS accepts no empty message. Exit code 1 if a line is not UTF-8 or the queue refused it; the
     other lines are sent.
     """
-    sent = left = 0
+    sent = refused = 0
     unreadable: list[int] = []
-    with connections.queue() as queue, counting("Sending") as count:
-        for settled in queue.send(_lines(file, unreadable)):
-            sent, left = sent + settled.done, left + settled.left
-            count(settled.done + settled.left)
+    with connections.queue() as queue, progress_count("Sending") as count:
+        for result in queue.send(_lines(file, unreadable)):
+            sent, refused = sent + result.succeeded, refused + result.failed
+            count(result.succeeded + result.failed)
     if as_json:
-        click.echo(json.dumps({"sent": sent, "not_sent": left + len(unreadable)}))
+        click.echo(json.dumps({"sent": sent, "not_sent": refused + len(unreadable)}))
     else:
         click.echo(f"Sent {counted(sent, 'message', 'messages')}.")
-    if unreadable or left:
-        raise SendError(_what_was_not_sent(unreadable, left))
+    if unreadable or refused:
+        raise SendError(_failures(unreadable, refused))
 
 
 def _lines(file: BinaryIO, unreadable: list[int]) -> Iterator[str]:
@@ -55,15 +55,15 @@ def _lines(file: BinaryIO, unreadable: list[int]) -> Iterator[str]:
             yield text
 
 
-def _what_was_not_sent(unreadable: list[int], left: int) -> str:
+def _failures(unreadable: list[int], refused: int) -> str:
     first = ", ".join(map(str, unreadable[:_SHOWN_LINES]))
     sentences = [
         f"{len(unreadable)} lines are not UTF-8 and were not sent, the first: line {first}."
         if unreadable
         else "",
-        f"The queue did not take {left} messages: SQS refuses those over its limit (1 MiB; 256 KiB"
-        " on the local server) and control characters that XML does not have."
-        if left
+        f"The queue refused {refused} messages: SQS refuses those over its limit (1 MiB; 256 KiB"
+        " on the local server) and control characters that XML does not allow."
+        if refused
         else "",
     ]
     return " ".join(filter(None, sentences))

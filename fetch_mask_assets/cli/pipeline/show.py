@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import click
 from dagster import AssetCheckKey, AssetCheckSeverity, DagsterInstance
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -15,6 +14,7 @@ from rich.text import Text
 from fetch_mask_assets.cli import connections
 from fetch_mask_assets.cli.instance import dagster_instance
 from fetch_mask_assets.definitions import defs
+from fetch_mask_assets.defs.dagster_internals import AssetCheckExecutionRecordStatus
 from fetch_mask_assets.masking.fields import FIELDS, MASKED_FIELDS, ClearField, MaskedField
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 
@@ -23,9 +23,9 @@ _HISTORY = 1_000
 
 @click.command()
 def show() -> None:
-    """Show the balance, the checks and a look at the table.
+    """Show the balance, the checks and some rows of the table.
 
-    Shows what any reader of the table may see: tokens and counts.
+    Shows only what every reader of the table may see: tokens and counts.
     """
     console = Console()
     database = connections.database()
@@ -34,7 +34,7 @@ def show() -> None:
     console.print(_reasons(database))
     with dagster_instance() as instance:
         console.print(Group(*_checks(instance)))
-    console.print(_look(database))
+    console.print(_latest_logins(database))
     for field in MASKED_FIELDS:
         console.print(_repeated(database, field))
 
@@ -53,7 +53,7 @@ def _balance(database: LoginDatabase) -> RenderableType:
 
 def _quarantine(database: LoginDatabase) -> RenderableType:
     return _table(
-        "Account of the quarantine",
+        "Balance of the quarantine",
         ("quarantined", "replayed", "discarded", "expired", "erased", "waiting", "adds up"),
         database.query(
             "SELECT quarantined, replayed, discarded, expired, erased, waiting,"
@@ -64,7 +64,7 @@ def _quarantine(database: LoginDatabase) -> RenderableType:
 
 def _reasons(database: LoginDatabase) -> RenderableType:
     return _table(
-        "What waits in the quarantine, and why",
+        "Quarantined messages by reason",
         ("field", "reason", "messages"),
         database.query(
             "SELECT coalesce(field, '(body)'), reason, count(*) FROM login_ingest.quarantine"
@@ -81,13 +81,13 @@ def _checks(instance: DagsterInstance) -> Iterator[RenderableType]:
             yield _table(
                 f"Checks of {asset.to_user_string()}",
                 ("check", "last", "passed", "failed", "not run"),
-                [_check_line(instance, key) for key in keys],
+                [_check_row(instance, key) for key in keys],
             )
 
 
-def _check_line(instance: DagsterInstance, key: AssetCheckKey) -> tuple[object, ...]:
+def _check_row(instance: DagsterInstance, key: AssetCheckKey) -> tuple[object, ...]:
     history = instance.event_log_storage.get_asset_check_execution_history(key, limit=_HISTORY)
-    # A run that failed or was stopped leaves checks planned and never evaluated.
+    # Checks of a run that failed or was stopped stay planned.
     results = [
         record.event.dagster_event.asset_check_evaluation_data
         for record in history
@@ -108,9 +108,9 @@ def _verdict(passed: bool, severity: AssetCheckSeverity) -> Text:  # noqa: FBT00
     return Text("warning", "yellow") if is_warning else Text("failed", "red")
 
 
-def _look(database: LoginDatabase) -> RenderableType:
+def _latest_logins(database: LoginDatabase) -> RenderableType:
     return _table(
-        "A look at user_logins (the ends of the tokens)",
+        "Latest logins (the ends of the tokens)",
         (*(field.name for field in FIELDS), "create_date"),
         database.query(
             f"SELECT {', '.join(map(_end_of, FIELDS))}, create_date"  # noqa: S608 (declared names)
@@ -140,7 +140,7 @@ def _repeated(database: LoginDatabase, field: MaskedField) -> RenderableType:
 def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> RenderableType:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for column in columns:
-        # A name that is cut cannot be looked up.
+        # Names stay whole, so that they can be searched for.
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(_cell(cell) for cell in row))
@@ -148,7 +148,7 @@ def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]])
 
 
 def _cell(value: object) -> Text:
-    # A Text is never read as markup, whatever a user id holds.
+    # Text is never parsed as markup: a user id may hold any characters.
     if isinstance(value, Text):
         return value
     return Text("" if value is None else str(value))

@@ -20,14 +20,12 @@ from dagster import (
     SkipReason,
     sensor,
 )
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
-from dagster._core.storage.asset_check_execution_record import (
-    AssetCheckExecutionRecordStatus as _Status,
-)
 from pydantic import Field
 
 from fetch_mask_assets import settings
 from fetch_mask_assets.defs.assets import USER_LOGINS
+from fetch_mask_assets.defs.dagster_internals import AssetCheckExecutionRecord
+from fetch_mask_assets.defs.dagster_internals import AssetCheckExecutionRecordStatus as _Status
 from fetch_mask_assets.defs.jobs import INGEST_LOGINS, MAX_RUN_SECONDS
 from fetch_mask_assets.defs.redaction import redact_errors
 from fetch_mask_assets.defs.resources import LoginDatabaseResource, LoginQueueResource
@@ -85,12 +83,12 @@ def alert_destinations(environ: Mapping[str, str]) -> AlertDestinationsResource:
     )
 
 
-def alert_sensor(meanings: Mapping[AssetCheckKey, str], fresh_seconds: int) -> SensorDefinition:
+def alert_sensor(meanings: Mapping[AssetCheckKey, str], freshness_seconds: int) -> SensorDefinition:
     """The sensor that sends alerts.
 
     Args:
         meanings: for each check, its meaning and its remedy.
-        fresh_seconds: the limit of the time without a load while messages wait.
+        freshness_seconds: the limit of the time without a load while messages wait.
     """
 
     @sensor(
@@ -118,7 +116,7 @@ def alert_sensor(meanings: Mapping[AssetCheckKey, str], fresh_seconds: int) -> S
                     context.instance,
                     login_queue,
                     alert_state.first_observed_at,
-                    (now, fresh_seconds),
+                    (now, freshness_seconds),
                 ),
             ]
             destinations = alert_destinations.destinations

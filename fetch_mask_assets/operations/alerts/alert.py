@@ -141,7 +141,7 @@ def table_is_stale(freshness: LoadFreshness, since: float) -> Alert:
         impact="Nothing is lost: the messages are on the queue, until its retention ends.",
         remedy="Look at the ticks of the sensor login_queue_depth for the reason why no run was"
         " requested, then at the last runs of ingest_logins. Run `fetch-mask doctor`. The limit is"
-        " LOGIN_FRESH_SECONDS.",
+        " LOGIN_FRESHNESS_SECONDS.",
         at=since + freshness.seconds,
         numbers={"seconds": freshness.seconds, "limit_seconds": freshness.limit_seconds}
         | ({} if freshness.waiting is None else {"waiting": freshness.waiting}),

@@ -1,4 +1,4 @@
-"""The thresholds of a batch: each a number, with a limit that can be set."""
+"""Thresholds for the numbers of a batch, as data; each limit is a number of `WarningLimits`."""
 
 from __future__ import annotations
 
@@ -8,31 +8,32 @@ from datetime import datetime
 
 import polars as pl
 
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The highest normal numbers."""
-
-    rejected_percent: float
-    unparsed_version_percent: float
-    redelivered_percent: float
-    age_seconds: float
+from fetch_mask_assets.settings import WarningLimits, setting_of
 
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """A number of a batch: its description, the remedy over its limit, and the limit's setting.
+    """A number of a batch, its normal limit, and what to do over that limit.
 
-    `value` takes the raw or the masked frame, and the present time.
+    `number` names the field of `WarningLimits` that is the limit. `value` takes the raw or the
+    masked frame, and the present time.
     """
 
     name: str
     description: str
     remedy: str
     unit: str
-    setting: str
-    limit: Callable[[Limits], float]
+    number: str
     value: Callable[[pl.DataFrame, datetime], float]
+
+    @property
+    def setting(self) -> str:
+        """The limit's name in the environment."""
+        return setting_of(self.number)
+
+    def limit(self, limits: WarningLimits) -> float:
+        """The highest normal value."""
+        return float(getattr(limits, self.number))
 
 
 def oldest_age_seconds(raw: pl.DataFrame, now: datetime) -> float:
@@ -51,8 +52,7 @@ RAW_THRESHOLDS = (
         "Messages that were received before: runs fail, or take longer than the visibility.",
         "Look for failed runs; if there are none, raise LOGIN_VISIBILITY_SECONDS.",
         "%",
-        "LOGIN_WARN_REDELIVERED_PERCENT",
-        lambda limits: limits.redelivered_percent,
+        "warn_redelivered_percent",
         lambda raw, _now: _percent(raw, pl.col("receive_count") > 1),
     ),
     Threshold(
@@ -60,8 +60,7 @@ RAW_THRESHOLDS = (
         "How long the oldest message waited: more than usual means that runs do not keep up.",
         "See that the sensor runs; then raise LOGIN_MAX_RUNS or LOGIN_BATCH_MESSAGES.",
         "s",
-        "LOGIN_WARN_AGE_SECONDS",
-        lambda limits: limits.age_seconds,
+        "warn_age_seconds",
         oldest_age_seconds,
     ),
 )
@@ -72,8 +71,7 @@ MASKED_THRESHOLDS = (
         "Messages that broke the contract and are quarantined: an app may have changed its events.",
         "fetch-mask quarantine list counts them by reason; ask the senders of those events.",
         "%",
-        "LOGIN_WARN_REJECTED_PERCENT",
-        lambda limits: limits.rejected_percent,
+        "warn_rejected_percent",
         lambda masked, _now: _percent(masked, pl.col("reason").is_not_null()),
     ),
     Threshold(
@@ -81,8 +79,7 @@ MASKED_THRESHOLDS = (
         "Logins that load with a null version, because its text has no number.",
         "The texts are in login_ingest.ledger; ask their senders whether they are meant so.",
         "%",
-        "LOGIN_WARN_UNPARSED_VERSION_PERCENT",
-        lambda limits: limits.unparsed_version_percent,
+        "warn_unparsed_version_percent",
         lambda masked, _now: _percent(
             masked.filter(pl.col("reason").is_null()), pl.col("app_version").is_null()
         ),

@@ -1,9 +1,10 @@
-"""How many runs a backlog needs."""
+"""The backlog of the queue, and the runs that it needs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
+
+from fetch_mask_assets.settings import Tuning
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,88 +17,61 @@ class QueueDepth:
 
     @property
     def hidden(self) -> int:
-        """How many messages somebody works on, or will show later."""
+        """Messages that no receive returns now: in flight or delayed."""
         return self.in_flight + self.delayed
 
 
 @dataclass(frozen=True, slots=True)
-class RunRequest:
-    """How many runs to ask for, and why, in a sentence."""
+class RunsNeeded:
+    """The number of runs to request, and the reason as a sentence."""
 
     runs: int
-    because: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class RunsSoFar:
-    """The runs that count: those under way, and how long ago the last began; None if none did."""
+    """The active runs, and the seconds since the last run was requested; None if none was."""
 
     active: int
     seconds_since_last: float | None = None
 
 
-def runs_to_request(
-    depth: QueueDepth,
-    *,
-    batch_messages: int,
-    runs: RunsSoFar,
-    max_runs: int,
-    look_after_seconds: float,
-) -> RunRequest:
-    """As many runs as the waiting messages fill, without those already under way.
+def runs_to_request(depth: QueueDepth, runs: RunsSoFar, tuning: Tuning) -> RunsNeeded:
+    """As many runs as the waiting messages fill, less the active ones.
 
-    A run counts as active from the moment it is asked for, so that a tick which comes
-    while runs still start does not ask for them again. Where nothing waits for so long, one run
-    looks all the same: a table is as fresh as the last look at the queue.
+    A run is active from its request on, so that a tick does not request runs again that are still
+    starting. When nothing was waiting for half of `freshness_seconds`, one run is requested all the
+    same: the table is as fresh as the last look at the queue.
     """
     counts = (
-        f"{depth.in_flight} messages are in flight, {runs.active} of at most {max_runs} runs are"
-        " under way."
+        f"{depth.in_flight} messages are in flight, {runs.active} of at most {tuning.max_runs} runs"
+        " are active."
     )
     if depth.waiting == 0:
-        return _look(runs, look_after_seconds, counts)
-    needed = min(-(-depth.waiting // batch_messages), max_runs)
+        return _freshness_run(runs, tuning.freshness_seconds / 2, counts)
+    batch_messages = tuning.batch_messages
+    needed = min(-(-depth.waiting // batch_messages), tuning.max_runs)
     missing = max(0, needed - runs.active)
     if missing == 0:
-        return RunRequest(
+        return RunsNeeded(
             0,
-            f"{depth.waiting} messages are waiting, and the runs under way take them, {needed}"
+            f"{depth.waiting} messages are waiting, and the active runs take them, {needed}"
             f" of up to {batch_messages} messages: {counts}",
         )
-    return RunRequest(
+    return RunsNeeded(
         missing,
         f"{depth.waiting} messages are waiting, for which {needed} runs of up to {batch_messages}"
-        f" are needed, so {missing} are asked for: {counts}",
+        f" are needed, so {missing} are requested: {counts}",
     )
 
 
-def _look(runs: RunsSoFar, after_seconds: float, counts: str) -> RunRequest:
+def _freshness_run(runs: RunsSoFar, after_seconds: float, counts: str) -> RunsNeeded:
     ago = runs.seconds_since_last
     if runs.active or ago is None or ago <= after_seconds:
-        return RunRequest(0, f"No message is waiting, so no run is needed: {counts}")
-    return RunRequest(
+        return RunsNeeded(0, f"No message is waiting, so no run is needed: {counts}")
+    return RunsNeeded(
         1,
-        f"No message is waiting, and the last run began {ago / 60:.0f} minutes ago: one run looks"
-        f" whether the queue is dry, so that the table counts as fresh. {counts}",
+        f"No message is waiting, and the last run was requested {ago / 60:.0f} minutes ago: one"
+        f" run receives once, so that the table counts as fresh. {counts}",
     )
-
-
-class NextStep(StrEnum):
-    """What to do after a batch, when the queue is to be emptied."""
-
-    RECEIVE = "receive"
-    WAIT = "wait"
-    STOP = "stop"
-
-
-def next_step(depth: QueueDepth, *, ran_dry: bool, staying: int = 0) -> NextStep:
-    """Whether to take another batch, to wait for messages that are hidden, or to stop.
-
-    Args:
-        depth: the queue's counts after the batch.
-        ran_dry: whether the batch ended on empty answers. Counts alone would not do: they lag.
-        staying: hidden messages that are not worth waiting for.
-    """
-    if depth.waiting or not ran_dry:
-        return NextStep.RECEIVE
-    return NextStep.STOP if depth.hidden <= staying else NextStep.WAIT

@@ -1,4 +1,4 @@
-"""The dead-letter queue: where a redrive policy sends messages, and whether it can be trusted.
+"""The dead-letter queue: its redrive policy, problems with it, and a summary of its messages.
 
 Source: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html
 """
@@ -23,7 +23,7 @@ MIN_RECEIVES = 3
 
 @dataclass(frozen=True, slots=True)
 class RedrivePolicy:
-    """What a queue says of its dead-letter queue, and how often a message may be received."""
+    """The dead-letter queue of a queue, and the receives after which a message moves there."""
 
     queue_name: str
     account: str
@@ -31,21 +31,21 @@ class RedrivePolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class QueueTerms:
-    """For how many seconds a queue keeps a message, and what it does with unlucky ones."""
+class RetentionPolicy:
+    """The seconds for which a queue keeps a message, and its redrive policy."""
 
     retention_seconds: int
     redrive: RedrivePolicy | None
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetters:
-    """What may be said of the messages on a dead-letter queue without saying any of them."""
+class DeadLetterSummary:
+    """Counts, ages and body profiles of a sample of dead letters; no value of any of them."""
 
-    looked_at: int
+    sampled: int
     oldest: datetime | None
     newest: datetime | None
-    shapes: dict[str, int]
+    profiles: dict[str, int]
 
 
 def redrive_policy(text: str | None) -> RedrivePolicy | None:
@@ -64,8 +64,8 @@ def redrive_policy(text: str | None) -> RedrivePolicy | None:
         raise ValueError("no redrive policy") from None
 
 
-def weaknesses(login: QueueTerms, dead_retention_seconds: int) -> Iterator[str]:
-    """What in the terms of the two queues would lose messages, or give up good ones."""
+def redrive_problems(login: RetentionPolicy, dead_retention_seconds: int) -> Iterator[str]:
+    """Settings of the two queues by which messages would be lost, or good ones given up."""
     if login.redrive and login.redrive.max_receives < MIN_RECEIVES:
         yield (
             f"maxReceiveCount is {login.redrive.max_receives}: set it to {MIN_RECEIVES} or more,"
@@ -75,23 +75,23 @@ def weaknesses(login: QueueTerms, dead_retention_seconds: int) -> Iterator[str]:
         yield (
             f"the dead-letter queue keeps a message for {dead_retention_seconds} seconds since it"
             f" was sent, the login queue for {login.retention_seconds}: set the dead-letter queue's"
-            " MessageRetentionPeriod higher, or a message may be gone before anyone looks."
+            " MessageRetentionPeriod higher, or SQS may delete a dead letter soon after it arrives."
         )
 
 
-def described(raw: pl.DataFrame, unfit: Collection[int] = ()) -> DeadLetters:
-    """The count, ages and shapes of raw messages.
+def summarize(raw: pl.DataFrame, poison: Collection[int] = ()) -> DeadLetterSummary:
+    """The count, ages and body profiles of raw messages.
 
     Args:
         raw: a frame of `RAW_SCHEMA`.
-        unfit: its lines that must not be decoded here.
+        poison: its rows that must not be decoded in this process.
     """
     oldest, newest = raw["sent_at"].min(), raw["sent_at"].max()
-    lines = raw.select(pl.int_range(pl.len()), "message_id", "body").iter_rows()
-    shapes = {id_: KILLS if line in unfit else body_profile(body) for line, id_, body in lines}
-    return DeadLetters(
-        looked_at=len(shapes),
+    rows = raw.select(pl.int_range(pl.len()), "message_id", "body").iter_rows()
+    profiles = {id_: KILLS if row in poison else body_profile(body) for row, id_, body in rows}
+    return DeadLetterSummary(
+        sampled=len(profiles),
         oldest=oldest if isinstance(oldest, datetime) else None,
         newest=newest if isinstance(newest, datetime) else None,
-        shapes=dict(Counter(shapes.values()).most_common()),
+        profiles=dict(Counter(profiles.values()).most_common()),
     )

@@ -1,7 +1,7 @@
-"""Masks messages in a process of their own first, where one of them may kill the process.
+"""Dry run: masks suspect messages in another process, which they may kill.
 
-Bodies go through a pipe and are written nowhere; what comes back is one byte for each unit. The
-process has keys of its own making, none of ours, and neither credentials nor addresses.
+Bodies go through a pipe and are not written anywhere; the process answers with one byte for each
+unit. It makes keys of its own and is given no key, no credential and no address.
 """
 
 from __future__ import annotations
@@ -30,48 +30,48 @@ from tenacity import (
 
 import fetch_mask_assets
 from fetch_mask_assets.errors import FetchMaskError
-from fetch_mask_assets.pipeline.queue.poison import Unit, Verdict, isolate, units
+from fetch_mask_assets.pipeline.queue.poison import IsolationResult, Unit, isolate, units
 
 DRY_RUN_SECONDS = 120
-"""How long to look for what killed the process, from its first death on."""
+"""Time for the search for poison messages, from the first death of the process on."""
 
 # Importing takes about a second; a machine that is busy may need many.
 _START_SECONDS = 60
 _START_ATTEMPTS = 3
 _Requests = Callable[[], Iterable[bytes]]
-"""Makes the requests of a trial anew for each attempt, one after another."""
+"""Makes the requests of a dry run anew for each attempt, one after another."""
 
 _PASSED_ON = ("PATH", "HOME", "TMPDIR", "LANG", "LD_LIBRARY_PATH")
 
 
 class DryRunError(FetchMaskError):
-    """The process does not start; nothing is known of any message."""
+    """The process does not start; no message was tried."""
 
 
 def dry_run_messages(
-    raw: pl.DataFrame, lines: Sequence[int], on_death: Callable[[], object]
-) -> Verdict:
-    """Masks some lines of a raw batch in another process, and finds those that kill it.
+    raw: pl.DataFrame, rows: Sequence[int], on_first_death: Callable[[], object]
+) -> IsolationResult:
+    """Masks rows of a raw batch in another process, and finds those that kill it.
 
     Args:
         raw: a frame of `RAW_SCHEMA`.
-        lines: which of its lines to try, in this order.
-        on_death: called once, when the process dies for the first time.
+        rows: the rows to try, in this order.
+        on_first_death: called once, when the process dies for the first time.
 
     Raises:
         DryRunError: the process does not start.
     """
     sizes = raw["body"].str.len_bytes().to_list()
-    dry_run = _DryRun(raw["body"], on_death)
-    return isolate(units(lines, [sizes[line] for line in lines]), dry_run)
+    dry_run = _DryRun(raw["body"], on_first_death)
+    return isolate(units(rows, [sizes[row] for row in rows]), dry_run)
 
 
 class _DryRun:
-    """Runs one process after another, until their time is over."""
+    """Runs one process after another until the time is up."""
 
-    def __init__(self, bodies: pl.Series, on_death: Callable[[], object]) -> None:
+    def __init__(self, bodies: pl.Series, on_first_death: Callable[[], object]) -> None:
         self._bodies = bodies
-        self._on_death = on_death
+        self._on_first_death = on_first_death
         self._deadline: float | None = None
 
     def __call__(self, pending: Sequence[Unit]) -> int | None:
@@ -79,7 +79,7 @@ class _DryRun:
             return None
         passed = _passed(lambda: map(self._request, pending))
         if passed < len(pending) and self._deadline is None:
-            self._on_death()
+            self._on_first_death()
             self._deadline = time.monotonic() + DRY_RUN_SECONDS
         return passed
 
@@ -89,7 +89,7 @@ class _DryRun:
 
 
 def _passed(requests: _Requests) -> int:
-    """How many units a process masked before it ended."""
+    """The number of units that a process masked before it ended."""
     try:
         answer = _answer_to(requests)
     except OSError as error:
@@ -109,7 +109,7 @@ def _passed(requests: _Requests) -> int:
 def _answer_to(requests: _Requests) -> bytes:
     """One byte when the process is ready and one for each unit; none if it never was."""
     source, sink = map(os.fdopen, os.pipe(), ("rb", "wb"))
-    # The source is closed before the feeder is waited for: it may still be writing to the dead.
+    # The source is closed first: the feeder may still be writing to a process that has died.
     with sink, ThreadPoolExecutor(1) as pool, source:
         feeding = pool.submit(_feed, sink, requests)
         answer = _answer(source)
@@ -132,7 +132,7 @@ def _answer(source: IO[bytes]) -> bytes:
             stderr=subprocess.DEVNULL,
             timeout=_START_SECONDS + DRY_RUN_SECONDS,
             env=_environment(),
-            # A Ctrl-C that is meant for us must not look like the death of a message.
+            # A Ctrl-C on the terminal must not look like a death of this process.
             start_new_session=True,
             check=False,
         )
@@ -154,6 +154,6 @@ def _environment() -> dict[str, str]:
 
 
 _NOT_STARTED = (
-    "The process that tries redelivered messages does not start ({}): look at the memory and the"
-    " number of processes that a run may have."
+    "The process for the dry run of redelivered messages does not start ({}): check the memory and"
+    " the number of processes that a run may have."
 )

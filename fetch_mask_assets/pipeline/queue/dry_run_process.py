@@ -1,49 +1,47 @@
-"""The process that tries messages: it masks what comes on standard input, or dies of it.
+"""The process of a dry run: masks bodies from standard input; any error ends it.
 
-Each line is a JSON array of bodies. It answers with one byte when it is ready, and with one more
-for each line that it has masked; whatever is wrong with a line ends it.
+Each line of input is a JSON array of bodies. The process answers with one byte when it is ready,
+and with one more for each line that it has masked.
 """
 
 from __future__ import annotations
 
 import json
-import resource
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 
 import polars as pl
 
 from fetch_mask_assets.keys.keyset import KEYSET_NAMES, Keyring, new_keyset, open_keyring
 from fetch_mask_assets.keys.links import batch_links
-from fetch_mask_assets.pipeline.batch.frames import RAW_SCHEMA, mask_batch
-from fetch_mask_assets.pipeline.batch.masked_batch import MaskedBatch
-from fetch_mask_assets.pipeline.batch.masking_rules import (
-    broken_rules,
-    quarantine_violations,
+from fetch_mask_assets.pipeline.batch.checked_batch import mask_and_check
+from fetch_mask_assets.pipeline.batch.frames import RAW_SCHEMA
+from fetch_mask_assets.pipeline.queue.process_limits import (
+    disable_core_dumps,
+    limit_memory,
+    prefer_for_oom_killer,
 )
-from fetch_mask_assets.pipeline.queue.crash_dumps import disable_core_dumps
 
 UNIT_SECONDS = 10
-"""A line that takes longer hangs."""
+"""A line that takes longer ends the process."""
 
 MEMORY_BYTES = 512 * 2**20
-"""What masking may take beyond what the process needs by itself; a line is 4 MiB or one body."""
+"""Memory for masking; a line is at most 4 MiB, or one body."""
 
 
 def main() -> None:
     """Masks line after line."""
     disable_core_dumps()
-    _be_killed_first()
+    # The run's own process must outlive this one.
+    prefer_for_oom_killer()
     keyring = open_keyring({name: new_keyset(name) for name in KEYSET_NAMES})
     _mask(["{}"], keyring)
-    _limit_memory()
+    limit_memory(MEMORY_BYTES)
     _answer()
     for line in sys.stdin.buffer:
-        # By default the signal ends the process, wherever it hangs.
+        # By default this signal ends the process.
         signal.alarm(UNIT_SECONDS)
         _mask(json.loads(line), keyring)
         signal.alarm(0)
@@ -56,27 +54,11 @@ def _answer() -> None:
 
 
 def _mask(bodies: Sequence[str], keyring: Keyring) -> None:
-    """All that a run does with a body in its own process."""
+    """Does all that a run does with a body."""
     now = datetime.now(UTC)
-    lines = [(str(number), "", now, 1, body) for number, body in enumerate(bodies)]
-    raw = pl.DataFrame(lines, schema=RAW_SCHEMA, orient="row")
-    masked = quarantine_violations(MaskedBatch(raw, mask_batch(raw, keyring), keyring))
-    broken_rules(MaskedBatch(raw, masked, keyring))
-    batch_links(masked, keyring)
-
-
-def _be_killed_first() -> None:
-    # Source: proc_pid_oom_score_adj(5). The run's own process must outlive this one.
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
-
-
-def _limit_memory() -> None:
-    # Source: getrlimit(2), RLIMIT_DATA; where the system has no /proc, there is no limit.
-    with suppress(OSError, StopIteration):
-        status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-        used = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmData:"))
-        resource.setrlimit(resource.RLIMIT_DATA, (used + MEMORY_BYTES, used + MEMORY_BYTES))
+    rows = [(str(number), "", now, 1, body) for number, body in enumerate(bodies)]
+    batch = mask_and_check(pl.DataFrame(rows, schema=RAW_SCHEMA, orient="row"), keyring)
+    batch_links(batch.masked, keyring)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""When a batch is complete, and when its messages come back if it fails."""
+"""Limits of a batch, and the delay after which released messages are visible again."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+
+from fetch_mask_assets.settings import QueueTuning
 
 MAX_RECEIVE = 10
 
@@ -22,32 +24,42 @@ class DrainEnd(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DrainLimits:
-    """What ends a batch, whichever comes first."""
+    """The limits of a batch; the first one reached ends it."""
 
     messages: int
     bytes: int
     seconds: float
-    empty_answers: int
+    empty_receives: int
+
+    @classmethod
+    def of(cls, tuning: QueueTuning) -> DrainLimits:
+        """The limits by the numbers of the deployment."""
+        return cls(
+            messages=tuning.batch_messages,
+            bytes=tuning.batch_bytes,
+            seconds=tuning.batch_seconds,
+            empty_receives=tuning.empty_receives,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class DrainProgress:
-    """How far a batch has got; `claimed` counts what receives under way may still bring."""
+    """Progress of a batch; `claimed` counts messages that active receives may still return."""
 
     messages: int = 0
     claimed: int = 0
     bytes: int = 0
-    empty_answers: int = 0
+    empty_receives: int = 0
     seconds: float = 0.0
 
 
 def drain_end(limits: DrainLimits, progress: DrainProgress) -> DrainEnd | None:
-    """Why no further receive should be sent, or None to go on."""
+    """Return why the batch is complete; None if it is not."""
     if progress.messages + progress.claimed >= limits.messages:
         return DrainEnd.MESSAGES
     if progress.bytes >= limits.bytes:
         return DrainEnd.BYTES
-    if progress.empty_answers >= limits.empty_answers:
+    if progress.empty_receives >= limits.empty_receives:
         return DrainEnd.DRY
     if progress.seconds >= limits.seconds:
         return DrainEnd.TIME
@@ -55,11 +67,11 @@ def drain_end(limits: DrainLimits, progress: DrainProgress) -> DrainEnd | None:
 
 
 def next_claim(limits: DrainLimits, progress: DrainProgress) -> int:
-    """How many messages the next receive may ask for, 1 to 10."""
+    """The maximum of messages for the next receive, 1 to 10."""
     return max(1, min(MAX_RECEIVE, limits.messages - progress.messages - progress.claimed))
 
 
 def release_delay(receive_count: int) -> int:
-    """Seconds until a message that was handed back is seen again; doubles with each receive."""
+    """Seconds until a released message is visible again; doubles with each receive."""
     doublings = min(max(receive_count, 1) - 1, 16)
     return int(min(_FIRST_DELAY_SECONDS * 2**doublings, _MAX_DELAY_SECONDS))

@@ -1,4 +1,4 @@
-"""Which messages to try in a process of their own, and which of them killed it."""
+"""Poison messages: which messages are suspects, and which of them kill the process."""
 
 from __future__ import annotations
 
@@ -8,68 +8,70 @@ from dataclasses import dataclass
 import polars as pl
 
 MIN_SUSPECT_RECEIVES = 2
-"""A message that comes so often may have killed the process that took it before."""
+"""A message received this often may have killed an earlier process."""
 
 MIN_ENDANGERED_RECEIVES = 3
-"""With a message that comes so often, a first delivery must not kill the process either: its batch
-is near the dead-letter queue."""
+"""A message received this often is near the dead-letter queue: all of its batch is dry-run, so that
+no first delivery kills the process either."""
 
 MAX_POISON_MESSAGES = 10
-"""More messages than this, and no other that is fit, are a fault of the code, not of messages."""
+"""If more messages than this kill the process and none passes, the code is at fault."""
 
 _UNIT_MESSAGES = 200
 _UNIT_BYTES = 4 * 2**20
 
 Unit = tuple[int, ...]
-"""Lines of a raw batch that are tried together."""
+"""Rows of a raw batch that are dry-run together."""
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """Lines of a raw batch to leave on the queue: they killed a process, or time was over."""
+class IsolationResult:
+    """Rows of a raw batch that kill the process, and rows for which there was no time."""
 
     poison: frozenset[int] = frozenset()
     untried: frozenset[int] = frozenset()
 
     @property
-    def left(self) -> frozenset[int]:
-        """All that is left on the queue."""
+    def excluded(self) -> frozenset[int]:
+        """The rows that the batch goes on without."""
         return self.poison | self.untried
 
 
-def suspects(raw: pl.DataFrame, watched: int = MIN_SUSPECT_RECEIVES) -> list[int]:
-    """The lines of a raw batch to try first, most received first; none of a batch of first ones.
+def suspects(raw: pl.DataFrame, min_receives: int = MIN_SUSPECT_RECEIVES) -> list[int]:
+    """The rows of a raw batch to dry-run, most received first; none if all are first deliveries.
 
-    A message that came twice in the batch is tried in both its lines.
+    A message that came twice in the batch is tried in both its rows.
     """
     most = raw.select(pl.col("receive_count").max().fill_null(0)).item()
-    if most < watched:
+    if most < min_receives:
         return []
-    least = 1 if most >= MIN_ENDANGERED_RECEIVES else watched
+    least = 1 if most >= MIN_ENDANGERED_RECEIVES else min_receives
     received = pl.col("receive_count").max().over("message_id")
-    lines = raw.with_row_index("line").filter(received >= least)
-    ordered: list[int] = lines.sort(received, descending=True)["line"].to_list()
+    rows = raw.with_row_index("row").filter(received >= least)
+    ordered: list[int] = rows.sort(received, descending=True)["row"].to_list()
     return ordered
 
 
-def units(lines: Sequence[int], sizes: Sequence[int]) -> list[Unit]:
-    """The lines in groups of bounded count and bytes; `sizes` are those of the lines' bodies."""
+def units(rows: Sequence[int], sizes: Sequence[int]) -> list[Unit]:
+    """The rows in groups of bounded count and bytes; `sizes` are the bytes of the rows' bodies."""
     groups: list[list[int]] = []
     room = 0
-    for line, size in zip(lines, sizes, strict=True):
+    for row, size in zip(rows, sizes, strict=True):
         if not groups or len(groups[-1]) == _UNIT_MESSAGES or size > room:
             groups.append([])
             room = _UNIT_BYTES
-        groups[-1].append(line)
+        groups[-1].append(row)
         room -= size
     return [tuple(group) for group in groups]
 
 
-def isolate(pending: Sequence[Unit], dry_run: Callable[[Sequence[Unit]], int | None]) -> Verdict:
-    """Finds the lines that kill a process which tries them.
+def isolate(
+    pending: Sequence[Unit], dry_run: Callable[[Sequence[Unit]], int | None]
+) -> IsolationResult:
+    """Finds the rows that kill a process which masks them.
 
     Args:
-        pending: what to try.
+        pending: the units to dry-run.
         dry_run: returns how many units passed, in order, before the process died; None if there
             is no time for another process.
     """
@@ -77,7 +79,8 @@ def isolate(pending: Sequence[Unit], dry_run: Callable[[Sequence[Unit]], int | N
     while pending:
         passed = dry_run(pending)
         if passed is None:
-            return Verdict(frozenset(poison), frozenset(line for each in pending for line in each))
+            untried = frozenset(row for unit in pending for row in unit)
+            return IsolationResult(frozenset(poison), untried)
         if passed >= len(pending):
             break
         culprit, rest = pending[passed], pending[passed + 1 :]
@@ -85,17 +88,17 @@ def isolate(pending: Sequence[Unit], dry_run: Callable[[Sequence[Unit]], int | N
             poison.update(culprit)
             pending = rest
         else:
-            pending = [*((line,) for line in culprit), *rest]
-    return Verdict(frozenset(poison))
+            pending = [*((row,) for row in culprit), *rest]
+    return IsolationResult(frozenset(poison))
 
 
-def without(raw: pl.DataFrame, left: Collection[int]) -> pl.DataFrame:
-    """A raw batch without the messages, named by any of their lines, that are left on the queue."""
-    if not left:
+def exclude_rows(raw: pl.DataFrame, rows: Collection[int]) -> pl.DataFrame:
+    """A raw batch without the messages of these rows, and without their other rows."""
+    if not rows:
         return raw
-    return raw.filter(~pl.col("message_id").is_in(raw["message_id"][sorted(left)].to_list()))
+    return raw.filter(~pl.col("message_id").is_in(raw["message_id"][sorted(rows)].to_list()))
 
 
-def is_code_fault(tried: int, left: int) -> bool:
-    """Whether so many of what was tried are left that no message can be to blame."""
-    return tried == left > MAX_POISON_MESSAGES
+def is_code_fault(tried: int, excluded: int) -> bool:
+    """Return whether so many of the tried messages are excluded that no message is to blame."""
+    return tried == excluded > MAX_POISON_MESSAGES

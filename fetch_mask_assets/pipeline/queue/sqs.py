@@ -1,4 +1,4 @@
-"""The login queue on SQS: `depth`, `terms`, `receive`, `delete`, `release`, `send`.
+"""The login queue on SQS: `depth`, `retention`, `receive`, `delete`, `release`, `send`.
 
 Source: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/
 """
@@ -6,70 +6,64 @@ Source: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from operator import itemgetter, not_
+from operator import itemgetter
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import polars as pl
 from botocore.config import Config
-from tenacity import Retrying, retry_if_result, stop_after_attempt, wait_random_exponential
 
-from fetch_mask_assets.aws import (
-    CONNECT_SECONDS,
-    READ_SECONDS,
-    silence_boto,
-    translate_aws_errors,
-)
+from fetch_mask_assets.aws import CONNECT_SECONDS, READ_SECONDS, silence_boto
 from fetch_mask_assets.errors import QueueError
 from fetch_mask_assets.pipeline.batch.frames import RAW_SCHEMA
 from fetch_mask_assets.pipeline.contract.message_body import storable_text
+from fetch_mask_assets.pipeline.queue import attributes
+from fetch_mask_assets.pipeline.queue.attributes import translate_errors
 from fetch_mask_assets.pipeline.queue.backlog import QueueDepth
-from fetch_mask_assets.pipeline.queue.dead_letters import QueueTerms, RedrivePolicy, redrive_policy
+from fetch_mask_assets.pipeline.queue.batch_requests import BatchRequests, BatchResult
+from fetch_mask_assets.pipeline.queue.dead_letters import RedrivePolicy, RetentionPolicy
+from fetch_mask_assets.pipeline.queue.drain import Drain
 from fetch_mask_assets.pipeline.queue.limits import (
     MAX_RECEIVE,
     DrainEnd,
     DrainLimits,
     release_delay,
 )
-from fetch_mask_assets.pipeline.queue.receivers import Drain
+from fetch_mask_assets.settings import QueueTuning
 
 if TYPE_CHECKING:  # the stubs are for the type checker alone and are not installed with us
     from mypy_boto3_sqs.client import SQSClient
-    from mypy_boto3_sqs.literals import QueueAttributeNameType
     from mypy_boto3_sqs.type_defs import MessageTypeDef
 
 _LOG = logging.getLogger(__name__)
-_BATCH = 10
-_BATCH_BYTES = 2**20
-_ENTRY_ATTEMPTS = 4
-
-Entry = dict[str, Any]
-"""One entry of a batch request, as boto3 takes it; `Id` tells entries apart in the answer."""
-
-Operation = Literal["delete_message_batch", "change_message_visibility_batch", "send_message_batch"]
+_DEFAULTS = QueueTuning()
 
 
 @dataclass(frozen=True, slots=True)
 class QueueSettings:
-    """Where the queue is and how it is read."""
+    """The queue's URL, how many receivers read it and for how long messages stay hidden."""
 
     url: str
-    receivers: int = 4
-    wait_seconds: int = 2
-    visibility_seconds: int = 300
+    receivers: int = _DEFAULTS.receivers
+    wait_seconds: int = _DEFAULTS.wait_seconds
+    visibility_seconds: int = _DEFAULTS.visibility_seconds
     max_attempts: int = 5
     client_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, url: str, tuning: QueueTuning) -> QueueSettings:
+        """The settings of a queue by its URL and the numbers of the deployment."""
+        return cls(url, tuning.receivers, tuning.wait_seconds, tuning.visibility_seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class ReceiveResult:
-    """What one drain received, and why it ended."""
+    """The received messages as a frame of `RAW_SCHEMA`, and how the drain went."""
 
     raw: pl.DataFrame
     end: DrainEnd
@@ -77,26 +71,19 @@ class ReceiveResult:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class BatchResult:
-    """How many entries of a batch request took effect, and how many did not."""
-
-    done: int
-    left: int
-
-
 class LoginQueue:
-    """A connection to the login queue that knows which messages it holds.
+    """A connection to the login queue, with the messages that it received and has not settled.
 
-    What it received and neither deleted nor released, it hands back when it is closed.
+    A message is settled when it is deleted or released; `close` releases the others.
     """
 
     def __init__(self, client: SQSClient, settings: QueueSettings) -> None:
         """Takes a connected client; `connect_queue` makes one."""
         self._client = client
         self._settings = settings
-        self._held: dict[str, tuple[str, int]] = {}
-        self._holding = Lock()
+        self._requests = BatchRequests(client, settings.url, settings.receivers)
+        self._unsettled: dict[str, tuple[str, int]] = {}
+        self._lock = Lock()
 
     def depth(self) -> QueueDepth:
         """The queue's approximate counts.
@@ -104,59 +91,29 @@ class LoginQueue:
         Raises:
             QueueError: the queue cannot be read.
         """
-        with _translate_errors("GetQueueAttributes"):
-            answer = self._client.get_queue_attributes(
-                QueueUrl=self._settings.url,
-                AttributeNames=[
-                    "ApproximateNumberOfMessages",
-                    "ApproximateNumberOfMessagesNotVisible",
-                    "ApproximateNumberOfMessagesDelayed",
-                ],
-            )
-        attributes = answer.get("Attributes", {})
-        return QueueDepth(
-            waiting=_number(attributes, "ApproximateNumberOfMessages"),
-            in_flight=_number(attributes, "ApproximateNumberOfMessagesNotVisible"),
-            delayed=_number(attributes, "ApproximateNumberOfMessagesDelayed"),
-        )
+        return attributes.read_depth(self._client, self._settings.url)
 
-    def terms(self) -> QueueTerms:
-        """For how long the queue keeps messages, and its redrive policy.
+    def retention(self) -> RetentionPolicy:
+        """The queue's retention and redrive policy.
 
         Raises:
             QueueError: the queue cannot be read.
         """
-        with _translate_errors("GetQueueAttributes"):
-            answer = self._client.get_queue_attributes(
-                QueueUrl=self._settings.url,
-                AttributeNames=["MessageRetentionPeriod", "RedrivePolicy"],
-            )
-            attributes = answer.get("Attributes", {})
-            return QueueTerms(
-                retention_seconds=_number(attributes, "MessageRetentionPeriod"),
-                redrive=redrive_policy(attributes.get("RedrivePolicy")),
-            )
+        return attributes.read_retention(self._client, self._settings.url)
 
     def dead_letter_url(self, policy: RedrivePolicy) -> str:
         """The URL of the dead-letter queue that a redrive policy names.
 
         Raises:
-            QueueError: there is no such queue, or it may not be looked up.
+            QueueError: there is no such queue, or the lookup is refused.
         """
-        with _translate_errors("GetQueueUrl", _NO_DEAD_LETTERS):
-            answer = self._client.get_queue_url(
-                QueueName=policy.queue_name, QueueOwnerAWSAccountId=policy.account
-            )
-        return answer["QueueUrl"]
+        return attributes.find_dead_letter_url(self._client, policy)
 
     def receive(self, limits: DrainLimits) -> ReceiveResult:
         """Receives with several long polls at once until a limit is reached.
 
-        Returns:
-            A frame of `RAW_SCHEMA`, why the drain ended, and what it took.
-
         Raises:
-            QueueError: a receive failed; what was received is held and handed back at close.
+            QueueError: a receive failed; what was received is released at close.
         """
         drain = Drain(self._receive, limits)
         drain.run(self._settings.receivers)
@@ -168,131 +125,95 @@ class LoginQueue:
     def delete(self, handles: Mapping[str, str]) -> BatchResult:
         """Deletes messages, given as receipt handles by message id.
 
-        What the service fails, or does not name in its answer, is tried again; what is left comes
-        back and is recognised.
+        Entries that the service fails, or does not name in its answer, are retried. A message that
+        stays on the queue comes back, and the ledger recognises it.
 
         Raises:
             QueueError: a request was refused as a whole; the other requests were still sent.
         """
-        entries = [{"Id": id_, "ReceiptHandle": handle} for id_, handle in handles.items()]
         for message_id in handles:
-            self._held.pop(message_id, None)
-        return self._send_batches("delete_message_batch", _numbered(entries))
+            self._unsettled.pop(message_id, None)
+        entries = ({"ReceiptHandle": handle} for handle in handles.values())
+        return self._requests.send("delete_message_batch", entries)
 
     def release(self, delay: Callable[[int], int] = release_delay) -> BatchResult:
-        """Hands back what is held, each message after a delay that grows with its receives."""
+        """Releases all unsettled messages, each after a delay that grows with its receives."""
         entries = [
             {"ReceiptHandle": handle, "VisibilityTimeout": delay(receive_count)}
-            for handle, receive_count in self._held.values()
+            for handle, receive_count in self._unsettled.values()
         ]
-        self._held.clear()
-        return self._send_batches("change_message_visibility_batch", _numbered(entries))
+        self._unsettled.clear()
+        return self._requests.send("change_message_visibility_batch", entries)
 
     def release_messages(self, message_ids: Iterable[str], seconds: int) -> BatchResult:
-        """Hands some of the held messages back before the end; they are seen after a while."""
-        return self._change_visibility([self._held.pop(each) for each in set(message_ids)], seconds)
+        """Releases some of the unsettled messages; they are visible again after the seconds."""
+        messages = [self._unsettled.pop(each) for each in set(message_ids)]
+        return self._change_visibility(messages, seconds)
 
     def extend_visibility(self, seconds: int) -> BatchResult:
-        """Keeps what is held hidden for so many seconds from now."""
-        return self._change_visibility(self._held.values(), seconds)
+        """Hides all unsettled messages for so many seconds from now."""
+        return self._change_visibility(self._unsettled.values(), seconds)
 
     def send(self, bodies: Iterable[str]) -> Iterator[BatchResult]:
-        """Sends each body as a message; yields what became of each ten.
+        """Sends each body as a message; yields the result of each request.
 
         Raises:
             QueueError: a request was refused as a whole.
         """
-        for chunk in _chunks(_numbered({"MessageBody": body} for body in bodies)):
-            yield self._send_chunk("send_message_batch", chunk)
+        entries = ({"MessageBody": body} for body in bodies)
+        return self._requests.send_in_order("send_message_batch", entries)
 
     def close(self) -> None:
-        """Hands back what is held and closes the connections."""
+        """Releases all unsettled messages and closes the connections."""
         try:
             self._release_or_warn()
         finally:
             self._client.close()
 
-    def _change_visibility(self, held: Iterable[tuple[str, int]], seconds: int) -> BatchResult:
-        entries = [{"ReceiptHandle": handle, "VisibilityTimeout": seconds} for handle, _ in held]
-        return self._send_batches("change_message_visibility_batch", _numbered(entries))
+    def _change_visibility(self, messages: Iterable[tuple[str, int]], seconds: int) -> BatchResult:
+        entries = [
+            {"ReceiptHandle": handle, "VisibilityTimeout": seconds} for handle, _ in messages
+        ]
+        return self._requests.send("change_message_visibility_batch", entries)
 
     def _release_or_warn(self) -> None:
-        # A run that is already failing must say its own reason, not this one.
-        if not self._held:
+        # An error here would hide the error of a run that is already failing.
+        if not self._unsettled:
             return
         try:
-            settled = self.release()
+            result = self.release()
         except QueueError as error:
-            _LOG.warning("could not hand messages back, they return by themselves: %s", error)
+            _LOG.warning(
+                "messages were not released, they return after the visibility timeout: %s", error
+            )
             return
-        _LOG.warning("handed %d messages back to the queue", settled.done)
+        _LOG.warning("released %d messages to the queue", result.succeeded)
 
-    def _receive(self, at_most: int) -> list[MessageTypeDef]:
-        with _translate_errors("ReceiveMessage"):
+    def _receive(self, max_messages: int) -> list[MessageTypeDef]:
+        with translate_errors("ReceiveMessage"):
             answer = self._client.receive_message(
                 QueueUrl=self._settings.url,
-                MaxNumberOfMessages=min(at_most, MAX_RECEIVE),
+                MaxNumberOfMessages=min(max_messages, MAX_RECEIVE),
                 WaitTimeSeconds=self._settings.wait_seconds,
                 VisibilityTimeout=self._settings.visibility_seconds,
                 MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
             )
         messages = answer.get("Messages", [])
-        self._hold(messages)
+        self._add_unsettled(messages)
         return messages
 
-    def _hold(self, messages: Iterable[MessageTypeDef]) -> None:
-        # Receivers answer in any order: the newest of two handles is the one received most.
-        with self._holding:
+    def _add_unsettled(self, messages: Iterable[MessageTypeDef]) -> None:
+        # Receivers answer in any order: the newest of two handles has the higher receive count.
+        with self._lock:
             for message in messages:
-                id_, held = message["MessageId"], _held_as(message)
-                self._held[id_] = max(held, self._held.get(id_, held), key=itemgetter(1))
-
-    def _send_batches(self, operation: Operation, entries: Iterable[Entry]) -> BatchResult:
-        with ThreadPoolExecutor(self._settings.receivers) as pool:
-            futures = [
-                pool.submit(self._send_chunk, operation, chunk) for chunk in _chunks(entries)
-            ]
-        settled = [future.result() for future in futures]
-        return BatchResult(sum(each.done for each in settled), sum(each.left for each in settled))
-
-    def _send_chunk(self, operation: Operation, entries: Sequence[Entry]) -> BatchResult:
-        """Sends one batch request, and again what the service failed of it."""
-        pending = list(entries)
-        refused = 0
-
-        def attempt() -> bool:
-            nonlocal pending, refused
-            failed = self._failed(operation, pending)
-            refused += sum(failed.values())
-            pending = [entry for entry in pending if failed.get(entry["Id"]) is False]
-            return not pending
-
-        Retrying(
-            retry=retry_if_result(not_),
-            stop=stop_after_attempt(_ENTRY_ATTEMPTS),
-            wait=wait_random_exponential(multiplier=0.2, max=5),
-            retry_error_callback=lambda _: None,
-        )(attempt)
-        left = len(pending) + refused
-        return BatchResult(len(entries) - left, left)
-
-    def _failed(self, operation: Operation, entries: Sequence[Entry]) -> dict[str, bool]:
-        """The entries that failed, by id: whether it was the sender's fault."""
-        with _translate_errors(operation):
-            call = getattr(self._client, operation)
-            answer = call(QueueUrl=self._settings.url, Entries=list(entries))
-        faults = {
-            each.get("Id"): bool(each.get("SenderFault")) for each in answer.get("Failed", [])
-        }
-        done = {each.get("Id") for each in answer.get("Successful", [])} - faults.keys()
-        ids = [entry["Id"] for entry in entries]
-        # What an answer does not name was not done, as far as anyone knows.
-        return {id_: faults.get(id_, False) for id_ in ids if id_ not in done}
+                id_, delivery = message["MessageId"], _delivery(message)
+                known = self._unsettled.get(id_, delivery)
+                self._unsettled[id_] = max(delivery, known, key=itemgetter(1))
 
 
 @contextmanager
 def connect_queue(settings: QueueSettings) -> Iterator[LoginQueue]:
-    """A connection to the queue; at the end it hands back what it still holds.
+    """A connection to the queue; at the end it releases all unsettled messages.
 
     Raises:
         QueueError: the AWS settings do not allow a client to be made.
@@ -304,64 +225,23 @@ def connect_queue(settings: QueueSettings) -> Iterator[LoginQueue]:
         connect_timeout=CONNECT_SECONDS,
         read_timeout=settings.wait_seconds + READ_SECONDS,
     )
-    with _translate_errors("connecting"):
+    with translate_errors("connecting"):
         client = boto3.session.Session().client("sqs", config=config, **settings.client_options)
     with closing(LoginQueue(client, settings)) as queue:
         yield queue
 
 
-_NO_QUEUE = "Check LOGIN_QUEUE_URL: there is no such queue."
-_REMEDIES = {"NonExistentQueue": _NO_QUEUE, "QueueDoesNotExist": _NO_QUEUE}
-_NO_TARGET = "The redrive policy of the login queue names a dead-letter queue that is not there."
-_NO_DEAD_LETTERS = {"NonExistentQueue": _NO_TARGET, "QueueDoesNotExist": _NO_TARGET}
-
-
-def _translate_errors(
-    operation: str, remedies: Mapping[str, str] = _REMEDIES
-) -> AbstractContextManager[None]:
-    return translate_aws_errors(f"SQS {operation}", remedies, kind=QueueError)
-
-
-def _number(attributes: Mapping[QueueAttributeNameType, str], name: QueueAttributeNameType) -> int:
-    try:
-        return int(attributes[name])
-    except (KeyError, ValueError):
-        raise QueueError(
-            f"SQS GetQueueAttributes answers without a number for {name}: check LOGIN_QUEUE_URL and"
-            " AWS_ENDPOINT_URL; what answers there is not SQS."
-        ) from None
-
-
-def _held_as(message: MessageTypeDef) -> tuple[str, int]:
+def _delivery(message: MessageTypeDef) -> tuple[str, int]:
     return message["ReceiptHandle"], int(message["Attributes"]["ApproximateReceiveCount"])
 
 
 def _raw_row(message: MessageTypeDef) -> tuple[str, str, datetime, int, str]:
-    attributes = message["Attributes"]
+    sent_at = int(message["Attributes"]["SentTimestamp"]) / 1_000
+    handle, receive_count = _delivery(message)
     return (
         message["MessageId"],
-        message["ReceiptHandle"],
-        datetime.fromtimestamp(int(attributes["SentTimestamp"]) / 1_000, UTC),
-        int(attributes["ApproximateReceiveCount"]),
+        handle,
+        datetime.fromtimestamp(sent_at, UTC),
+        receive_count,
         storable_text(message["Body"]),
     )
-
-
-def _numbered(entries: Iterable[Entry]) -> Iterator[Entry]:
-    # Message ids are not safe as entry ids everywhere: numbers always are.
-    return (entry | {"Id": str(number)} for number, entry in enumerate(entries))
-
-
-def _chunks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    """Groups of at most ten entries and, all bodies together, of at most 1 MiB."""
-    chunk: list[Entry] = []
-    size = 0
-    for entry in entries:
-        more = len(entry.get("MessageBody", "").encode())
-        if chunk and (len(chunk) == _BATCH or size + more > _BATCH_BYTES):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(entry)
-        size += more
-    if chunk:
-        yield chunk

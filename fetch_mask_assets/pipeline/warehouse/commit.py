@@ -9,11 +9,12 @@ import polars as pl
 import psycopg
 from psycopg import sql
 
-from fetch_mask_assets.errors import DatabaseError
-from fetch_mask_assets.keys.links import TokenLink
+from fetch_mask_assets.errors import DatabaseError, RulesBrokenError
+from fetch_mask_assets.keys.links import TokenLink, batch_links
 from fetch_mask_assets.keys.postgres import lock_keys, write_links
 from fetch_mask_assets.masking.fields import MASKED_FIELDS
 from fetch_mask_assets.pipeline.batch.balance import Balance
+from fetch_mask_assets.pipeline.batch.checked_batch import CheckedBatch
 from fetch_mask_assets.pipeline.batch.frames import LOGIN_COLUMNS
 from fetch_mask_assets.pipeline.contract.rejection import Reason
 from fetch_mask_assets.postgres.errors import RefusedRowError, translate_errors
@@ -35,6 +36,39 @@ class BatchToCommit:
     masked: pl.DataFrame
     seal: Callable[[str], bytes] = field(repr=False)
     links: Sequence[TokenLink] = field(default=(), repr=False)
+
+
+def commit_checked(database_url: str, run_id: str, batch: CheckedBatch) -> Balance:
+    """Writes a batch that keeps every masking rule; an empty one writes nothing.
+
+    Raises:
+        RulesBrokenError: it breaks a rule; nothing was written.
+        DatabaseError: nothing was written, or the outcome is unclear.
+    """
+    _refuse_broken(batch)
+    if batch.masked.is_empty():
+        return Balance()
+    return commit_batch(database_url, _to_commit(run_id, batch))
+
+
+def _refuse_broken(batch: CheckedBatch) -> None:
+    # A run that was started without its checks must not write what they would have stopped.
+    if batch.broken:
+        counts = ", ".join(f"{name} ({count})" for name, count in batch.broken.items())
+        raise RulesBrokenError(
+            f"the masked batch breaks the masking rules {counts}: nothing was written, and the"
+            " messages go back to the queue."
+        )
+
+
+def _to_commit(run_id: str, batch: CheckedBatch) -> BatchToCommit:
+    bodies = batch.batch.raw.select("message_id", "body")
+
+    def seal(message_id: str) -> bytes:
+        body = bodies.filter(pl.col("message_id") == message_id)["body"][0]
+        return batch.keyring.sealer.seal(body, message_id)
+
+    return BatchToCommit(run_id, batch.masked, seal, batch_links(batch.masked, batch.keyring))
 
 
 @retry_transient()

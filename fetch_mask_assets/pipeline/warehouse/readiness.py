@@ -1,12 +1,12 @@
-"""Whether everything that a run needs is well, asked before anything is received.
+"""Readiness of everything that a run needs, checked before anything is received.
 
-A receive that cannot be used burns the message's receive count, and in the end sends good
+A receive that cannot be committed raises the message's receive count, and in the end sends good
 messages to the dead-letter queue.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -25,7 +25,7 @@ from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that a run needs: whether it is well, and what to know or to do."""
+    """Something that a run needs: whether it is ready, and its state or the remedy."""
 
     name: str
     ok: bool
@@ -33,7 +33,7 @@ class Finding:
 
 
 def require_ready(database: LoginDatabase, keyring: Keyring) -> None:
-    """Makes sure that a batch can be committed, and registers keys that are new.
+    """Requires that a batch can be committed; registers new keys.
 
     Raises:
         NotReadyError: the schema or the keys do not fit.
@@ -45,10 +45,10 @@ def require_ready(database: LoginDatabase, keyring: Keyring) -> None:
 
 
 def require_writable(database: LoginDatabase, keyring: Keyring) -> None:
-    """Makes sure that the table takes rows: tries one, of nobody, and takes it back.
+    """Requires that the table takes rows: inserts one and rolls back.
 
     Raises:
-        DatabaseError: it takes none.
+        DatabaseError: the table takes none.
     """
     tokens = {each.field.column: each.mask(each.field.form.example) for each in keyring.maskers}
     login = {**_PROBE, **tokens, "create_date": datetime.now(UTC).date()}
@@ -68,54 +68,65 @@ def findings(
     *,
     commits: bool = False,
 ) -> tuple[Finding, ...]:
-    """What is well and what is not, without changing anything.
+    """Checks everything that a run needs, without changing anything.
 
-    `commits` asks, where all else is well, whether the table takes rows too: as the loader.
+    With `commits`, if all else is ready, a row is inserted and rolled back as well.
     """
-    # Once for all questions: keysets in AWS cost a call for each.
+    # Read once: keysets in AWS cost a call each.
     keyring = cache(lambda: read_keyring(keysets))
-    questions: list[tuple[str, Callable[[], str]]] = [
-        ("masking keys", lambda: _ask_keys(keyring())),
-        ("database", lambda: _ask_schema(database)),
-        ("key registry", lambda: _ask_registry(database, keyring())),
+    checks: list[tuple[str, Callable[[], str]]] = [
+        ("masking keys", lambda: _check_keys(keyring())),
+        ("database", lambda: _check_schema(database)),
+        ("key registry", lambda: _check_registry(database, keyring())),
     ]
     if queue is not None:
-        questions.append(("queue", lambda: _ask_queue(queue)))
-    found = tuple(_finding(name, ask) for name, ask in questions)
+        checks.append(("queue", lambda: _check_queue(queue)))
+    found = tuple(_finding(name, check) for name, check in checks)
     if not commits or not all(each.ok for each in found):
         return found
-    return (*found, _finding("table", lambda: _ask_table(database, keyring())))
+    return (*found, _finding("table", lambda: _check_table(database, keyring())))
 
 
-def _finding(name: str, ask: Callable[[], str]) -> Finding:
+def require_all_ok(found: Iterable[Finding]) -> None:
+    """Refuses to go on if something is not ready.
+
+    Raises:
+        NotReadyError: names each finding that is not ok.
+    """
+    not_ok = [f"[{each.name}] {each.description}" for each in found if not each.ok]
+    if not_ok:
+        raise NotReadyError(f"Nothing was received: {' '.join(not_ok)}")
+
+
+def _finding(name: str, check: Callable[[], str]) -> Finding:
     try:
-        return Finding(name, ok=True, description=ask())
+        return Finding(name, ok=True, description=check())
     except FetchMaskError as error:
         return Finding(name, ok=False, description=str(error))
 
 
-def _ask_keys(keyring: Keyring) -> str:
+def _check_keys(keyring: Keyring) -> str:
     primaries = ", ".join(f"{each.field.name} {each.primary_key_id}" for each in keyring.maskers)
     return f"the keysets open; primary keys: {primaries}."
 
 
-def _ask_schema(database: LoginDatabase) -> str:
+def _check_schema(database: LoginDatabase) -> str:
     _require_schema(database)
     return "the database answers, and its schema is the one of this release."
 
 
-def _ask_registry(database: LoginDatabase, keyring: Keyring) -> str:
+def _check_registry(database: LoginDatabase, keyring: Keyring) -> str:
     retired = retired_primaries(retired_keys(database.url), keyring.primary_key_ids)
     _require_no_conflict((*registry_conflicts(database.url, keyring.check_values), *retired))
     return "the keys are the ones that the table's tokens were made with."
 
 
-def _ask_table(database: LoginDatabase, keyring: Keyring) -> str:
+def _check_table(database: LoginDatabase, keyring: Keyring) -> str:
     require_writable(database, keyring)
     return "user_logins takes rows."
 
 
-def _ask_queue(queue: LoginQueue) -> str:
+def _check_queue(queue: LoginQueue) -> str:
     depth = queue.depth()
     return f"the queue answers: {depth.waiting} messages wait, {depth.in_flight} are in flight."
 
@@ -134,5 +145,5 @@ def _require_no_conflict(conflicts: tuple[str, ...]) -> None:
         raise NotReadyError(
             f"the masking keys do not fit the database: {'; '.join(conflicts)}. Equal values would"
             " silently stop being equal. Point MASKING_KEYSETS to the keysets that this database"
-            " was filled with; `fetch-mask keys list` says which keys those are."
+            " was filled with; `fetch-mask keys list` shows the keys."
         )

@@ -316,7 +316,9 @@ def test_wrapped_keysets_in_secrets_manager_live_the_same_life(
     empty: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(settings.KEYSETS, f"aws-secretsmanager://{empty.directory.parent.name}")
-    monkeypatch.setenv(settings.KMS_KEY, connect_aws("kms").create_key()["KeyMetadata"]["KeyId"])
+    monkeypatch.setenv(
+        settings.KMS_KEY, connect_aws("kms", KeysetError).create_key()["KeyMetadata"]["KeyId"]
+    )
     assert empty.run("check").exit_code == 1
     empty.json("init", "--yes")
     (old,) = empty.statuses()

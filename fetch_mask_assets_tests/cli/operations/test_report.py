@@ -84,7 +84,7 @@ def shell(environment: dict[str, str], tmp_path: Path) -> Iterator[Shell]:
             {
                 **own,
                 "LOGIN_AUDITOR_DATABASE_URL": auditor.url,
-                "LOGIN_EMPTY_ANSWERS": "2",
+                "LOGIN_EMPTY_RECEIVES": "2",
                 "DAGSTER_HOME": str(home),
                 "HOME": str(tmp_path),
                 "PATH": os.environ["PATH"],

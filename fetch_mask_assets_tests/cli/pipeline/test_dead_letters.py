@@ -26,7 +26,7 @@ QUICK = {
     "LOGIN_VISIBILITY_SECONDS": "10",
     "LOGIN_BATCH_SECONDS": "5",
     "LOGIN_RECEIVE_WAIT_SECONDS": "1",
-    "LOGIN_EMPTY_ANSWERS": "2",
+    "LOGIN_EMPTY_RECEIVES": "2",
 }
 CANARY = "203.0.113.77"
 _DRIVER = """
@@ -142,7 +142,7 @@ def test_dead_letters_load_once_and_those_committed_before_are_recognised(place:
         "quarantined": 1,
         "already_known": 10,
         "batches": 1,
-        "left": 0,
+        "remaining": 0,
     }
     assert place.ledger() == sorted([*committed, *new])
     assert place.database.query("SELECT count(*) FROM user_logins") == [(39,)]
@@ -155,9 +155,9 @@ def test_show_tells_counts_ages_and_shapes_and_no_value_and_takes_nothing(place:
     done = place.run("dead-letters", "show", "--json")
     assert done.returncode == 0, done.stderr
     shown = json.loads(done.stdout)
-    assert (shown["waiting"], shown["looked_at"]) == (3, 3)
+    assert (shown["waiting"], shown["sampled"]) == (3, 3)
     assert shown["oldest_sent_at"] <= shown["newest_sent_at"]
-    assert sorted(shown["shapes"].values()) == [1, 2]
+    assert sorted(shown["profiles"].values()) == [1, 2]
     for_people = place.run("dead-letters", "show")
     assert "3 messages wait on the dead-letter queue, 0 are hidden." in for_people.stdout
     assert CANARY not in done.stdout + done.stderr + for_people.stdout + for_people.stderr

@@ -29,15 +29,15 @@ QUICK = {
     "LOGIN_BATCH_SECONDS": "5",
     "LOGIN_BATCH_MESSAGES": "30",
     "LOGIN_RECEIVE_WAIT_SECONDS": "1",
-    "LOGIN_EMPTY_ANSWERS": "2",
+    "LOGIN_EMPTY_RECEIVES": "2",
 }
 
 STEPS = (
-    "fetch_mask_assets.pipeline.queue.sqs.LoginQueue._failed",  # in the deletes
+    "fetch_mask_assets.pipeline.queue.batch_requests.BatchRequests._failed",  # in the deletes
     "fetch_mask_assets.pipeline.queue.sqs.LoginQueue.delete",  # between the commit and them
     "fetch_mask_assets.pipeline.warehouse.commit._insert_quarantine",  # late in the commit
     "fetch_mask_assets.pipeline.warehouse.commit._copy_logins",  # early in it
-    "fetch_mask_assets.defs.assets.mask_batch",  # after receiving
+    "fetch_mask_assets.pipeline.batch.checked_batch.mask_batch",  # after receiving
     "fetch_mask_assets.defs.assets.require_ready",  # before it
 )
 

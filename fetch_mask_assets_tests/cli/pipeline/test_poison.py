@@ -24,7 +24,7 @@ QUICK = {
     "LOGIN_VISIBILITY_SECONDS": "20",
     "LOGIN_BATCH_SECONDS": "10",
     "LOGIN_RECEIVE_WAIT_SECONDS": "1",
-    "LOGIN_EMPTY_ANSWERS": "2",
+    "LOGIN_EMPTY_RECEIVES": "2",
 }
 
 
@@ -54,13 +54,13 @@ def test_poison_ends_on_the_dead_letter_queue_and_what_shared_its_batches_loads(
     assert _buried(sqs, url) == dict.fromkeys(poison, 5)
 
     shown = _run(settings, tmp_path, "dead-letters", "show", "--json")
-    assert json.loads(shown.stdout)["shapes"] == {"kills the process that masks it": 2}
+    assert json.loads(shown.stdout)["profiles"] == {"kills the process that masks it": 2}
     rest = send(sqs, f"{url}-dead-letter", bodies(20))
     drained = _run(settings, tmp_path, "dead-letters", "drain", "--json")
     assert drained.returncode == 1
     counts = json.loads(drained.stdout)
-    assert (counts["loaded"], counts["left"]) == (len(rest), 2)
-    assert "2 messages are still on the dead-letter queue" in drained.stderr
+    assert (counts["loaded"], counts["remaining"]) == (len(rest), 2)
+    assert "2 messages remain on the dead-letter queue" in drained.stderr
     outputs = [each.stdout + each.stderr for each in (killed, done, shown, drained)]
     assert CRASHES not in "".join(outputs)
 
@@ -72,7 +72,7 @@ def test_a_message_that_hangs_is_poison_as_well(
     send(sqs, url, [*bodies(5), poisoned(1, HANGS)])
     done = _run(settings, tmp_path, "dead-letters", "drain", "--json")
     counts = json.loads(done.stdout)
-    assert (counts["loaded"], counts["left"]) == (5, 1)
+    assert (counts["loaded"], counts["remaining"]) == (5, 1)
     assert len(_buried(sqs, settings["LOGIN_QUEUE_URL"])) == 1
 
 

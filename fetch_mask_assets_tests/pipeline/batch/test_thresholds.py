@@ -11,11 +11,10 @@ from fetch_mask_assets.pipeline.batch.frames import mask_batch
 from fetch_mask_assets.pipeline.batch.thresholds import (
     MASKED_THRESHOLDS,
     RAW_THRESHOLDS,
-    Limits,
     Threshold,
     oldest_age_seconds,
 )
-from fetch_mask_assets.settings import Tuning
+from fetch_mask_assets.settings import Tuning, WarningLimits
 from fetch_mask_assets_tests.support.factories import SENT_AT, body, keyring, raw_batch
 
 NOW = SENT_AT + timedelta(hours=1)
@@ -28,12 +27,12 @@ def _masked(*bodies: str) -> pl.DataFrame:
 
 
 @pytest.mark.parametrize(
-    "measure", [*RAW_THRESHOLDS, *MASKED_THRESHOLDS], ids=lambda each: each.name
+    "threshold", [*RAW_THRESHOLDS, *MASKED_THRESHOLDS], ids=lambda each: each.name
 )
-def test_an_empty_batch_measures_nothing(measure: Threshold) -> None:
-    frame = raw_batch([]) if measure in RAW_THRESHOLDS else _masked()
+def test_an_empty_batch_measures_nothing(threshold: Threshold) -> None:
+    frame = raw_batch([]) if threshold in RAW_THRESHOLDS else _masked()
 
-    assert measure.value(frame, NOW) == 0.0
+    assert threshold.value(frame, NOW) == 0.0
 
 
 def test_redelivered_messages_are_measured_in_percent() -> None:
@@ -97,18 +96,21 @@ def test_versions_without_a_number_are_measured_among_the_logins(
     assert expected == actual
 
 
-def test_each_measure_has_a_limit_and_a_setting_of_its_own() -> None:
-    limits = Limits(
-        rejected_percent=1, unparsed_version_percent=2, redelivered_percent=3, age_seconds=4
+def test_each_threshold_has_a_limit_and_a_setting_of_its_own() -> None:
+    limits = WarningLimits(
+        warn_rejected_percent=1,
+        warn_unparsed_version_percent=2,
+        warn_redelivered_percent=3,
+        warn_age_seconds=4,
     )
-    measures = (*RAW_THRESHOLDS, *MASKED_THRESHOLDS)
+    thresholds = (*RAW_THRESHOLDS, *MASKED_THRESHOLDS)
 
-    assert [measure.limit(limits) for measure in measures] == [3, 4, 1, 2]
-    assert [measure.unit for measure in measures] == ["%", "s", "%", "%"]
+    assert [each.limit(limits) for each in thresholds] == [3, 4, 1, 2]
+    assert [each.unit for each in thresholds] == ["%", "s", "%", "%"]
 
 
-def test_the_setting_that_a_measure_names_exists() -> None:
-    settings = {measure.setting for measure in (*RAW_THRESHOLDS, *MASKED_THRESHOLDS)}
+def test_the_setting_that_a_threshold_names_exists() -> None:
+    settings = {each.setting for each in (*RAW_THRESHOLDS, *MASKED_THRESHOLDS)}
     environment = dict.fromkeys(settings, "7")
 
     tuning = Tuning.from_environment(environment)

@@ -7,12 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fetch_mask_assets.pipeline.queue.backlog import (
-    NextStep,
     QueueDepth,
     RunsSoFar,
-    next_step,
     runs_to_request,
 )
+from fetch_mask_assets.settings import Tuning
 
 
 def _depth(waiting: int = 0, in_flight: int = 0, delayed: int = 0) -> QueueDepth:
@@ -40,15 +39,13 @@ def _depth(waiting: int = 0, in_flight: int = 0, delayed: int = 0) -> QueueDepth
         (3, 1, 0, 4, 3),
     ],
 )
-def test_the_runs_asked_for_are_those_that_the_backlog_lacks(
+def test_the_requested_runs_are_those_that_the_backlog_lacks(
     waiting: int, batch_messages: int, active_runs: int, max_runs: int, expected: int
 ) -> None:
+    tuning = Tuning(batch_messages=batch_messages, max_runs=max_runs, freshness_seconds=3_600)
+
     actual = runs_to_request(
-        _depth(waiting, in_flight=50),
-        batch_messages=batch_messages,
-        runs=RunsSoFar(active_runs, 60.0),
-        max_runs=max_runs,
-        look_after_seconds=1_800,
+        _depth(waiting, in_flight=50), RunsSoFar(active_runs, 60.0), tuning
     ).runs
 
     assert expected == actual
@@ -62,25 +59,21 @@ def test_the_runs_asked_for_are_those_that_the_backlog_lacks(
     active_runs=st.integers(0, 50),
     max_runs=st.integers(1, 50),
 )
-def test_no_more_runs_are_asked_for_than_are_free_or_than_have_messages_to_take(
+def test_no_more_runs_are_requested_than_are_free_or_than_have_messages_to_take(
     waiting: int, hidden: int, batch_messages: int, active_runs: int, max_runs: int
 ) -> None:
-    request = runs_to_request(
-        _depth(waiting, hidden, hidden),
-        batch_messages=batch_messages,
-        runs=RunsSoFar(active_runs, 60.0),
-        max_runs=max_runs,
-        look_after_seconds=1_800,
-    )
+    tuning = Tuning(batch_messages=batch_messages, max_runs=max_runs, freshness_seconds=3_600)
+
+    request = runs_to_request(_depth(waiting, hidden, hidden), RunsSoFar(active_runs, 60.0), tuning)
 
     assert 0 <= request.runs <= max(0, max_runs - active_runs)
     assert request.runs <= waiting
-    assert request.because.endswith(".")
+    assert request.reason.endswith(".")
     if waiting and not active_runs:
         assert request.runs >= 1
 
 
-COUNTS = "{} messages are in flight, {} of at most 4 runs are under way."
+COUNTS = "{} messages are in flight, {} of at most 4 runs are active."
 
 
 @pytest.mark.parametrize(
@@ -94,8 +87,8 @@ COUNTS = "{} messages are in flight, {} of at most 4 runs are under way."
             0,
             1_860,
             (
-                "No message is waiting, and the last run began 31 minutes ago: one run looks"
-                f" whether the queue is dry, so that the table counts as fresh. {COUNTS}"
+                "No message is waiting, and the last run was requested 31 minutes ago: one"
+                f" run receives once, so that the table counts as fresh. {COUNTS}"
             ),
         ),
         (
@@ -103,8 +96,8 @@ COUNTS = "{} messages are in flight, {} of at most 4 runs are under way."
             1,
             None,
             (
-                "250 messages are waiting, for which 3 runs of up to 100 are needed, so 2 are asked"
-                f" for: {COUNTS}"
+                "250 messages are waiting, for which 3 runs of up to 100 are needed, so 2 are"
+                f" requested: {COUNTS}"
             ),
         ),
         (
@@ -112,7 +105,7 @@ COUNTS = "{} messages are in flight, {} of at most 4 runs are under way."
             4,
             9_999,
             (
-                "900 messages are waiting, and the runs under way take them, 4 of up to 100"
+                "900 messages are waiting, and the active runs take them, 4 of up to 100"
                 f" messages: {COUNTS}"
             ),
         ),
@@ -121,51 +114,10 @@ COUNTS = "{} messages are in flight, {} of at most 4 runs are under way."
 def test_the_reason_is_one_sentence_with_the_numbers(
     depth: QueueDepth, active_runs: int, since_last: float | None, expected: str
 ) -> None:
-    actual = runs_to_request(
-        depth,
-        batch_messages=100,
-        runs=RunsSoFar(active_runs, since_last),
-        max_runs=4,
-        look_after_seconds=1_800,
-    )
+    tuning = Tuning(batch_messages=100, max_runs=4, freshness_seconds=3_600)
 
-    assert actual.because == expected.format(7, active_runs)
-    assert bool(actual.runs) == ("are asked" in actual.because or "one run looks" in actual.because)
+    actual = runs_to_request(depth, RunsSoFar(active_runs, since_last), tuning)
 
-
-@pytest.mark.parametrize(
-    ("depth", "ran_dry", "expected"),
-    [
-        (_depth(), True, NextStep.STOP),
-        (_depth(), False, NextStep.RECEIVE),
-        (_depth(waiting=1), True, NextStep.RECEIVE),
-        (_depth(waiting=1), False, NextStep.RECEIVE),
-        (_depth(in_flight=1), True, NextStep.WAIT),
-        (_depth(in_flight=1), False, NextStep.RECEIVE),
-        (_depth(delayed=1), True, NextStep.WAIT),
-        (_depth(1, 1, 1), True, NextStep.RECEIVE),
-    ],
-)
-def test_a_queue_that_is_emptied_is_left_only_when_it_is_dry(
-    depth: QueueDepth, expected: NextStep, *, ran_dry: bool
-) -> None:
-    actual = next_step(depth, ran_dry=ran_dry)
-
-    assert expected == actual
-
-
-@pytest.mark.parametrize(
-    ("depth", "expected"),
-    [
-        (_depth(in_flight=2), NextStep.STOP),
-        (_depth(in_flight=1, delayed=1), NextStep.STOP),
-        (_depth(in_flight=2, delayed=1), NextStep.WAIT),
-        (_depth(waiting=1), NextStep.RECEIVE),
-    ],
-)
-def test_messages_that_will_not_be_taken_are_not_waited_for(
-    depth: QueueDepth, expected: NextStep
-) -> None:
-    actual = next_step(depth, ran_dry=True, staying=2)
-
-    assert expected == actual
+    assert actual.reason == expected.format(7, active_runs)
+    requested = "are requested" in actual.reason or "one run receives" in actual.reason
+    assert bool(actual.runs) == requested

@@ -1,4 +1,4 @@
-"""What a redrive policy says, and what of it would lose messages."""
+"""Redrive policies, their problems, and the summary of dead letters."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import polars as pl
 import pytest
 
 from fetch_mask_assets.pipeline.queue.dead_letters import (
-    QueueTerms,
     RedrivePolicy,
-    described,
+    RetentionPolicy,
     redrive_policy,
-    weaknesses,
+    redrive_problems,
+    summarize,
 )
 from fetch_mask_assets_tests.support.logins import SENT_AT, body, raw_batch
 
@@ -51,42 +51,42 @@ def test_what_is_no_policy_is_refused(text: str) -> None:
         (1, 345_600, 60, ["maxReceiveCount is 1", "MessageRetentionPeriod"]),
     ],
 )
-def test_few_receives_and_a_short_retention_are_weaknesses(
+def test_few_receives_and_a_short_retention_are_problems(
     receives: int, login: int, dead: int, expected: list[str]
 ) -> None:
-    terms = QueueTerms(login, RedrivePolicy("dead", "1", receives))
-    found = list(weaknesses(terms, dead))
+    policy = RetentionPolicy(login, RedrivePolicy("dead", "1", receives))
+    found = list(redrive_problems(policy, dead))
 
     assert len(found) == len(expected)
     assert all(part in description for part, description in zip(expected, found, strict=True))
 
 
-def test_dead_letters_are_described_by_count_age_and_shape_and_by_no_value() -> None:
+def test_dead_letters_are_described_by_count_age_and_profile_and_by_no_value() -> None:
     raw = raw_batch([body(1), body(2), "not json", body(1)], list("abca"))
     raw = raw.with_columns(
         sent_at=pl.Series([SENT_AT, SENT_AT + timedelta(hours=1), SENT_AT, SENT_AT]).cast(
             raw.schema["sent_at"]
         )
     )
-    found = described(raw)
+    found = summarize(raw)
 
-    assert (found.looked_at, found.oldest, found.newest) == (
+    assert (found.sampled, found.oldest, found.newest) == (
         3,
         SENT_AT,
         SENT_AT + timedelta(hours=1),
     )
-    assert sorted(found.shapes.values()) == [1, 2]
+    assert sorted(found.profiles.values()) == [1, 2]
     assert "192.0.2" not in repr(found)
 
 
 def test_an_empty_queue_is_described_as_such() -> None:
-    found = described(raw_batch([]))
+    found = summarize(raw_batch([]))
 
-    assert (found.looked_at, found.oldest, found.shapes) == (0, None, {})
+    assert (found.sampled, found.oldest, found.profiles) == (0, None, {})
 
 
 def test_a_message_that_must_not_be_decoded_is_described_as_such() -> None:
-    found = described(raw_batch([body(1), "{}"]), unfit={1})
+    found = summarize(raw_batch([body(1), "{}"]), poison={1})
 
-    assert found.shapes["kills the process that masks it"] == 1
-    assert len(found.shapes) == 2
+    assert found.profiles["kills the process that masks it"] == 1
+    assert len(found.profiles) == 2

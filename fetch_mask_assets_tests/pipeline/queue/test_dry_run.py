@@ -12,7 +12,7 @@ import pytest
 
 from fetch_mask_assets.pipeline.queue import dry_run
 from fetch_mask_assets.pipeline.queue.dry_run import DryRunError, dry_run_messages
-from fetch_mask_assets.pipeline.queue.poison import Verdict
+from fetch_mask_assets.pipeline.queue.poison import IsolationResult
 from fetch_mask_assets_tests.support.logins import bodies, body, raw_batch
 from fetch_mask_assets_tests.support.poison import CRASHES, DEVOURS, RAISES, poisoned, python_path
 
@@ -23,11 +23,11 @@ def poison_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", python_path(tmp_path))
 
 
-def test_messages_that_are_fit_pass_and_nobody_dies() -> None:
+def test_messages_that_can_be_masked_pass_and_the_process_lives() -> None:
     deaths: list[int] = []
     raw = raw_batch([*bodies(500), "junk", body(1, ip="x"), "[" * 60_000])
 
-    assert dry_run_messages(raw, range(raw.height), lambda: deaths.append(1)) == Verdict()
+    assert dry_run_messages(raw, range(raw.height), lambda: deaths.append(1)) == IsolationResult()
     assert deaths == []
 
 
@@ -36,26 +36,26 @@ def test_messages_that_are_fit_pass_and_nobody_dies() -> None:
 def test_a_message_that_kills_the_process_is_isolated(how: str) -> None:
     deaths: list[int] = []
     raw = raw_batch([*bodies(250), poisoned(250, how), *bodies(30)])
-    verdict = dry_run_messages(raw, range(raw.height), lambda: deaths.append(1))
+    result = dry_run_messages(raw, range(raw.height), lambda: deaths.append(1))
 
-    assert verdict == Verdict(poison=frozenset({250}))
+    assert result == IsolationResult(poison=frozenset({250}))
     assert deaths == [1]
 
 
 @pytest.mark.usefixtures("poison_works")
-def test_only_the_lines_that_are_asked_for_are_tried() -> None:
+def test_only_the_given_rows_are_tried() -> None:
     raw = raw_batch([poisoned(0, CRASHES), body(1), body(2)])
 
-    assert dry_run_messages(raw, [2, 1], lambda: None) == Verdict()
+    assert dry_run_messages(raw, [2, 1], lambda: None) == IsolationResult()
 
 
 @pytest.mark.usefixtures("poison_works")
-def test_when_time_is_over_the_rest_is_left_untried(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_time_is_up_the_rest_is_untried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dry_run, "DRY_RUN_SECONDS", 0)
     raw = raw_batch([*bodies(200), body(1), poisoned(7, CRASHES), body(2)])
-    verdict = dry_run_messages(raw, range(raw.height), lambda: None)
+    result = dry_run_messages(raw, range(raw.height), lambda: None)
 
-    assert verdict == Verdict(untried=frozenset({200, 201, 202}))
+    assert result == IsolationResult(untried=frozenset({200, 201, 202}))
 
 
 def test_the_process_has_no_credentials_and_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,16 +69,16 @@ def test_the_process_has_no_credentials_and_no_address(monkeypatch: pytest.Monke
         return run(*command, **options)  # type: ignore[call-overload,no-any-return]
 
     monkeypatch.setattr(subprocess, "run", recorded)
-    assert dry_run_messages(raw_batch(bodies(1)), [0], lambda: None) == Verdict()
+    assert dry_run_messages(raw_batch(bodies(1)), [0], lambda: None) == IsolationResult()
     assert "canary" not in str(given)
     assert given[0]["PATH"] == os.environ["PATH"]
 
 
-def test_a_trial_takes_little_memory_here_however_large_the_batch() -> None:
+def test_a_dry_run_takes_little_memory_here_however_large_the_batch() -> None:
     raw = raw_batch(["é" * 2**19] * 32)
     tracemalloc.start()
     try:
-        assert dry_run_messages(raw, range(raw.height), lambda: None) == Verdict()
+        assert dry_run_messages(raw, range(raw.height), lambda: None) == IsolationResult()
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -96,7 +96,7 @@ def test_a_process_that_neither_reads_nor_answers_is_given_up(
         dry_run_messages(raw_batch(["x" * 2**20] * 8), range(8), lambda: None)
 
 
-def test_a_request_that_cannot_be_made_condemns_no_message(
+def test_a_request_that_cannot_be_made_isolates_no_message(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fails(*_inputs: object, **_named: object) -> str:
@@ -108,7 +108,7 @@ def test_a_request_that_cannot_be_made_condemns_no_message(
         dry_run_messages(raw, [0], lambda: None)
 
 
-def test_a_process_that_does_not_start_condemns_no_message(
+def test_a_process_that_does_not_start_isolates_no_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "polars.py").write_text("raise SystemExit", encoding="utf-8")
@@ -132,5 +132,5 @@ def test_a_process_that_does_not_start_at_once_is_started_again(
     monkeypatch.setattr(subprocess, "run", short_of_processes)
     raw = raw_batch([body(1), poisoned(2, CRASHES)])
 
-    assert dry_run_messages(raw, [0, 1], lambda: None) == Verdict(poison=frozenset({1}))
+    assert dry_run_messages(raw, [0, 1], lambda: None) == IsolationResult(poison=frozenset({1}))
     assert failures == []

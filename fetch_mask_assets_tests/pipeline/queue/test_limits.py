@@ -17,7 +17,7 @@ from fetch_mask_assets.pipeline.queue.limits import (
     release_delay,
 )
 
-LIMITS = DrainLimits(messages=100, bytes=1_000, seconds=30.0, empty_answers=4)
+LIMITS = DrainLimits(messages=100, bytes=1_000, seconds=30.0, empty_receives=4)
 
 
 @pytest.mark.parametrize(
@@ -34,8 +34,8 @@ LIMITS = DrainLimits(messages=100, bytes=1_000, seconds=30.0, empty_answers=4)
         (DrainProgress(bytes=5_000), DrainEnd.BYTES),
         (DrainProgress(seconds=30.0), DrainEnd.TIME),
         (DrainProgress(seconds=31.0), DrainEnd.TIME),
-        (DrainProgress(empty_answers=4), DrainEnd.DRY),
-        (DrainProgress(empty_answers=9), DrainEnd.DRY),
+        (DrainProgress(empty_receives=4), DrainEnd.DRY),
+        (DrainProgress(empty_receives=9), DrainEnd.DRY),
         (DrainProgress(100, 0, 1_000, 4, 30.0), DrainEnd.MESSAGES),
         (DrainProgress(0, 0, 1_000, 4, 30.0), DrainEnd.BYTES),
         (DrainProgress(0, 0, 0, 4, 30.0), DrainEnd.DRY),

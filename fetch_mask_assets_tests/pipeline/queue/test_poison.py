@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fetch_mask_assets.pipeline.queue.poison import (
+    IsolationResult,
     Unit,
-    Verdict,
+    exclude_rows,
     is_code_fault,
     isolate,
     suspects,
     units,
-    without,
 )
 from fetch_mask_assets_tests.support.logins import bodies, raw_batch
 
@@ -27,7 +27,7 @@ def _received(*counts: int) -> pl.DataFrame:
 
 
 def _dies_of(poison: set[int]) -> Callable[[Sequence[Unit]], int]:
-    """A process that dies at the first unit with a poisoned line."""
+    """A process that dies at the first unit with a poisoned row."""
 
     def dry_run(pending: Sequence[Unit]) -> int:
         dead = [number for number, unit in enumerate(pending) if poison & set(unit)]
@@ -37,7 +37,7 @@ def _dies_of(poison: set[int]) -> Callable[[Sequence[Unit]], int]:
 
 
 @pytest.mark.parametrize(
-    ("counts", "watched", "expected"),
+    ("counts", "min_receives", "expected"),
     [
         ((), 2, []),
         ((1, 1, 1), 2, []),
@@ -49,20 +49,20 @@ def _dies_of(poison: set[int]) -> Callable[[Sequence[Unit]], int]:
     ids=["empty", "first", "one again", "two again", "one near its end", "dead letters"],
 )
 def test_first_deliveries_are_tried_only_beside_one_that_is_near_its_end(
-    counts: tuple[int, ...], watched: int, expected: list[int]
+    counts: tuple[int, ...], min_receives: int, expected: list[int]
 ) -> None:
-    actual = suspects(_received(*counts), watched)
+    actual = suspects(_received(*counts), min_receives)
 
     assert actual[:1] == expected[:1]
     assert sorted(actual) == sorted(expected)
 
 
-def test_a_message_that_came_twice_is_tried_and_left_in_both_its_lines() -> None:
+def test_a_message_that_came_twice_is_tried_and_excluded_in_both_its_rows() -> None:
     raw = _received(1, 2, 1)
     raw = raw.with_columns(message_id=pl.Series(["same", "same", "other"]))
 
     assert sorted(suspects(raw)) == [0, 1]
-    assert without(raw, {1})["message_id"].to_list() == ["other"]
+    assert exclude_rows(raw, {1})["message_id"].to_list() == ["other"]
 
 
 @given(
@@ -73,7 +73,7 @@ def test_exactly_the_poison_is_isolated_whatever_it_is(poison: set[int], count: 
     pending = units(range(count), [1] * count)
     actual = isolate(pending, _dies_of(poison))
 
-    assert actual == Verdict(frozenset(line for line in poison if line < count))
+    assert actual == IsolationResult(frozenset(row for row in poison if row < count))
 
 
 def test_two_processes_die_of_one_poisonous_message() -> None:
@@ -89,41 +89,42 @@ def test_two_processes_die_of_one_poisonous_message() -> None:
     assert calls == 3
 
 
-def test_what_there_is_no_time_to_try_is_left() -> None:
+def test_rows_that_are_not_tried_in_time_are_excluded() -> None:
     answers = iter([1, 0, None])
     actual = isolate([(0, 1), (2, 3), (4,)], lambda _: next(answers))
 
-    assert actual == Verdict(poison=frozenset({2}), untried=frozenset({3, 4}))
-    assert actual.left == {2, 3, 4}
+    assert actual == IsolationResult(poison=frozenset({2}), untried=frozenset({3, 4}))
+    assert actual.excluded == {2, 3, 4}
 
 
-def test_a_process_that_dies_of_many_but_of_none_alone_condemns_none() -> None:
+def test_a_process_that_dies_of_many_but_of_none_alone_isolates_none() -> None:
     def dry_run(pending: Sequence[Unit]) -> int:
         return 0 if len(pending[0]) > 1 else len(pending)
 
-    assert isolate([(0, 1, 2)], dry_run) == Verdict()
+    assert isolate([(0, 1, 2)], dry_run) == IsolationResult()
 
 
-def test_units_are_bounded_in_messages_and_bytes_and_keep_every_line() -> None:
+def test_units_are_bounded_in_messages_and_bytes_and_keep_every_row() -> None:
     sizes = [100] * 450 + [3 * 2**20, 2 * 2**20, 9 * 2**20, 10]
     actual = units(range(454), sizes)
 
-    assert [line for unit in actual for line in unit] == list(range(454))
+    assert [row for unit in actual for row in unit] == list(range(454))
     assert max(len(unit) for unit in actual) == 200
     assert all(len(unit) == 1 or sum(sizes[n] for n in unit) <= 2**22 for unit in actual)
 
 
-def test_the_batch_goes_on_without_what_is_left() -> None:
+def test_excluded_rows_are_taken_out_of_the_batch() -> None:
     raw = _received(1, 2, 3)
 
-    assert without(raw, {1}).equals(raw[[0, 2]])
-    assert without(raw, ()) is raw
+    assert exclude_rows(raw, {1}).equals(raw[[0, 2]])
+    assert exclude_rows(raw, ()) is raw
 
 
 @pytest.mark.parametrize(
-    ("tried", "left", "expected"), [(11, 11, True), (10, 10, False), (12, 11, False), (0, 0, False)]
+    ("tried", "excluded", "expected"),
+    [(11, 11, True), (10, 10, False), (12, 11, False), (0, 0, False)],
 )
 def test_many_messages_and_none_fit_are_a_fault_of_the_code(
-    tried: int, left: int, *, expected: bool
+    tried: int, excluded: int, *, expected: bool
 ) -> None:
-    assert is_code_fault(tried, left) is expected
+    assert is_code_fault(tried, excluded) is expected

@@ -16,9 +16,9 @@ from fetch_mask_assets.errors import QueueError
 from fetch_mask_assets.local_stack.state import free_port
 from fetch_mask_assets.pipeline.batch.frames import RAW_SCHEMA
 from fetch_mask_assets.pipeline.queue.backlog import QueueDepth
+from fetch_mask_assets.pipeline.queue.batch_requests import BatchResult
 from fetch_mask_assets.pipeline.queue.limits import DrainEnd, DrainLimits
 from fetch_mask_assets.pipeline.queue.sqs import (
-    BatchResult,
     LoginQueue,
     QueueSettings,
     connect_queue,
@@ -46,45 +46,45 @@ def test_several_receivers_take_a_backlog_exactly_once(
     sqs: SQSClient, queue_url: str, queue: LoginQueue
 ) -> None:
     sent = send(sqs, queue_url, bodies(250))
-    drained = queue.receive(_limits(messages=1_000))
-    assert sorted(drained.raw["message_id"]) == sorted(sent)
-    assert sorted(drained.raw["body"]) == sorted(bodies(250))
-    assert drained.raw.schema == RAW_SCHEMA
-    assert drained.end is DrainEnd.DRY
-    assert drained.requests >= 25
-    assert drained.seconds > 0
+    received = queue.receive(_limits(messages=1_000))
+    assert sorted(received.raw["message_id"]) == sorted(sent)
+    assert sorted(received.raw["body"]) == sorted(bodies(250))
+    assert received.raw.schema == RAW_SCHEMA
+    assert received.end is DrainEnd.DRY
+    assert received.requests >= 25
+    assert received.seconds > 0
 
 
 def test_no_more_messages_are_received_than_the_limit(
     sqs: SQSClient, queue_url: str, queue: LoginQueue
 ) -> None:
     send(sqs, queue_url, bodies(40))
-    drained = queue.receive(_limits(messages=27))
-    assert drained.raw.height == 27
-    assert drained.end is DrainEnd.MESSAGES
+    received = queue.receive(_limits(messages=27))
+    assert received.raw.height == 27
+    assert received.end is DrainEnd.MESSAGES
     assert queue.depth() == QueueDepth(waiting=13, in_flight=27, delayed=0)
 
 
 def test_bytes_end_a_batch(sqs: SQSClient, queue_url: str) -> None:
     send(sqs, queue_url, ["x" * 1_000] * 40)
     with closing(_queue(_Shared(sqs), queue_url, receivers=1)) as queue:
-        drained = queue.receive(_limits(bytes=15_000))
-    assert drained.end is DrainEnd.BYTES
-    assert 15 <= drained.raw.height <= 25
+        received = queue.receive(_limits(bytes=15_000))
+    assert received.end is DrainEnd.BYTES
+    assert 15 <= received.raw.height <= 25
 
 
 def test_time_ends_a_batch(sqs: SQSClient, queue_url: str, queue: LoginQueue) -> None:
     send(sqs, queue_url, bodies(3))
-    drained = queue.receive(_limits(seconds=0.5, empty_answers=1_000))
-    assert drained.end is DrainEnd.TIME
-    assert drained.raw.height == 3
+    received = queue.receive(_limits(seconds=0.5, empty_receives=1_000))
+    assert received.end is DrainEnd.TIME
+    assert received.raw.height == 3
 
 
 def test_an_empty_queue_gives_an_empty_frame_of_the_same_schema(queue: LoginQueue) -> None:
-    drained = queue.receive(_limits())
-    assert drained.raw.is_empty()
-    assert drained.raw.schema == RAW_SCHEMA
-    assert drained.end is DrainEnd.DRY
+    received = queue.receive(_limits())
+    assert received.raw.is_empty()
+    assert received.raw.schema == RAW_SCHEMA
+    assert received.end is DrainEnd.DRY
 
 
 @pytest.mark.parametrize("receivers", [1, 4])
@@ -94,8 +94,8 @@ def test_an_empty_answer_does_not_end_a_batch(
     send(sqs, queue_url, bodies(30))
     client = _EmptyFirst(sqs, times=3)
     with closing(_queue(client, queue_url, receivers=receivers)) as queue:
-        drained = queue.receive(_limits(messages=30, empty_answers=8))
-    assert drained.raw.height == 30
+        received = queue.receive(_limits(messages=30, empty_receives=8))
+    assert received.raw.height == 30
     assert client.times < 0
 
 
@@ -104,10 +104,10 @@ def test_as_many_empty_answers_in_a_row_as_the_limit_end_a_batch(
 ) -> None:
     send(sqs, queue_url, bodies(5))
     with closing(_queue(_EmptyFirst(sqs, times=3), queue_url, receivers=1)) as queue:
-        drained = queue.receive(_limits(empty_answers=3))
-    assert drained.raw.is_empty()
-    assert drained.end is DrainEnd.DRY
-    assert drained.requests == 3
+        received = queue.receive(_limits(empty_receives=3))
+    assert received.raw.is_empty()
+    assert received.end is DrainEnd.DRY
+    assert received.requests == 3
 
 
 def test_the_frame_has_the_time_of_sending_and_the_count_of_receives(
@@ -125,7 +125,7 @@ def test_deleted_messages_are_gone(sqs: SQSClient, queue_url: str, queue: LoginQ
     send(sqs, queue_url, bodies(25))
     raw = queue.receive(_limits(messages=25)).raw
     settled = queue.delete(dict(raw.select("message_id", "receipt_handle").iter_rows()))
-    assert settled == BatchResult(done=25, left=0)
+    assert settled == BatchResult(succeeded=25, failed=0)
     assert queue.depth() == QueueDepth(0, 0, 0)
 
 
@@ -135,7 +135,7 @@ def test_a_delete_that_the_service_fails_is_tried_again(sqs: SQSClient, queue_ur
     with closing(_queue(client, queue_url)) as queue:
         raw = queue.receive(_limits(messages=3)).raw
         handles = dict(raw.select("message_id", "receipt_handle").iter_rows())
-        assert queue.delete(handles) == BatchResult(done=3, left=0)
+        assert queue.delete(handles) == BatchResult(succeeded=3, failed=0)
         assert queue.depth() == QueueDepth(0, 0, 0)
     assert [len(entries) for entries in client.requests] == [3, 1]
 
@@ -146,7 +146,7 @@ def test_a_delete_that_the_service_keeps_failing_is_left(sqs: SQSClient, queue_u
     with closing(_queue(client, queue_url)) as queue:
         raw = queue.receive(_limits(messages=3)).raw
         handles = dict(raw.select("message_id", "receipt_handle").iter_rows())
-        assert queue.delete(handles) == BatchResult(done=2, left=1)
+        assert queue.delete(handles) == BatchResult(succeeded=2, failed=1)
         assert queue.depth().in_flight == 1
     assert 2 <= len(client.requests) <= 6
 
@@ -157,7 +157,7 @@ def test_a_delete_that_is_the_senders_fault_is_left_at_once(sqs: SQSClient, queu
     with closing(_queue(client, queue_url)) as queue:
         raw = queue.receive(_limits(messages=3)).raw
         handles = dict(raw.select("message_id", "receipt_handle").iter_rows())
-        assert queue.delete(handles) == BatchResult(done=2, left=1)
+        assert queue.delete(handles) == BatchResult(succeeded=2, failed=1)
     assert [len(entries) for entries in client.requests] == [3]
 
 
@@ -171,15 +171,15 @@ def test_what_an_answer_does_not_name_is_tried_again_and_then_left(
 ) -> None:
     client = _KeepsSilent(sqs, silence, times=1_000)
     with closing(_queue(client, queue_url)) as queue:
-        assert queue.delete({"a": "1", "b": "2"}) == BatchResult(done=0, left=2)
-        assert list(queue.send(["x", "y"])) == [BatchResult(done=0, left=2)]
+        assert queue.delete({"a": "1", "b": "2"}) == BatchResult(succeeded=0, failed=2)
+        assert list(queue.send(["x", "y"])) == [BatchResult(succeeded=0, failed=2)]
     assert [len(entries) for entries in client.requests] == [2] * 8
 
 
 def test_what_an_answer_names_at_last_is_done(sqs: SQSClient, queue_url: str) -> None:
     client = _KeepsSilent(sqs, {}, times=2)
     with closing(_queue(client, queue_url)) as queue:
-        assert list(queue.send(["x", "y"])) == [BatchResult(done=2, left=0)]
+        assert list(queue.send(["x", "y"])) == [BatchResult(succeeded=2, failed=0)]
         assert queue.depth().waiting == 2
 
 
@@ -328,7 +328,7 @@ def test_an_answer_without_the_numbers_of_a_queue_is_an_error_that_names_them(
     sqs: SQSClient, queue_url: str, attributes: dict[str, str], missing: tuple[str, str]
 ) -> None:
     queue = _queue(_Answers(sqs, attributes), queue_url)
-    for ask, name in zip((queue.terms, queue.depth), missing, strict=True):
+    for ask, name in zip((queue.retention, queue.depth), missing, strict=True):
         with pytest.raises(QueueError, match=f"without a number for {name}"):
             ask()
 
@@ -359,7 +359,7 @@ def test_sending_keeps_each_request_within_a_mebibyte(sqs: SQSClient, queue_url:
     texts = ["ä" * 125_000, "a" * 250_000, "b" * 250_000, "c" * 250_000, "d" * 50_000, "e"]
     with closing(_queue(client, queue_url)) as queue:
         settled = list(queue.send(texts))
-    assert sum(each.done + each.left for each in settled) == 6
+    assert sum(each.succeeded + each.failed for each in settled) == 6
     assert [[entry["MessageBody"][0] for entry in entries] for entries in client.requests] == [
         ["ä", "a", "b", "c"],
         ["d", "e"],
@@ -547,9 +547,9 @@ def _limits(
     messages: int = 1_000,
     bytes: int = 2**20,  # noqa: A002 (the limit's name)
     seconds: float = 30,
-    empty_answers: int = 4,
+    empty_receives: int = 4,
 ) -> DrainLimits:
-    return DrainLimits(messages, bytes, seconds, empty_answers)
+    return DrainLimits(messages, bytes, seconds, empty_receives)
 
 
 def _receive_raw(
@@ -581,9 +581,9 @@ def test_some_of_what_is_held_can_be_put_back_before_the_rest(
     client = _Records(sqs, "change_message_visibility_batch")
     with closing(_queue(client, queue_url)) as queue:
         queue.receive(_limits(messages=4))
-        assert queue.release_messages([sent[1], sent[1]], 0) == BatchResult(done=1, left=0)
+        assert queue.release_messages([sent[1], sent[1]], 0) == BatchResult(succeeded=1, failed=0)
         assert queue.depth() == QueueDepth(waiting=1, in_flight=3, delayed=0)
-        assert queue.extend_visibility(600) == BatchResult(done=3, left=0)
+        assert queue.extend_visibility(600) == BatchResult(succeeded=3, failed=0)
     assert [[each["VisibilityTimeout"] for each in entries] for entries in client.requests] == [
         [0],
         [600] * 3,

@@ -13,7 +13,7 @@ from dagster import (
     resource,
 )
 
-from fetch_mask_assets.cli.pipeline.failed_runs import why_failed
+from fetch_mask_assets.cli.instance import describe_failure
 
 _CANARY = "203.0.113.77"
 
@@ -40,7 +40,7 @@ def _said(resource_error: Exception | None = None, op_error: BaseException | Non
     with DagsterInstance.ephemeral() as instance:
         result = taking.execute_in_process(instance=instance, raise_on_error=False)
     assert not result.success
-    return why_failed(result).replace(result.run_id, "42")
+    return describe_failure(result).replace(result.run_id, "42")
 
 
 def test_what_a_step_failed_of_is_said() -> None:

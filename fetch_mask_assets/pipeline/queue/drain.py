@@ -1,4 +1,4 @@
-"""Several receivers at once, until the batch is complete."""
+"""Drains a queue with several receivers at once, until the batch is complete."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:  # the stubs are for the type checker alone and are not instal
 
 
 class Drain:
-    """Receivers that share one account of what was received and what is still claimed."""
+    """Receivers that share one count of received and claimed messages."""
 
     def __init__(self, receive: Callable[[int], list[MessageTypeDef]], limits: DrainLimits) -> None:
-        """Takes a call that receives at most so many messages."""
+        """`receive` receives at most as many messages as it is given."""
         self._receive = receive
         self._limits = limits
         self._lock = Lock()
@@ -37,7 +37,7 @@ class Drain:
 
     @property
     def seconds(self) -> float:
-        """How long the drain has taken so far."""
+        """Seconds since the drain began."""
         return time.monotonic() - self._started
 
     @property
@@ -52,14 +52,14 @@ class Drain:
             try:
                 for future in futures:
                     future.result()
-            except BaseException:  # an interrupt of this thread must stop the others
+            except BaseException:  # also an interrupt of this thread stops the others
                 self._stopped = True
                 raise
 
     def _loop(self) -> None:
         try:
             while claim := self._claim():
-                self._send_batches(claim, self._receive(claim))
+                self._add(claim, self._receive(claim))
         except BaseException:
             self._stopped = True
             raise
@@ -74,7 +74,7 @@ class Drain:
             self.requests += 1
             return claim
 
-    def _send_batches(self, claim: int, messages: list[MessageTypeDef]) -> None:
+    def _add(self, claim: int, messages: list[MessageTypeDef]) -> None:
         with self._lock:
             self.messages.extend(messages)
             before = self._progress
@@ -83,7 +83,7 @@ class Drain:
                 messages=before.messages + len(messages),
                 claimed=before.claimed - claim,
                 bytes=before.bytes + sum(map(_body_bytes, messages)),
-                empty_answers=0 if messages else before.empty_answers + 1,
+                empty_receives=0 if messages else before.empty_receives + 1,
             )
 
 
