@@ -6,10 +6,17 @@ PYTHON ?= python3
 MINUTES ?= 5
 # 0: another one each time; it is printed, and can be given again.
 SEED ?= 0
+# More than a small machine has cores: the tests wait for servers most of the time.
+WORKERS ?= 4
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+QUICK := $(addprefix fetch_mask_assets_tests/,masking keys audit pipeline operations support \
+  test_settings.py test_errors.py)
+PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup
+# Without bytecode, each process that a test starts would compile the product anew.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup run test dev lint check readme docs benchmark benchmark-md5 pictures load chaos chaos-model fuzz lock stop clean
+.PHONY: help setup run quick test test-long dev lint check readme docs benchmark benchmark-md5 pictures load chaos chaos-model fuzz lock stop clean
 
 help: ## Show what there is to make.
 	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | column -t -s '|'
@@ -33,8 +40,14 @@ run: setup ## Start the local stack and take sample messages from queue to table
 	@echo "Look further:  make dev  (the Dagster UI, with traffic)"
 	@echo "Stop it:       make stop"
 
-test: setup ## Run the tests.
-	@$(BIN)/pytest -n 2 --dist loadfile
+quick: setup ## Run the tests that need no servers, in seconds.
+	@$(PYTEST) --numprocesses 2 -m "not servers" $(QUICK)
+
+test: setup ## Run the tests, but for the browser and for every fault there is.
+	@$(PYTEST)
+
+test-long: setup ## Run the tests that `make test` leaves out.
+	@$(PYTEST) -m "browser or chaos"
 
 dev: setup ## Start the local stack and the Dagster UI, with traffic; Ctrl-C stops all of it.
 	@exec $(BIN)/fetch-mask local dev
@@ -56,7 +69,7 @@ docs: setup ## Build the documentation site into build/site.
 	@$(BIN)/fetch-mask local up > /dev/null
 	@set -a; . ./.env; NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --clean
 
-check: lint docs run readme test ## What CI runs.
+check: lint docs run readme test test-long ## What CI runs.
 
 chaos: setup ## Break it: every fault once, or for MINUTES; SEED repeats; without ONLY writes docs/faults.md.
 	@echo "Faults one by one; make chaos-model brings them in random order, for long."

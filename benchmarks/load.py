@@ -38,8 +38,7 @@ from fetch_mask_assets.local_stack.environment import DAGSTER, LOGINS
 from fetch_mask_assets.local_stack.stack import Stack
 from fetch_mask_assets.pipeline.queue.process_limits import disable_core_dumps
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
-from fetch_mask_assets_tests.chaos.harsh_queue import HarshQueue
-from fetch_mask_assets_tests.support.logins import body
+from sqs_simulator.harsh_queue import HarshQueue
 
 _QUEUE = "logins"
 _CHECKOUT = Path(__file__).parents[1]
@@ -87,6 +86,19 @@ class Peaks:
             "largest_peak_megabytes": held[-1] // _MEGABYTE,
             "largest_peak_to_median": round(held[-1] / median(held), 2),
         }
+
+
+def _body(number: int) -> str:
+    """A login event of a user and a device that no other number has."""
+    login = {
+        "user_id": f"user-{number}",
+        "app_version": "2.3.0",
+        "device_type": "android",
+        "ip": f"192.0.2.{number % 200}",
+        "locale": "en_US",
+        "device_id": f"device-{number:08}",
+    }
+    return json.dumps(login)
 
 
 def _high_water_mark(pid: int) -> int:
@@ -155,7 +167,7 @@ def _stack(place: Path, queue: HarshQueue, load: Load) -> Iterator[Stack]:
     try:
         stack = local_stack.up(place)
         queue.create(_QUEUE, dead_letters="dead-letters")
-        bodies = (body(number).ljust(load.body_bytes) for number in range(load.messages))
+        bodies = (_body(number).ljust(load.body_bytes) for number in range(load.messages))
         queue.send(_QUEUE, bodies)
         settings = queue.environment(_QUEUE) | {
             "LOGIN_BATCH_MESSAGES": str(load.batch),

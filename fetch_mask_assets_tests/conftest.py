@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from uuid import uuid4
 
 import hypothesis
-import psycopg
 import pytest
+from botocore.loaders import JSONFileLoader
 from mypy_boto3_sqs import SQSClient
 
 from fetch_mask_assets import settings
@@ -20,9 +21,12 @@ from fetch_mask_assets.local_stack import stack as local_stack
 from fetch_mask_assets.local_stack.stack import Stack
 from fetch_mask_assets.postgres import migrate
 from fetch_mask_assets_tests.support import kinds
+from fetch_mask_assets_tests.support.databases import Databases, administer
 
 _TEMPLATE = "template_logins"
 _PARTITIONED_TEMPLATE = "template_partitioned"
+# No test of this server asks what a crash of the machine leaves on its disk.
+_WITHOUT_DURABILITY = ("fsync", "full_page_writes")
 
 # The same examples each time, so that a change is what makes a test fail; HYPOTHESIS_PROFILE=long
 # tries others, fifty times as many, and pytest prints the seed that failed (--hypothesis-seed).
@@ -33,14 +37,34 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use the servers of the stack."""
+    for item in items:
+        if "stack" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.servers)
+
+
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """One stack for all tests of a process; with pytest-xdist, one for each worker."""
     checkout = tmp_path_factory.mktemp("checkout")
     try:
-        yield local_stack.up(checkout)
+        stack = local_stack.up(checkout)
+        for setting in _WITHOUT_DURABILITY:
+            administer(stack, f"ALTER SYSTEM SET {setting} = off")
+        administer(stack, "SELECT pg_reload_conf()")
+        yield stack
     finally:
         local_stack.down(checkout, delete=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _service_models_read_once() -> Iterator[None]:
+    """Keep the descriptions of AWS's services, which every client parses again otherwise."""
+    load_file = cache(JSONFileLoader().load_file)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JSONFileLoader, "load_file", lambda _loader, path: load_file(path))
+        yield
 
 
 @pytest.fixture(name="sqs", scope="session")
@@ -50,30 +74,42 @@ def _sqs(stack: Stack) -> SQSClient:
 
 @pytest.fixture(scope="session")
 def template_database(stack: Stack) -> str:
-    """A migrated database that nobody connects to, so that it can be copied."""
-    _administer(stack, f"CREATE DATABASE {_TEMPLATE} TEMPLATE {local_environment.LOGINS}")
+    """A migrated database that nothing connects to, so that it can be copied."""
+    administer(stack, f"CREATE DATABASE {_TEMPLATE} TEMPLATE {local_environment.LOGINS}")
     return _TEMPLATE
 
 
 @pytest.fixture(scope="session")
 def partitioned_template(stack: Stack) -> str:
     """The same with a user_logins that is partitioned by month."""
-    _administer(stack, f"CREATE DATABASE {_PARTITIONED_TEMPLATE}")
+    administer(stack, f"CREATE DATABASE {_PARTITIONED_TEMPLATE}")
     migrate.upgrade(postgres.url(stack.state, _PARTITIONED_TEMPLATE), partitioned=True)
     return _PARTITIONED_TEMPLATE
 
 
+@pytest.fixture(scope="session")
+def plain_databases(stack: Stack, template_database: str) -> Databases:
+    """Databases with a plain user_logins."""
+    return Databases(stack, template_database)
+
+
+@pytest.fixture(scope="session")
+def partitioned_databases(stack: Stack, partitioned_template: str) -> Databases:
+    """Databases with a partitioned user_logins."""
+    return Databases(stack, partitioned_template)
+
+
 @pytest.fixture
-def database_url(request: pytest.FixtureRequest, stack: Stack) -> Iterator[str]:
+def database_url(
+    request: pytest.FixtureRequest,
+    stack: Stack,  # noqa: ARG001 (so that pytest sees that servers are used)
+) -> Iterator[str]:
     """A migrated, empty database of the test's own; `kinds.BOTH_KINDS` parametrizes it."""
     kind = getattr(request, "param", kinds.PLAIN)
-    template = "template_database" if kind == kinds.PLAIN else "partitioned_template"
-    name = _unique("logins")
-    _administer(stack, f"CREATE DATABASE {name} TEMPLATE {request.getfixturevalue(template)}")
-    try:
-        yield postgres.url(stack.state, name)
-    finally:
-        _administer(stack, f"DROP DATABASE {name} WITH (FORCE)")
+    fixture = "plain_databases" if kind == kinds.PLAIN else "partitioned_databases"
+    databases: Databases = request.getfixturevalue(fixture)
+    with databases.database() as url:
+        yield url
 
 
 @pytest.fixture
@@ -111,12 +147,6 @@ def _queue(client: SQSClient, name: str) -> Iterator[str]:
     finally:
         client.delete_queue(QueueUrl=url)
         client.delete_queue(QueueUrl=url.replace(name, dead_letters))
-
-
-def _administer(stack: Stack, statement: str) -> None:
-    url = postgres.url(stack.state, postgres.OWNER)
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(statement.encode())
 
 
 def _unique(prefix: str) -> str:

@@ -54,7 +54,7 @@ REVIEWED: dict[str, set[str]] = {
         "certificate.uncovered",
         "certificate.unreadable",
     },
-    "operations/erasure/subjects.py": {"kind", "number"},
+    "operations/erasure/subjects.py": {"_name(kind)", "number"},
     "errors.py": {"tried"},
     "keys/keyset.py": {
         "key.get('keyId', 0)",

@@ -23,7 +23,7 @@ from fetch_mask_assets.local_stack import stack as local_stack
 from fetch_mask_assets.local_stack.stack import Stack
 from fetch_mask_assets_tests.chaos.runner import Result, run_scenario
 from fetch_mask_assets_tests.chaos.scenarios import SCENARIOS, Scenario
-from fetch_mask_assets_tests.chaos.world import NotToBeHadError
+from fetch_mask_assets_tests.chaos.world import MissingProgramError
 
 
 @click.command()
@@ -107,7 +107,7 @@ def _rounds(top: Path, chosen: list[Scenario], seed: int, minutes: float) -> Ite
 def _run(scenario: Scenario, stack: Stack, directory: Path, seed: int) -> Result:
     try:
         return run_scenario(scenario, stack, directory, seed)
-    except NotToBeHadError as error:
+    except MissingProgramError as error:
         return Result(scenario, seed, 0.0, untried=str(error))
     except Exception as error:  # noqa: BLE001 (a campaign of hours goes on, and says so)
         traceback.print_exc()

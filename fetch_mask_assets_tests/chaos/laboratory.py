@@ -31,12 +31,12 @@ from fetch_mask_assets.operations.rotation.key_changes import rotate
 from fetch_mask_assets.pipeline.queue.batch_requests import BatchRequests, BatchResult
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets_tests.chaos import tables
-from fetch_mask_assets_tests.chaos.harsh_queue import HarshQueue
 from fetch_mask_assets_tests.chaos.invariants import ALL, Claim, Evidence, Sent, violations
-from fetch_mask_assets_tests.chaos.queue_faults import Fault, FaultKind, FaultPlan
-from fetch_mask_assets_tests.chaos.sqs_protocol import Call
 from fetch_mask_assets_tests.chaos.wire import LEDGER, Moment, Wire, WireAction
 from fetch_mask_assets_tests.support.canaries import raw_values
+from sqs_simulator.harsh_queue import HarshQueue
+from sqs_simulator.queue_faults import Fault, FaultKind, FaultPlan
+from sqs_simulator.sqs_protocol import Call
 
 QUEUE = "logins"
 IPS = {

@@ -21,11 +21,8 @@ import psycopg
 
 from fetch_mask_assets.keys.storage import create_keysets
 from fetch_mask_assets.local_stack import postgres
-from fetch_mask_assets_tests.chaos import by_dagster, by_machine, tables
-from fetch_mask_assets_tests.chaos.harsh_queue import Moment as QueueMoment
+from fetch_mask_assets_tests.chaos import dagster_runs, machine, tables
 from fetch_mask_assets_tests.chaos.invariants import ALL, Ended
-from fetch_mask_assets_tests.chaos.queue_faults import Fault, FaultKind, FaultPlan
-from fetch_mask_assets_tests.chaos.sqs_protocol import Call, Unheard
 from fetch_mask_assets_tests.chaos.wire import (
     LEDGER,
     Direction,
@@ -36,6 +33,9 @@ from fetch_mask_assets_tests.chaos.wire import (
     WirePlan,
 )
 from fetch_mask_assets_tests.chaos.world import DEAD, INGEST, QUEUE, Running, World, printed
+from sqs_simulator.harsh_queue import Moment as QueueMoment
+from sqs_simulator.queue_faults import Fault, FaultKind, FaultPlan
+from sqs_simulator.sqs_protocol import Call, DropCallError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,7 +112,7 @@ def _at_queue(
         def struck(_call: Call) -> None:
             strike()
             if is_final and moment is QueueMoment.ARRIVES:
-                raise Unheard
+                raise DropCallError
 
         world.queue.on(operation, struck, nth=nth, moment=moment)
 
@@ -739,7 +739,9 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("connections are refused", _ROW_DOWN, _database_down),
     Scenario("the server is stopped", _ROW_DOWN, _stopped),
     Scenario(
-        "240 ticks of the sensor without a database", _ROW_DOWN, by_dagster.hour_without_database
+        "240 ticks of the sensor without a database",
+        _ROW_DOWN,
+        dagster_runs.hour_without_database,
     ),
     Scenario("cut in the copy, once", _ROW_AWAY, _goes_away(WireAction.CUT, for_good=False)),
     Scenario("reset in the copy, and away", _ROW_AWAY, _goes_away(WireAction.RESET, for_good=True)),
@@ -765,7 +767,9 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     Scenario("disk full for more runs than a message has receives", _ROW_FULL, _refuses_writes),
     Scenario(
-        "40 ticks of the sensor on a read-only server", _ROW_FULL, by_dagster.minutes_on_read_only
+        "40 ticks of the sensor on a read-only server",
+        _ROW_FULL,
+        dagster_runs.minutes_on_read_only,
     ),
     Scenario("too many connections, from the copy on", _ROW_FULL, _too_many_connections),
     Scenario(
@@ -838,25 +842,25 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("no such queue", _ROW_DENIED, _refused_for_good("QueueDoesNotExist")),
     Scenario("deletes denied", _ROW_DENIED, _refused_after_receiving),
     Scenario("keys missing", _ROW_KEYS, _keys_missing),
-    Scenario("keys that others may read", _ROW_KEYS, by_machine.keys_of_mode(0o644)),
-    Scenario("keys that cannot be read", _ROW_KEYS, by_machine.keys_of_mode(0o000)),
+    Scenario("keys that others may read", _ROW_KEYS, machine.keys_of_mode(0o644)),
+    Scenario("keys that cannot be read", _ROW_KEYS, machine.keys_of_mode(0o000)),
     Scenario("other keys", _ROW_KEYS, _other_keys),
     Scenario("rotated between two runs", _ROW_ROTATED, _rotated_between_runs),
     Scenario("rotated between two workers", _ROW_ROTATED, _rotated_between_workers),
     Scenario("no file can be written", _ROW_DISK, _local_disk_full),
-    Scenario("read-only from the start", _ROW_DISK, by_machine.read_only_files),
-    Scenario("read-only from the copy on", _ROW_DISK, by_machine.read_only_in_the_copy),
+    Scenario("read-only from the start", _ROW_DISK, machine.read_only_files),
+    Scenario("read-only from the copy on", _ROW_DISK, machine.read_only_in_the_copy),
     Scenario("days before and after", _ROW_CLOCK, _other_days),
     *(
-        Scenario(f"the clock is a day off, {step}", _ROW_CLOCK, by_machine.clock_is_off(step))
+        Scenario(f"the clock is a day off, {step}", _ROW_CLOCK, machine.clock_is_off(step))
         for step in ("-1d", "+1d")
     ),
     *(
-        Scenario(f"the clock steps in the copy, {step}", _ROW_CLOCK, by_machine.clock_steps(step))
+        Scenario(f"the clock steps in the copy, {step}", _ROW_CLOCK, machine.clock_steps(step))
         for step in ("-1d", "+1d")
     ),
     Scenario("two runs at once", _ROW_TWICE, _two_runs_at_once),
     Scenario("a run repeated", _ROW_TWICE, _run_again),
-    Scenario("a run executed again from the page", _ROW_TWICE, by_dagster.executed_again),
-    Scenario("a failed step retried from the page", _ROW_TWICE, by_dagster.step_retried),
+    Scenario("a run executed again from the page", _ROW_TWICE, dagster_runs.executed_again),
+    Scenario("a failed step retried from the page", _ROW_TWICE, dagster_runs.step_retried),
 )

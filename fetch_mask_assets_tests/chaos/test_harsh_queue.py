@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError, HTTPClientError
 
-from fetch_mask_assets_tests.chaos.harsh_queue import HarshQueue, Moment
-from fetch_mask_assets_tests.chaos.queue_faults import Fault, FaultKind, FaultPlan
-from fetch_mask_assets_tests.chaos.queue_store import Counts
-from fetch_mask_assets_tests.chaos.sqs_protocol import Call, Unheard
+from sqs_simulator.harsh_queue import HarshQueue, Moment
+from sqs_simulator.queue_faults import Fault, FaultKind, FaultPlan
+from sqs_simulator.queue_store import Counts
+from sqs_simulator.sqs_protocol import Call, DropCallError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -346,7 +346,7 @@ def test_hooks_are_called_at_the_nth_call_before_and_after(
 
 def test_a_hook_can_leave_a_call_unheard(queue: HarshQueue, sqs: SQSClient) -> None:
     def refuse(_call: Call) -> None:
-        raise Unheard
+        raise DropCallError
 
     queue.send(NAME, ["x"])
     queue.on("ReceiveMessage", refuse, nth=1)

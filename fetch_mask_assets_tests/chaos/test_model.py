@@ -25,8 +25,8 @@ from fetch_mask_assets_tests.chaos.laboratory import (
     Laboratory,
     make_laboratory,
 )
-from fetch_mask_assets_tests.chaos.queue_faults import Fault, FaultKind
 from fetch_mask_assets_tests.chaos.wire import Moment
+from sqs_simulator.queue_faults import Fault, FaultKind
 
 _RECEIVE, _DELETE = "ReceiveMessage", "DeleteMessageBatch"
 _HAND_BACK = "ChangeMessageVisibilityBatch"

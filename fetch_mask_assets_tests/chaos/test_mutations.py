@@ -19,7 +19,7 @@ from fetch_mask_assets.pipeline.queue.batch_requests import BatchRequests, Batch
 from fetch_mask_assets.pipeline.queue.sqs import LoginQueue
 from fetch_mask_assets.pipeline.warehouse import commit as warehouse_commit
 from fetch_mask_assets_tests.chaos.laboratory import Laboratory, make_laboratory
-from fetch_mask_assets_tests.chaos.queue_faults import Fault, FaultKind
+from sqs_simulator.queue_faults import Fault, FaultKind
 
 if TYPE_CHECKING:
     import polars as pl

@@ -28,7 +28,6 @@ from fetch_mask_assets.keys.storage import create_keysets
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.local_stack import stack as local_stack
 from fetch_mask_assets.pipeline.contract.rejection import Reason
-from fetch_mask_assets_tests.chaos.queue_faults import Fault, FaultKind, FaultPlan
 from fetch_mask_assets_tests.chaos.wire import LEDGER, Event, WireAction
 from fetch_mask_assets_tests.chaos.wire import Moment as WireMoment
 from fetch_mask_assets_tests.chaos.world import DEAD, QUEUE, Running, World, make_world
@@ -37,6 +36,7 @@ from fetch_mask_assets_tests.support.logins import body
 from fetch_mask_assets_tests.support.people import person
 from fetch_mask_assets_tests.support.poison import CRASHES, python_path
 from fetch_mask_assets_tests.support.receiver import receiving
+from sqs_simulator.queue_faults import Fault, FaultKind, FaultPlan
 
 IPS = ("203.0.113.213", "2001:db8:5eaf::c0de:77")
 DEVICES = ("canary-device-815-4711", "gerät-kanarie-0815")
@@ -46,7 +46,7 @@ CANARIES = (*IPS, *DEVICES, JUNK, UNKNOWN_IP, UNKNOWN_DEVICE)
 PLANTED = "planted-in-{}-4711"
 
 TRIAL = "fetch_mask_assets.pipeline.queue.dry_run_process"
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("traces")]
 
 INGEST = ("ingest", "--verbose", "--no-wait", "--max-batches", "1")
 WHY = ("--reason", "asked for", "--ticket", "T-1", "--yes")

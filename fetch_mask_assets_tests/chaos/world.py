@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-import resource
+import re
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -28,15 +27,16 @@ from fetch_mask_assets.local_stack import environment as local_environment
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.local_stack.stack import Stack
 from fetch_mask_assets_tests.chaos import tables
-from fetch_mask_assets_tests.chaos.harsh_queue import HarshQueue
 from fetch_mask_assets_tests.chaos.invariants import Claim, Ended, Evidence, Sent
-from fetch_mask_assets_tests.chaos.queue_faults import FaultPlan
-from fetch_mask_assets_tests.chaos.sqs_protocol import Call
 from fetch_mask_assets_tests.chaos.wire import Wire, WirePlan
+from fetch_mask_assets_tests.support import commands
 from fetch_mask_assets_tests.support.canaries import raw_values
+from fetch_mask_assets_tests.support.commands import FETCH_MASK, Command, Streams
 from fetch_mask_assets_tests.support.people import person
+from sqs_simulator.harsh_queue import HarshQueue
+from sqs_simulator.queue_faults import FaultPlan
+from sqs_simulator.sqs_protocol import Call
 
-FETCH_MASK = str(Path(sys.executable).parent / "fetch-mask")
 INGEST = ("ingest", "--json", "--no-wait")
 QUEUE = "logins"
 DEAD = "dead-letters"
@@ -54,9 +54,12 @@ _QUICK = {
 }
 _CANARIES = (IP_CANARY, DEVICE_CANARY)
 _DRAINS = 4
+_MEMORY_INTERVAL_SECONDS = 0.05
+# Settings that take effect when an interpreter starts.
+_OF_ITS_INTERPRETER = frozenset({"LD_PRELOAD", "PYTHONPATH"})
 
 
-class NotToBeHadError(Exception):
+class MissingProgramError(Exception):
     """A program that a scenario needs is not on this machine."""
 
     def __init__(self, program: str) -> None:
@@ -68,7 +71,7 @@ class NotToBeHadError(Exception):
 class Running:
     """A process of the product, and where it prints."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Command
     output: Path
     errors: Path
     started: float
@@ -80,11 +83,14 @@ class Running:
     """Whether it started without one within reach."""
     signalled: signal.Signals | None = None
     """What was sent to it last, while it ran."""
+    peak_memory_mib: float = 0.0
+    """Largest resident set seen so far."""
 
     def kill(self, by: signal.Signals = signal.SIGKILL) -> None:
         """Sends a signal."""
         if self.process.poll() is None:
             self.signalled = by
+            self._note_memory()
             self.process.send_signal(by)
 
     def wait(self, seconds: float = MAX_SECONDS) -> Ended:
@@ -92,16 +98,25 @@ class Running:
         is_hung = not self._ends_within(seconds)
         if is_hung:
             self.kill()
-            self.process.wait(30)
+        code = self.process.wait(30)
         said = (self.output.read_text() + self.errors.read_text()).strip()
         seconds = time.monotonic() - self.started
-        return Ended(self.process.returncode, said, self.signalled, seconds, is_hung)
+        return Ended(code, said, self.signalled, seconds, is_hung)
 
     def _ends_within(self, seconds: float) -> bool:
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(seconds)
-            return True
+        give_up = time.monotonic() + seconds
+        while time.monotonic() < give_up:
+            self._note_memory()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(_MEMORY_INTERVAL_SECONDS)
+                return True
         return False
+
+    def _note_memory(self) -> None:
+        with suppress(OSError):
+            status = Path(f"/proc/{self.process.pid}/status").read_text()
+            kib = (int(found) for found in re.findall(r"VmHWM:\s+(\d+) kB", status))
+            self.peak_memory_mib = max(self.peak_memory_mib, *(each / 1024 for each in kib), 0.0)
 
 
 @dataclass(eq=False)
@@ -122,6 +137,7 @@ class World:
     claims: list[Claim] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     deleted_uncommitted: list[str] = field(default_factory=list)
+    peak_memory_mib: float = 0.0
     _recorded: dict[str, int] = field(default_factory=dict)
     visibility: int = int(_QUICK["LOGIN_VISIBILITY_SECONDS"])
 
@@ -148,15 +164,24 @@ class World:
         """Starts any command, in the environment of the product."""
         name, before = uuid4().hex[:8], self.recorded()
         output, errors = self.directory / f"{name}.out", self.directory / f"{name}.err"
-        with output.open("wb") as out, errors.open("wb") as err:
-            process = subprocess.Popen(  # noqa: S603 (our own programs)
-                command,
-                env={**self.settings(), **settings},
+        environment = {**self.settings(), **settings}
+        if command[0] == FETCH_MASK and _OF_ITS_INTERPRETER.isdisjoint(environment):
+            process: subprocess.Popen[bytes] | Command = commands.start(
+                *command[1:],
+                env=environment,
                 cwd=self.directory,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
+                streams=Streams(stdout=output, stderr=errors),
             )
+        else:
+            with output.open("wb") as out, errors.open("wb") as err:
+                process = subprocess.Popen(  # noqa: S603 (our own programs)
+                    command,
+                    env=environment,
+                    cwd=self.directory,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=err,
+                )
         return Running(
             process,
             output,
@@ -171,6 +196,7 @@ class World:
         """Waits for a process and remembers how it ended."""
         ended = running.wait(seconds)
         self.ended.append(ended)
+        self.peak_memory_mib = max(self.peak_memory_mib, running.peak_memory_mib)
         if running.counts_itself:
             self.claims.append(self._claim(running, ended))
         return ended
@@ -252,7 +278,7 @@ class World:
             ended=tuple(self.ended),
             runs=self._runs(),
             claims=tuple(self.claims),
-            memory_mib=resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
+            memory_mib=self.peak_memory_mib,
         )
 
     def _claim(self, running: Running, ended: Ended) -> Claim:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.local_stack.samples import samples
 from fetch_mask_assets.local_stack.state import free_port
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
+from fetch_mask_assets_tests.support import commands
 from fetch_mask_assets_tests.support.logins import bodies, body, send
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
     from fetch_mask_assets.local_stack.stack import Stack
-
-FETCH_MASK = str(Path(sys.executable).parent / "fetch-mask")
 
 
 @dataclass(frozen=True)
@@ -41,17 +39,9 @@ class CommandLine:
         self, *arguments: str, stdin: bytes = b"", seconds: int = 120, **changes: str
     ) -> subprocess.CompletedProcess[str]:
         """A command, with some settings changed."""
-        done = subprocess.run(  # noqa: S603 (our own program, no shell)
-            [FETCH_MASK, *arguments],
-            env={**self.settings, **changes},
-            cwd=self.directory,
-            input=stdin,
-            capture_output=True,
-            timeout=seconds,
-            check=False,
-        )
-        return subprocess.CompletedProcess(
-            done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+        settings = {**self.settings, **changes}
+        return commands.run(
+            *arguments, env=settings, cwd=self.directory, stdin=stdin, timeout=seconds
         )
 
 

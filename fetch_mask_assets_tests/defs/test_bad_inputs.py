@@ -18,10 +18,10 @@ from fetch_mask_assets.definitions import build_definitions
 from fetch_mask_assets.keys.storage import create_keysets, read_keyring
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
-from fetch_mask_assets_tests.chaos.harsh_queue import HarshQueue
-from fetch_mask_assets_tests.chaos.queue_faults import Fault, FaultKind, FaultPlan
 from fetch_mask_assets_tests.defs.conftest import metadata
 from fetch_mask_assets_tests.support.logins import body
+from sqs_simulator.harsh_queue import HarshQueue
+from sqs_simulator.queue_faults import Fault, FaultKind, FaultPlan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 Row = tuple[str, str, str, str, str | None, int | None]
 """A row as its reader with the keys sees it: user, device type, IP, device, locale, version."""
 
+pytestmark = pytest.mark.xdist_group("bad_inputs")
 REQUIRED = ("user_id", "app_version", "device_type", "ip", "device_id")
 IP = "198.51.100.200"
 

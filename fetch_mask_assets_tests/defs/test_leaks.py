@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,7 +18,7 @@ from fetch_mask_assets.definitions import build_definitions
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.local_stack import sqs as local_sqs
 from fetch_mask_assets.local_stack import stack as local_stack
-from fetch_mask_assets_tests.support import canaries
+from fetch_mask_assets_tests.support import canaries, commands
 from fetch_mask_assets_tests.support.logins import body, send
 from fetch_mask_assets_tests.support.traces import files, tables
 
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
 
     from fetch_mask_assets.local_stack.stack import Stack
 
-FETCH_MASK = str(Path(sys.executable).parent / "fetch-mask")
+pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("leaks")]
 IPS = ("203.0.113.213", "198.51.100.177", "2001:db8:5eaf::c0de:77")
 DEVICES = ("canary-device-815-4711", "7f3c1e52-canary-uuid", "gerät-kanarie-0815")
 JUNK = "canary-of-a-message-that-is-none"
@@ -183,13 +181,6 @@ def _ingest(settings: Mapping[str, str], cwd: Path, expected: int) -> list[bytes
 def _command(
     settings: Mapping[str, str], cwd: Path, *arguments: str, expected: int = 0
 ) -> list[bytes]:
-    done = subprocess.run(  # noqa: S603 (our own program, no shell)
-        [FETCH_MASK, *arguments],
-        env={**settings, "PATH": os.environ["PATH"]},
-        cwd=cwd,
-        capture_output=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == expected, done.stderr.decode()
-    return [done.stdout, done.stderr]
+    done = commands.run(*arguments, env={**settings, "PATH": os.environ["PATH"]}, cwd=cwd)
+    assert done.returncode == expected, done.stderr
+    return [done.stdout.encode(), done.stderr.encode()]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 import psycopg
 import pytest
+
+from fetch_mask_assets_tests.support.commands import Command
 
 
 @contextmanager
@@ -21,7 +22,7 @@ def held_logins(url: str) -> Iterator[None]:
 
 
 def wait_for_copy(
-    url: str, process: subprocess.Popen[bytes], seconds: float, said: Callable[[], str] = str
+    url: str, process: Command, seconds: float, said: Callable[[], str] = str
 ) -> None:
     """Until a process waits for the table; what it `said` is shown if it ends before."""
     give_up = time.monotonic() + seconds

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from fetch_mask_assets.operations.erasure.order import ErasureOrder
 from fetch_mask_assets.operations.erasure.postgres import Erasures
 from fetch_mask_assets.operations.erasure.subjects import Subjects
 from fetch_mask_assets.operations.unmasking.postgres import Unmasking
+from fetch_mask_assets_tests.support import commands
 from fetch_mask_assets_tests.support.logins import body, send
 from fetch_mask_assets_tests.support.people import person
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from mypy_boto3_sqs import SQSClient
 
-FETCH_MASK = str(Path(sys.executable).parent / "fetch-mask")
 CANARY_IP = "203.0.113.77"
 CANARY_DEVICE = "canary-device-815"
 CANARY_USER = "canary-user-4711"
@@ -46,15 +45,7 @@ class Shell:
         return self.settings["LOGIN_DATABASE_URL"]
 
     def __call__(self, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(  # noqa: S603 (our own program, no shell)
-            [FETCH_MASK, *arguments],
-            env={**self.settings, **changes},
-            cwd=self.directory,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
+        return commands.run(*arguments, env={**self.settings, **changes}, cwd=self.directory)
 
     def report(self, **changes: str) -> dict[str, Any]:
         """The report as JSON."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
+from fetch_mask_assets_tests.support import commands
 from fetch_mask_assets_tests.support.logins import bodies, body, send
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from mypy_boto3_sqs import SQSClient
 
-FETCH_MASK = str(Path(sys.executable).parent / "fetch-mask")
 QUICK = {
     "LOGIN_VISIBILITY_SECONDS": "10",
     "LOGIN_BATCH_SECONDS": "5",
@@ -29,13 +28,6 @@ QUICK = {
     "LOGIN_EMPTY_RECEIVES": "2",
 }
 CANARY = "203.0.113.77"
-_DRIVER = """
-import os, signal
-from fetch_mask_assets.cli.main import main
-from fetch_mask_assets.pipeline.queue.sqs import LoginQueue
-LoginQueue.delete = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-main()
-"""
 
 
 @dataclass(frozen=True)
@@ -63,15 +55,7 @@ class Place:
 
     def run(self, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
         """A command, with some settings changed."""
-        return subprocess.run(  # noqa: S603 (our own program, no shell)
-            [FETCH_MASK, *arguments],
-            env={**self.settings, **changes},
-            cwd=self.directory,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        return commands.run(*arguments, env={**self.settings, **changes}, cwd=self.directory)
 
     def bury(self) -> None:
         """Receives what waits until SQS itself moves it to the dead-letter queue."""
@@ -82,13 +66,11 @@ class Place:
 
     def die_after_commit(self) -> None:
         """An ingestion of ten messages that is killed between its commit and its deletes."""
-        done = subprocess.run(  # noqa: S603 (our own program, no shell)
-            [sys.executable, "-c", _DRIVER, "ingest"],
+        done = commands.run(
+            "ingest",
             env={**self.settings, "LOGIN_BATCH_MESSAGES": "10"},
             cwd=self.directory,
-            capture_output=True,
-            timeout=60,
-            check=False,
+            prepare=commands.KilledAt("fetch_mask_assets.pipeline.queue.sqs.LoginQueue.delete"),
         )
         assert done.returncode == -signal.SIGKILL
 

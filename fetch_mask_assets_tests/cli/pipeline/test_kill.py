@@ -5,23 +5,20 @@ from __future__ import annotations
 import json
 import random
 import signal
-import subprocess
-import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
+from fetch_mask_assets_tests.support import commands
 from fetch_mask_assets_tests.support.held_table import held_logins, wait_for_copy
 from fetch_mask_assets_tests.support.logins import body, send
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-FETCH_MASK = str(Path(sys.executable).parent / "fetch-mask")
 MESSAGES = 150
 # Redelivery is quick, and batches are many, so that a kill falls into each part of one.
 QUICK = {
@@ -104,28 +101,9 @@ def test_a_terminated_ingestion_hands_its_messages_back_and_says_that_it_failed(
     assert database.query("SELECT count(*) FROM user_logins") == [(0,)]
 
 
-_DRIVER = """
-import os, signal, sys
-from pydoc import locate
-from fetch_mask_assets.cli.main import main
-where, _, name = sys.argv.pop(1).rpartition(".")
-def die(*_inputs, **_named):
-    os.kill(os.getpid(), signal.SIGKILL)
-setattr(locate(where), name, die)
-main()
-"""
-
-
 def _run_driver(settings: dict[str, str], cwd: Path, target: str) -> None:
     """An ingestion that is killed when it calls the target."""
-    done = subprocess.run(  # noqa: S603 (our own program, no shell)
-        [sys.executable, "-c", _DRIVER, target, "ingest"],
-        env=settings,
-        cwd=cwd,
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
+    done = commands.run("ingest", env=settings, cwd=cwd, prepare=commands.KilledAt(target))
     assert done.returncode == -signal.SIGKILL
 
 
@@ -146,15 +124,7 @@ def _kill_once_it_commits(
 
 
 def _ingest_until_dry(settings: dict[str, str], cwd: Path) -> dict[str, int]:
-    done = subprocess.run(  # noqa: S603 (our own program, no shell)
-        [FETCH_MASK, "ingest", "--json"],
-        env=settings,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = commands.run("ingest", "--json", env=settings, cwd=cwd)
     assert done.returncode == 0, done.stderr
     balance: dict[str, int] = json.loads(done.stdout)
     return balance
@@ -176,17 +146,10 @@ def _assert_all_arrived_once(database: LoginDatabase, sent: list[str]) -> None:
     assert (loaded, rejected) == (rows, quarantined)
 
 
-def _start(settings: dict[str, str], cwd: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(  # noqa: S603 (our own program, no shell)
-        [FETCH_MASK, "ingest"],
-        env=settings,
-        cwd=cwd,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+def _start(settings: dict[str, str], cwd: Path) -> commands.Command:
+    return commands.start("ingest", env=settings, cwd=cwd)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    with suppress(ProcessLookupError):
-        process.kill()
+def _end(process: commands.Command) -> None:
+    process.kill()
     process.wait(30)

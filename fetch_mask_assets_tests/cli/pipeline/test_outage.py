@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,15 +17,15 @@ from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.local_stack.state import State, new_state
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets.postgres.migrate import upgrade
-from fetch_mask_assets_tests.chaos.harsh_queue import HarshQueue
+from fetch_mask_assets_tests.support import commands
 from fetch_mask_assets_tests.support.held_table import held_logins, wait_for_copy
 from fetch_mask_assets_tests.support.logins import bodies
 from fetch_mask_assets_tests.support.poison import CRASHES, poisoned, python_path
+from sqs_simulator.harsh_queue import HarshQueue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FETCH_MASK = str(Path(sys.executable).parent / "fetch-mask")
 GOOD = 120
 TICKS = 15
 RECEIVES = 5
@@ -147,18 +146,13 @@ def _most_received(queue: HarshQueue, message_ids: list[str]) -> int:
 @contextmanager
 def _waiting_in_its_commit(
     settings: dict[str, str], server: Server, cwd: Path
-) -> Iterator[subprocess.Popen[bytes]]:
+) -> Iterator[commands.Command]:
     """An ingestion that has received its batch and waits for a lock; it is gone afterwards."""
     said = cwd / "said"
     with (
-        said.open("wb") as errors,
         held_logins(server.url),
-        subprocess.Popen(  # noqa: S603 (our own program, no shell)
-            [FETCH_MASK, "ingest"],
-            env=settings,
-            cwd=cwd,
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
+        commands.start(
+            "ingest", env=settings, cwd=cwd, streams=commands.Streams(stderr=said)
         ) as process,
     ):
         try:
@@ -193,8 +187,9 @@ def _assert_ticks_ask_for_nothing(
 
 
 def _ingest(settings: dict[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    # The poison is in the interpreter from its start.
     return subprocess.run(  # noqa: S603 (our own program, no shell)
-        [FETCH_MASK, "ingest", "--json"],
+        [commands.FETCH_MASK, "ingest", "--json"],
         env=settings,
         cwd=cwd,
         capture_output=True,

@@ -17,7 +17,7 @@ from contextlib import closing
 from pathlib import Path
 
 from fetch_mask_assets_tests.chaos.wire import Event, Moment
-from fetch_mask_assets_tests.chaos.world import NotToBeHadError, World
+from fetch_mask_assets_tests.chaos.world import MissingProgramError, World
 
 Bring = Callable[[World, random.Random], None]
 
@@ -129,11 +129,11 @@ def _library() -> str:
     """What the command `faketime` preloads.
 
     Raises:
-        NotToBeHadError: there is no such command.
+        MissingProgramError: there is no such command.
     """
     command = shutil.which("faketime")
     if command is None:
-        raise NotToBeHadError("faketime")
+        raise MissingProgramError("faketime")
     asked = [command, "-f", "+0", "printenv", "LD_PRELOAD"]
     done = subprocess.run(asked, stdout=subprocess.PIPE, check=True, text=True)  # noqa: S603 (no input)
     return done.stdout.strip().replace("libfaketime.so", "libfaketimeMT.so")

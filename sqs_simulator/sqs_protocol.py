@@ -17,8 +17,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 from uuid import uuid4
 
-from fetch_mask_assets_tests.chaos.queue_faults import Fault, FaultKind
-from fetch_mask_assets_tests.chaos.queue_store import Delivery
+from sqs_simulator.queue_faults import Fault, FaultKind
+from sqs_simulator.queue_store import Delivery
 
 LOOPBACK = "127.0.0.1"
 
@@ -28,7 +28,7 @@ Answer = dict[str, Any]
 """A request or an answer, as JSON."""
 
 
-class Unheard(Exception):  # noqa: N818 (a hook's order, not an error)
+class DropCallError(Exception):
     """Raised by a hook on ARRIVES: the call does nothing and gets no answer."""
 
 
@@ -106,14 +106,17 @@ class SqsServer(ThreadingHTTPServer):
         super().__init__((LOOPBACK, 0), _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 (socketserver's own)
+        """Remember the connection."""
         self._connections.add(request)
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:  # noqa: ANN401 (socketserver's own)
+        """Forget the connection."""
         self._connections.discard(request)
         super().shutdown_request(request)
 
     def server_close(self) -> None:
+        """Close every connection too."""
         super().server_close()
         for connection in list(self._connections):
             with suppress(OSError):
@@ -137,7 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
         operation = self.headers["X-Amz-Target"].rpartition(".")[2]
         try:
             self._serve(operation, json.loads(body))
-        except Unheard:
+        except DropCallError:
             self.close_connection = True
         except ConnectionError:  # the client is gone, perhaps killed by a hook
             self.close_connection = True
@@ -188,9 +191,13 @@ def _refusal(code: str) -> tuple[Answer, int, str]:
     return {"__type": f"com.amazonaws.sqs#{shape}", "message": f"{code}, on purpose."}, status, code
 
 
+# Of the id, the number of the receive and a random part.
+_SEPARATORS_OF_HANDLE = 2
+
+
 def require_handle(handle: str) -> None:
     """Refuses what is no receipt handle of this server."""
-    if handle.count(":") != 2:  # id, number of the receive, random
+    if handle.count(":") != _SEPARATORS_OF_HANDLE:
         raise AwsError("ReceiptHandleIsInvalid")
 
 

@@ -30,9 +30,9 @@ from uuid import uuid4
 import boto3
 from botocore.config import Config
 
-from fetch_mask_assets_tests.chaos.queue_faults import Fault, FaultKind, FaultPlan
-from fetch_mask_assets_tests.chaos.queue_store import Counts, Delivery, Message, QueueStore
-from fetch_mask_assets_tests.chaos.sqs_protocol import (
+from sqs_simulator.queue_faults import Fault, FaultKind, FaultPlan
+from sqs_simulator.queue_store import Counts, Delivery, Message, QueueStore
+from sqs_simulator.sqs_protocol import (
     LOOPBACK,
     Answer,
     AwsError,
@@ -233,7 +233,7 @@ class HarshQueue:
     ) -> None:
         """Calls `do` at the n-th call of an operation from now on; at each, without `nth`.
 
-        The call waits for it, and goes on afterwards unless it raises `Unheard`.
+        The call waits for it, and goes on afterwards unless it raises `DropCallError`.
         """
         with self._changed:
             self._hooks.append(_Hook(operation, do, nth, moment))
