@@ -23,7 +23,8 @@ from fetch_mask_assets.operations.erasure.postgres import Erasures
 from fetch_mask_assets.operations.erasure.subjects import parse_subjects
 from fetch_mask_assets.operations.report.part import Period, Unreadable
 from fetch_mask_assets.operations.report.postgres import ReportReader, RetentionDays
-from fetch_mask_assets.operations.rotation.postgres import TokenTable, remask_field
+from fetch_mask_assets.operations.rotation.postgres import TokenTable
+from fetch_mask_assets.operations.rotation.remask_run import remask_field
 from fetch_mask_assets.operations.unmasking.find import find_queries
 from fetch_mask_assets.operations.unmasking.postgres import Unmasking
 from fetch_mask_assets.operations.unmasking.reveal import reveal_tokens

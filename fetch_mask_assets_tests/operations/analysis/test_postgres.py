@@ -20,7 +20,7 @@ from fetch_mask_assets.masking.version_number import version_number, version_tex
 from fetch_mask_assets.operations.analysis.postgres import view_and_table
 from fetch_mask_assets.operations.analysis.views import ANALYSIS_VIEWS, AnalysisView, differing
 from fetch_mask_assets.operations.rotation.postgres import TokenTable
-from fetch_mask_assets.operations.rotation.remasking import remask
+from fetch_mask_assets.operations.rotation.remask_plan import plan_remask
 from fetch_mask_assets.pipeline.batch.frames import mask_batch
 from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
@@ -369,11 +369,11 @@ def _remask_some(database: LoginDatabase, masker: FieldMasker, chance: random.Ra
     """A part of a re-masking, as if it had been killed at some point."""
     table = TokenTable(database.url)
     stored = database.query(f"SELECT DISTINCT {masker.field.column} FROM user_logins ORDER BY 1")
-    wanted = remask(masker, chance.sample([token for (token,) in stored], len(stored) // 2))
+    plan = plan_remask(masker, chance.sample([token for (token,) in stored], len(stored) // 2))
     change = table.begin(masker)
-    table.link(change, wanted)
+    table.link(change, plan)
     if chance.random() < 0.7:
-        table.replace(change, wanted.replacements)
+        table.replace(change, plan.replacements)
 
 
 def _expected(logins: list[Login]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Tokens, links and keys change by the database's functions, which refuse what cannot be."""
+"""Tokens, links and keys change only by functions of the database, which refuse invalid calls."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from fetch_mask_assets.errors import DatabaseError
 from fetch_mask_assets.keys.keyset import KEYSET_NAMES, Keyring, new_keyset, open_keyring
 from fetch_mask_assets.keys.keyset_change import rotated
 from fetch_mask_assets.keys.links import batch_links
-from fetch_mask_assets.operations.rotation.postgres import Remasked, TokenTable, remask_field
-from fetch_mask_assets.operations.rotation.remasking import remask
+from fetch_mask_assets.operations.rotation.postgres import TokenTable
+from fetch_mask_assets.operations.rotation.remask_plan import plan_remask
+from fetch_mask_assets.operations.rotation.remask_run import RemaskProgress, remask_field
 from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets_tests.support.logins import body, masked_batch, register
@@ -52,14 +53,14 @@ def new(keysets: dict[str, str]) -> Keyring:
 
 @pytest.fixture
 def database(database_url: str, new: Keyring) -> LoginDatabase:
-    """The test's own database, which knows all keys."""
+    """The test's own database, with all keys registered."""
     register(database_url, new)
     return LoginDatabase(database_url)
 
 
 @pytest.fixture
 def steward(database: LoginDatabase) -> Iterator[Person]:
-    """Somebody who may recover, and nothing else."""
+    """A member of recovery only."""
     with person(database.url, RECOVERY) as somebody:
         yield somebody
 
@@ -97,7 +98,7 @@ def nothing(_: object) -> None:
     pass
 
 
-# What nobody may write but by the functions
+# Direct writes
 
 
 @pytest.mark.parametrize("role", [LOADER, RECOVERY])
@@ -143,7 +144,9 @@ def test_the_loader_changes_no_token_and_retires_no_key(loader: Person, statemen
     assert sqlstate(loader.url, statement) == DENIED
 
 
-def test_the_owners_rights_lent_to_nobody_do_not_make_a_member(database: LoginDatabase) -> None:
+def test_a_grant_on_a_function_does_not_replace_membership_in_recovery(
+    database: LoginDatabase,
+) -> None:
     with person(database.url) as eve:
         with psycopg.connect(database.url) as connection:
             grant = "GRANT EXECUTE ON FUNCTION login_ingest.retire_key(text, bigint)"
@@ -177,16 +180,16 @@ def test_a_re_masking_is_on_record_with_what_the_database_counted(
     assert end == ("remask.end", {"change": 1, "field": "ip"} | expected)
 
 
-def test_a_killed_re_masking_has_no_end_and_the_next_one_says_so(
+def test_a_killed_re_masking_has_no_end_and_the_next_one_resumes_it(
     steward: Person, old: Keyring, new: Keyring, database: LoginDatabase
 ) -> None:
     commit(database.url, old, 1, 2)
     table = TokenTable(steward.url)
     killed = table.begin(new.masker("ip"))
-    some = remask(new.masker("ip"), [old.masker("ip").mask("192.0.2.1")])
+    some = plan_remask(new.masker("ip"), [old.masker("ip").mask("192.0.2.1")])
     table.link(killed, some)
     table.replace(killed, some.replacements)
-    assert remask_field(table, new.masker("ip"), nothing) == Remasked(1, 1, 2, unfinished=1)
+    assert remask_field(table, new.masker("ip"), nothing) == RemaskProgress(1, 1, 2, unfinished=1)
     actions = audit(database.url)
     assert [action for action, _ in actions] == ["remask.begin", "remask.begin", "remask.end"]
     [left] = actions[1][1]["resumes"]
@@ -194,17 +197,17 @@ def test_a_killed_re_masking_has_no_end_and_the_next_one_says_so(
     assert remask_field(table, new.masker("ip"), nothing).unfinished == 0
 
 
-def test_an_end_whose_answer_was_lost_is_repeated_and_recorded_once(
+def test_an_end_that_is_repeated_is_recorded_once(
     steward: Person, new: Keyring, database: LoginDatabase
 ) -> None:
     table = TokenTable(steward.url)
     change = table.begin(new.masker("ip"))
-    table.end(change)
-    table.end(change)
+    table.finish(change)
+    table.finish(change)
     assert [action for action, _ in audit(database.url)] == ["remask.begin", "remask.end"]
 
 
-def test_a_change_is_its_persons_and_only_while_it_is_under_way(
+def test_a_job_belongs_to_its_login_and_ends_once(
     steward: Person, old: Keyring, new: Keyring, database: LoginDatabase
 ) -> None:
     commit(database.url, old, 1)
@@ -219,7 +222,7 @@ def test_a_change_is_its_persons_and_only_while_it_is_under_way(
         assert refusal(eve.url, replacing, *values) == (DENIED, None)
         ending = "SELECT login_ingest.finish_remask_job(%s, 'remask')"
         assert refusal(eve.url, ending, change.number) == (DENIED, None)
-    TokenTable(steward.url).end(change)
+    TokenTable(steward.url).finish(change)
     assert refusal(steward.url, replacing, *values) == (DENIED, None)
 
 
@@ -231,7 +234,7 @@ def test_a_token_is_replaced_only_by_one_that_readers_see_as_equal(
     change = table.begin(new.masker("ip"))
     one, two = old.masker("ip").mask("192.0.2.1"), old.masker("ip").mask("192.0.2.2")
     assert table.replace(change, {one: new.masker("ip").mask("192.0.2.1")}) == 0
-    table.link(change, remask(new.masker("ip"), [one, two]))
+    table.link(change, plan_remask(new.masker("ip"), [one, two]))
     assert table.replace(change, {one: new.masker("ip").mask("192.0.2.2")}) == 0
     assert table.replace(change, {one: new.masker("ip").mask("192.0.2.1")}) == 1
 
@@ -247,7 +250,7 @@ def test_a_token_is_replaced_only_by_one_that_readers_see_as_equal(
         ("the old key", "key_of_job"),
     ],
 )
-def test_what_is_no_token_under_the_key_of_the_change_replaces_none(  # noqa: PLR0913, PLR0917 (a case and its fixtures)
+def test_only_tokens_under_the_keys_of_the_job_replace_others(  # noqa: PLR0913, PLR0917 (a case and its fixtures)
     steward: Person,
     old: Keyring,
     new: Keyring,
@@ -281,7 +284,7 @@ def test_no_call_changes_more_than_its_bound(
             connection.execute("INSERT INTO user_logins SELECT * FROM user_logins")
     table = TokenTable(steward.url)
     change = table.begin(new.masker("ip"))
-    some = remask(new.masker("ip"), [old.masker("ip").mask("192.0.2.1")])
+    some = plan_remask(new.masker("ip"), [old.masker("ip").mask("192.0.2.1")])
     table.link(change, some)
     statement = "SELECT login_ingest.replace_tokens(%s, %s, %s, 1000000)"
     values = [change.number, list(some.replacements), list(some.replacements.values())]
@@ -297,7 +300,7 @@ NOTE = "SELECT login_ingest.record_md5_matches(%s, %s::text[], %s::text[])"
 NOTED = "SELECT field, digest, new_token FROM login_ingest.md5_match ORDER BY digest"
 
 
-def test_only_digests_of_md5_are_noted_and_only_with_tokens_under_keys_in_use(
+def test_only_md5_digests_are_recorded_and_only_with_tokens_under_usable_keys(
     steward: Person, old: Keyring, new: Keyring, database: LoginDatabase
 ) -> None:
     stranger = open_keyring({name: new_keyset(name) for name in KEYSET_NAMES})
@@ -325,7 +328,7 @@ def test_only_digests_of_md5_are_noted_and_only_with_tokens_under_keys_in_use(
     assert database.query(NOTED) == []
 
 
-def test_a_note_is_on_record_and_the_first_of_a_digest_stays(
+def test_a_match_is_audited_and_the_first_of_a_digest_stays(
     steward: Person, new: Keyring, database: LoginDatabase
 ) -> None:
     one, two = new.masker("ip").mask("192.0.2.1"), new.masker("ip").mask("192.0.2.2")
@@ -393,7 +396,7 @@ def test_the_loader_links_only_tokens_of_the_field_under_known_keys(
     assert refusal(loader.url, LINK, ["ip"], [good], []) == (REFUSED, "is_a_token")
 
 
-def test_a_link_that_is_there_is_not_led_to_another_value(
+def test_an_existing_link_cannot_lead_to_another_value(
     loader: Person, old: Keyring, new: Keyring, database: LoginDatabase
 ) -> None:
     commit(database.url, new, 1)
@@ -426,7 +429,7 @@ def test_links_that_recovery_writes_are_on_record(
     ("keyset", "key_id", "check"),
     [("other", 1, b"1"), ("ip", -1, b"1"), ("ip", 2**32, b"1"), ("ip", 1, b""), ("ip", 1, None)],
 )
-def test_what_can_be_no_key_is_not_registered(
+def test_an_invalid_key_is_not_registered(
     loader: Person, keyset: str, key_id: int, check: bytes | None
 ) -> None:
     values = [[keyset], [key_id], [check]]
@@ -474,7 +477,7 @@ def test_a_sealed_message_under_a_retired_key_is_not_committed_either(
     assert database.query("SELECT count(*) FROM login_ingest.quarantine") == [(0,)]
 
 
-def test_a_batch_under_a_key_that_nobody_registered_is_not_committed(
+def test_a_batch_under_an_unregistered_key_is_not_committed(
     loader: Person, database: LoginDatabase
 ) -> None:
     stranger = open_keyring({name: new_keyset(name) for name in KEYSET_NAMES})
@@ -501,7 +504,7 @@ def test_commits_share_a_key_and_its_retirement_waits_for_them(
         assert sqlstate(steward.url, SOON, retire) is None
 
 
-def test_the_database_itself_retires_no_key_that_is_needed(
+def test_the_database_refuses_to_retire_a_used_key(
     steward: Person, old: Keyring, new: Keyring, database: LoginDatabase
 ) -> None:
     commit(database.url, old, 1, 2)
@@ -527,7 +530,7 @@ def test_the_database_itself_retires_no_key_that_is_needed(
 # At once
 
 
-def test_commits_rotations_re_maskings_and_the_audit_do_not_lock_each_other_up(
+def test_commits_rotations_re_maskings_and_the_audit_do_not_deadlock(
     database: LoginDatabase, old: Keyring, new: Keyring
 ) -> None:
     """Whoever is chosen to end a deadlock would say so; the retries of the product are past."""
