@@ -112,7 +112,7 @@ def test_an_upgrade_that_waits_for_another_holds_nobody_off(database_url: str) -
     with person(database_url, RECOVERY) as alice, upgrade_lease(alice.url):
         for statement in WORK.values():
             assert sqlstate(database_url, SOON, statement) is None, statement
-        assert ask(database_url, "SELECT person FROM login_ingest.lease") == [(alice.name,)]
+        assert ask(database_url, "SELECT actor FROM login_ingest.lease") == [(alice.name,)]
 
 
 def test_a_lease_that_was_seen_cannot_be_kept_from_the_next(database_url: str) -> None:

@@ -77,7 +77,7 @@ def facts() -> dict[str, dict[str, Any]]:
             "totals": {"erasures": 1, "unverified": 0},
             "certificates": [{"erasure_id": "e-1", "at": NOON, "actor": "ann", "kind": "ip",
                               "subjects": 1, "ticket": "SEC-1", "logins": 2, "links": 0,
-                              "quarantined": 0, "remaining": 0, "unopened": 0, "verified": True}],
+                              "quarantined": 0, "remaining": 0, "unreadable": 0, "verified": True}],
         },
         "retention": {
             "ages": {"quarantine_days": 90, "run_days": 14, "oldest_quarantined_at": NOON,

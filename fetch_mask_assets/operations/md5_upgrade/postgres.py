@@ -237,13 +237,13 @@ VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
 
 _HAS_MATCHES = "SELECT EXISTS (SELECT FROM login_ingest.md5_match WHERE field = %s)"
 
-_BEGIN_JOB = "SELECT change FROM login_ingest.begin_remask_job('replace-digests', %s, '{}')"
+_BEGIN_JOB = "SELECT job FROM login_ingest.begin_remask_job('upgrade-md5', %s, '{}')"
 
 _REPLACE = """
-SELECT taken, replaced, changed FROM login_ingest.replace_digests(%s, %s, %s)
+SELECT digests_taken, digests_replaced, rows_changed FROM login_ingest.replace_digests(%s, %s, %s)
 """
 
-_FINISH_JOB = "SELECT login_ingest.finish_remask_job(%s, 'replace-digests')"
+_FINISH_JOB = "SELECT login_ingest.finish_remask_job(%s, 'upgrade-md5')"
 
 _CLEAR_PROGRESS = """
 DELETE FROM login_ingest.md5_upgrade

@@ -29,15 +29,15 @@ ACTIONS = frozenset(
         "quarantine.replay",
         "quarantine.show",
         "remask.begin",
-        "remask.end",
-        "replace-digests.begin",
-        "replace-digests.end",
-        "replace-digests.note",
+        "remask.finish",
+        "upgrade-md5.begin",
+        "upgrade-md5.finish",
+        "upgrade-md5.record",
         "unmask.approve",
         "unmask.request",
         "unmask.reveal",
         "unmask.withdraw",
-        "upgrade-md5 drop-links",
+        "upgrade-md5.drop-links",
     }
 )
 """The actions that the product records. Any other is free text, which may hold anything."""

@@ -136,7 +136,7 @@ FROM login_ingest.batch
 SELECT rows, loaded, replayed, erased, recorded_rows,
        greatest(0, recorded_rows - rows) AS missing_rows,
        greatest(0, rows - recorded_rows) AS unrecorded_rows,
-       login_ingest.rows_without_tokens() AS non_token_rows
+       login_ingest.non_token_rows() AS non_token_rows
 FROM (SELECT login_rows AS rows, loaded, replayed, erased,
              loaded + replayed - erased AS recorded_rows
       FROM login_ingest.login_counts(),
@@ -150,8 +150,7 @@ FROM (SELECT login_rows AS rows, loaded, replayed, erased,
     tables={
         # Rows whose token was erased, by masked field.
         "rows_without_token": """
-SELECT of_field AS field, rows_without AS rows
-FROM login_ingest.rows_without_token() ORDER BY of_field
+SELECT field, null_rows AS rows FROM login_ingest.null_token_counts() ORDER BY field
 """,
         "days": "SELECT " + _DAY + _SUMS + _IN_PERIOD + "GROUP BY day ORDER BY day",
         # Each batch of the period if they are few.
@@ -202,7 +201,7 @@ FROM login_ingest.masking_key
 SELECT wanted.keyset, key.key_id,
        CASE WHEN key.first_used_at IS NULL THEN 'not registered'
             WHEN key.retired_at IS NULL THEN 'in use' ELSE 'retired' END AS status,
-       key.first_used_at, key.retired_at, coalesce(key.key_rows, 0) AS rows
+       key.first_used_at, key.retired_at, coalesce(key.row_count, 0) AS rows
 FROM unnest(%(keysets)s::text[]) WITH ORDINALITY AS wanted (keyset, place)
 CROSS JOIN LATERAL (
     SELECT * FROM (
@@ -213,7 +212,7 @@ CROSS JOIN LATERAL (
 ORDER BY wanted.place, key.first_used_at NULLS LAST, key.key_id
 """,
         "links": """
-SELECT of_field AS field, tokens, digests FROM login_ingest.link_counts() ORDER BY of_field
+SELECT field, tokens, digests FROM login_ingest.link_counts() ORDER BY field
 """,
     },
 )
@@ -271,8 +270,8 @@ FROM login_ingest.erasure
     },
     tables={
         "certificates": """
-SELECT erasure_id, at, person AS actor, kind, subjects, ticket, logins, links, quarantined,
-       remaining, unopened, verified
+SELECT erasure_id, at, actor, kind, subjects, ticket, logins, links, quarantined,
+       remaining, unreadable, verified
 FROM login_ingest.erasure WHERE at >= %(since)s AND at < %(until)s OR NOT verified
 ORDER BY at DESC LIMIT %(max_rows)s
 """

@@ -218,7 +218,7 @@ _PRESENT = "SELECT DISTINCT {token} FROM user_logins WHERE {token} = ANY(%s::tex
 
 _COUNT = "SELECT count(*) FROM user_logins WHERE {range}"
 
-_BEGIN = "SELECT change, unfinished FROM login_ingest.begin_remask_job('remask', %s, %s::bigint[])"
+_BEGIN = "SELECT job, unfinished FROM login_ingest.begin_remask_job('remask', %s, %s::bigint[])"
 
 _FINISH = "SELECT login_ingest.finish_remask_job(%s, 'remask')"
 

@@ -101,7 +101,7 @@ def test_a_dry_run_reports_recoverable_digests_and_changes_nothing(database_url:
 def test_the_audit_records_start_end_and_counts(database_url: str) -> None:
     _run(*SMALL)
     audit = _rows(database_url, "SELECT action, detail FROM login_ingest.audit ORDER BY audit_id")
-    changes = ["replace-digests.note", "replace-digests.begin", "replace-digests.end"] * 2
+    changes = ["upgrade-md5.record", "upgrade-md5.begin", "upgrade-md5.finish"] * 2
     assert [action for action, _ in audit] == ["upgrade-md5 begin", *changes, "upgrade-md5 end"]
     assert json.loads(str(audit[1][1])) == {"field": "ip", "digests": 2}
     assert json.loads(str(audit[3][1]))["links"] == 2

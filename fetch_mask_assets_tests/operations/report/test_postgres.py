@@ -246,7 +246,7 @@ def test_a_broken_chain_is_found_at_its_row(
         for _ in range(3):
             execute(ann.url, "SELECT login_ingest.record_audit('find', '{}')")
     execute(database_url, "ALTER TABLE login_ingest.audit DISABLE TRIGGER append_only")
-    execute(database_url, "UPDATE login_ingest.audit SET person = 'eve' WHERE audit_id = 2")
+    execute(database_url, "UPDATE login_ingest.audit SET actor = 'eve' WHERE audit_id = 2")
 
     audit = part(read(auditor), "audit")
 

@@ -112,12 +112,12 @@ def nothing(_: object) -> None:
         "INSERT INTO login_ingest.token_link VALUES ('ip', 'ip:a', 'ip:b')",
         "INSERT INTO login_ingest.md5_match VALUES ('ip', 'ip:a', 'a')",
         "DELETE FROM login_ingest.md5_match",
-        "UPDATE login_ingest.remask_job SET ended_at = now()",
+        "UPDATE login_ingest.remask_job SET finished_at = now()",
         "INSERT INTO login_ingest.remask_job (action, field) VALUES ('remask', 'ip')",
         "SELECT login_ingest.upsert_links('ip', '{}', '{}')",
         "SELECT login_ingest.add_job_counts(1, '{}', '{}', 1, 1)",
-        "SELECT login_ingest.open_remask_job(1, 'remask')",
-        "SELECT login_ingest.rows_under('ip', 1)",
+        "SELECT login_ingest.lock_remask_job(1, 'remask')",
+        "SELECT login_ingest.rows_under_key('ip', 1)",
     ],
 )
 def test_tokens_links_and_keys_are_not_written_directly(
@@ -169,15 +169,15 @@ def test_a_re_masking_is_on_record_with_what_the_database_counted(
     to_keys = [new.masker("ip").primary_key_id]
     assert begin == (
         "remask.begin",
-        {"change": 1, "field": "ip", "to_keys": to_keys, "resumes": []},
+        {"job": 1, "field": "ip", "to_keys": to_keys, "resumes": []},
     )
     expected = {
         "from_keys": [old.masker("ip").primary_key_id],
         "to_keys": to_keys,
         "links": 2,
-        "rows": 3,
+        "rows_changed": 3,
     }
-    assert end == ("remask.end", {"change": 1, "field": "ip"} | expected)
+    assert end == ("remask.finish", {"job": 1, "field": "ip"} | expected)
 
 
 def test_a_killed_re_masking_has_no_end_and_the_next_one_resumes_it(
@@ -191,9 +191,9 @@ def test_a_killed_re_masking_has_no_end_and_the_next_one_resumes_it(
     table.replace(killed, some.replacements)
     assert remask_field(table, new.masker("ip"), nothing) == RemaskProgress(1, 1, 2, unfinished=1)
     actions = audit(database.url)
-    assert [action for action, _ in actions] == ["remask.begin", "remask.begin", "remask.end"]
+    assert [action for action, _ in actions] == ["remask.begin", "remask.begin", "remask.finish"]
     [left] = actions[1][1]["resumes"]
-    assert (left["change"], left["person"], left["rows"]) == (1, steward.name, 1)
+    assert (left["job"], left["actor"], left["rows_changed"]) == (1, steward.name, 1)
     assert remask_field(table, new.masker("ip"), nothing).unfinished == 0
 
 
@@ -204,7 +204,7 @@ def test_an_end_that_is_repeated_is_recorded_once(
     change = table.begin(new.masker("ip"))
     table.finish(change)
     table.finish(change)
-    assert [action for action, _ in audit(database.url)] == ["remask.begin", "remask.end"]
+    assert [action for action, _ in audit(database.url)] == ["remask.begin", "remask.finish"]
 
 
 def test_a_job_belongs_to_its_login_and_ends_once(
@@ -242,12 +242,12 @@ def test_a_token_is_replaced_only_by_one_that_readers_see_as_equal(
 @pytest.mark.parametrize(
     ("replacement", "rule"),
     [
-        ("192.0.2.1", "is_a_token"),
-        ("", "is_a_token"),
-        ("the other field's", "is_a_token"),
-        ("a line more", "is_a_token"),
-        ("a stranger's key", "key_is_in_use"),
-        ("the old key", "key_of_job"),
+        ("192.0.2.1", "token_valid"),
+        ("", "token_valid"),
+        ("the other field's", "token_valid"),
+        ("a line more", "token_valid"),
+        ("a stranger's key", "key_usable"),
+        ("the old key", "job_key"),
     ],
 )
 def test_only_tokens_under_the_keys_of_the_job_replace_others(  # noqa: PLR0913, PLR0917 (a case and its fixtures)
@@ -309,20 +309,20 @@ def test_only_md5_digests_are_recorded_and_only_with_tokens_under_usable_keys(
     with psycopg.connect(steward.url) as connection:
         connection.execute(retire.encode())
     for field, digests, tokens, rule in (
-        ("ip", ["192.0.2.1"], [token], "is_an_md5"),
-        ("ip", [""], [token], "is_an_md5"),
-        ("ip", [None], [token], "is_an_md5"),
-        ("ip", [digest + "\n"], [token], "is_an_md5"),
-        ("ip", [digest.upper()], [token], "is_an_md5"),
-        ("ip", [digest, "1" * 32], [token], "is_an_md5"),
-        ("ip", [digest], ["192.0.2.1"], "is_a_token"),
-        ("ip", [digest], [None], "is_a_token"),
-        ("ip", [digest], [new.masker("device_id").mask("d")], "is_a_token"),
-        ("device_id", [digest], [token], "is_a_token"),
-        ("user_id", [digest], [token], "is_a_token"),
-        (None, [digest], [token], "is_a_token"),
-        ("ip", [digest], [stranger.masker("ip").mask("192.0.2.1")], "key_is_in_use"),
-        ("ip", [digest], [old.masker("ip").mask("192.0.2.1")], "key_is_in_use"),
+        ("ip", ["192.0.2.1"], [token], "md5_valid"),
+        ("ip", [""], [token], "md5_valid"),
+        ("ip", [None], [token], "md5_valid"),
+        ("ip", [digest + "\n"], [token], "md5_valid"),
+        ("ip", [digest.upper()], [token], "md5_valid"),
+        ("ip", [digest, "1" * 32], [token], "md5_valid"),
+        ("ip", [digest], ["192.0.2.1"], "token_valid"),
+        ("ip", [digest], [None], "token_valid"),
+        ("ip", [digest], [new.masker("device_id").mask("d")], "token_valid"),
+        ("device_id", [digest], [token], "token_valid"),
+        ("user_id", [digest], [token], "token_valid"),
+        (None, [digest], [token], "token_valid"),
+        ("ip", [digest], [stranger.masker("ip").mask("192.0.2.1")], "key_usable"),
+        ("ip", [digest], [old.masker("ip").mask("192.0.2.1")], "key_usable"),
     ):
         assert refusal(steward.url, NOTE, field, digests, tokens) == (REFUSED, rule), (tokens, rule)
     assert database.query(NOTED) == []
@@ -338,7 +338,7 @@ def test_a_match_is_audited_and_the_first_of_a_digest_stays(
         connection.execute(NOTE, ["ip", ["1" * 32], [two]])
         connection.execute(NOTE, ["ip", [], []])
     assert database.query(NOTED) == [("ip", "0" * 32, one), ("ip", "1" * 32, two)]
-    noted = ("replace-digests.note", {"field": "ip", "digests": 1})
+    noted = ("upgrade-md5.record", {"field": "ip", "digests": 1})
     assert audit(database.url) == [noted, noted]
 
 
@@ -346,16 +346,16 @@ def test_only_md5_digests_are_replaced_and_only_by_tokens(
     steward: Person, new: Keyring, database: LoginDatabase
 ) -> None:
     """Whatever is noted by who may write the notes directly, which is nobody of our roles."""
-    begin = "SELECT change FROM login_ingest.begin_remask_job('replace-digests', 'ip', '{}')"
+    begin = "SELECT job FROM login_ingest.begin_remask_job('upgrade-md5', 'ip', '{}')"
     note = "INSERT INTO login_ingest.md5_match (field, new_token, digest) VALUES ('ip', %s, %s)"
     assert refusal(steward.url, note, new.masker("ip").mask("192.0.2.1"), "0" * 32) == (
         DENIED,
         None,
     )
     for token, digest, rule in (
-        (new.masker("ip").mask("192.0.2.1"), "192.0.2.1", "is_an_md5"),
-        (new.masker("ip").mask("192.0.2.1"), "", "is_an_md5"),
-        ("192.0.2.1", "0" * 32, "is_a_token"),
+        (new.masker("ip").mask("192.0.2.1"), "192.0.2.1", "md5_valid"),
+        (new.masker("ip").mask("192.0.2.1"), "", "md5_valid"),
+        ("192.0.2.1", "0" * 32, "token_valid"),
     ):
         with psycopg.connect(database.url) as connection:
             [(change,)] = connection.execute(begin).fetchall()
@@ -381,19 +381,19 @@ def test_the_loader_links_only_tokens_of_the_field_under_known_keys(
     device = new.masker("device_id").mask("device-1")
     assert refusal(loader.url, LINK, ["ip"], [good], [newest]) is None
     for field, before, after, rule in (
-        ("ip", "192.0.2.1", newest, "is_a_token"),
-        ("ip", good, "192.0.2.1", "is_a_token"),
-        ("ip", "5d41402abc4b2a76b9719d911017c592", newest, "is_a_token"),
-        ("ip", good, device, "is_a_token"),
-        ("device_id", good, newest, "is_a_token"),
-        ("user_id", good, newest, "is_a_token"),
-        (None, good, newest, "is_a_token"),
-        ("ip", stranger.masker("ip").mask("192.0.2.1"), newest, "key_is_known"),
-        ("ip", good, stranger.masker("ip").mask("192.0.2.1"), "key_is_in_use"),
+        ("ip", "192.0.2.1", newest, "token_valid"),
+        ("ip", good, "192.0.2.1", "token_valid"),
+        ("ip", "5d41402abc4b2a76b9719d911017c592", newest, "token_valid"),
+        ("ip", good, device, "token_valid"),
+        ("device_id", good, newest, "token_valid"),
+        ("user_id", good, newest, "token_valid"),
+        (None, good, newest, "token_valid"),
+        ("ip", stranger.masker("ip").mask("192.0.2.1"), newest, "key_registered"),
+        ("ip", good, stranger.masker("ip").mask("192.0.2.1"), "key_usable"),
     ):
         found = refusal(loader.url, LINK, [field], [before], [after])
         assert found == (REFUSED, rule), (field, rule)
-    assert refusal(loader.url, LINK, ["ip"], [good], []) == (REFUSED, "is_a_token")
+    assert refusal(loader.url, LINK, ["ip"], [good], []) == (REFUSED, "token_valid")
 
 
 def test_an_existing_link_cannot_lead_to_another_value(
@@ -405,7 +405,7 @@ def test_an_existing_link_cannot_lead_to_another_value(
     before = database.query(links)
     assert len(before) == 4
     one, two = old.masker("ip").mask("192.0.2.1"), new.masker("ip").mask("192.0.2.2")
-    assert refusal(loader.url, LINK, ["ip"], [one], [two]) == (REFUSED, "one_link")
+    assert refusal(loader.url, LINK, ["ip"], [one], [two]) == (REFUSED, "link_unique")
     assert database.query(links) == before
 
 
@@ -434,7 +434,7 @@ def test_an_invalid_key_is_not_registered(
 ) -> None:
     values = [[keyset], [key_id], [check]]
     statement = "SELECT login_ingest.register_keys(%s::text[], %s::bigint[], %s::bytea[])"
-    assert refusal(loader.url, statement, *values) == (REFUSED, "no_conflict")
+    assert refusal(loader.url, statement, *values) == (REFUSED, "key_conflict")
 
 
 def test_a_key_that_conflicts_is_not_registered(
@@ -442,7 +442,7 @@ def test_a_key_that_conflicts_is_not_registered(
 ) -> None:
     statement = "SELECT login_ingest.register_keys(%s::text[], %s::bigint[], %s::bytea[])"
     known, check = next(iter(new.masker("ip").check_values.items()))
-    conflict = (REFUSED, "no_conflict")
+    conflict = (REFUSED, "key_conflict")
     before = database.query("SELECT * FROM login_ingest.masking_key ORDER BY 1, 2")
     assert refusal(loader.url, statement, ["ip"], [known], [b"other"]) == conflict
     assert refusal(loader.url, statement, ["device_id"], [7], [check]) == conflict
@@ -524,7 +524,7 @@ def test_the_database_refuses_to_retire_a_used_key(
             assert connection.execute(retire, key).fetchall() == [(rows,)]
     kept = "SELECT count(*) FROM login_ingest.masking_key WHERE retired_at IS NOT NULL"
     assert database.query(kept) == [(0,)]
-    assert [action for action, _ in audit(database.url)] == ["replace-digests.note"]
+    assert [action for action, _ in audit(database.url)] == ["upgrade-md5.record"]
 
 
 # At once
