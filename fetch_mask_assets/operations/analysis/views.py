@@ -37,53 +37,52 @@ _IP = ViewColumn("text", "The newest token of the IP.", "masked_ip")
 _DEVICE = ViewColumn("text", "The newest token of the device id.", "masked_device_id")
 
 _COUNTED = {
-    "logins": ViewColumn("bigint", "How many logins have it.", None),
-    "users": ViewColumn("bigint", "Across how many users. A null user is none.", "user_id"),
-    "first_day": ViewColumn("date", "The UTC day of the first of these logins.", "create_date"),
-    "last_day": ViewColumn("date", "The UTC day of the last of these logins.", "create_date"),
+    "logins": ViewColumn("bigint", "Number of logins.", None),
+    "users": ViewColumn("bigint", "Number of users. A null user is not counted.", "user_id"),
+    "first_day": ViewColumn("date", "UTC day of the first login.", "create_date"),
+    "last_day": ViewColumn("date", "UTC day of the last login.", "create_date"),
 }
 
 
 ANALYSIS_VIEWS = (
     AnalysisView(
         "repeated_ips",
-        "IPs that occur in more than one login. Only tokens count. Right while keys are rotated.",
+        "IPs that occur in more than one login. Correct during a rotation.",
         "The repeated IPs, their logins and largest groups equal those of user_logins.",
         {"masked_ip": _IP, **_COUNTED},
     ),
     AnalysisView(
         "repeated_devices",
-        "Devices that occur in more than one login. Only tokens count. Right while keys are"
-        " rotated.",
+        "Devices that occur in more than one login. Correct during a rotation.",
         "The repeated devices, their logins and largest groups equal those of user_logins.",
         {"masked_device_id": _DEVICE, **_COUNTED},
     ),
     AnalysisView(
         "users_sharing_devices",
-        "Pairs of users that have used the same device, each pair once. A device of more than 50"
-        " users makes no pairs: see repeated_devices for it.",
+        "Pairs of users of the same device, each pair once. Devices of more than 50 users are left"
+        " out: see repeated_devices.",
         "The pairs equal those of the devices in user_logins: n users make n * (n - 1) / 2 pairs.",
         {
-            "user_id": ViewColumn(
-                "varchar(128)", "One user of the pair, the first in the order of text.", "user_id"
+            "user_id": ViewColumn("varchar(128)", "User of the pair that sorts first.", "user_id"),
+            "other_user_id": ViewColumn("varchar(128)", "Other user of the pair.", "user_id"),
+            "devices": ViewColumn(
+                "bigint", "Number of devices that both have used.", "masked_device_id"
             ),
-            "other_user_id": ViewColumn("varchar(128)", "The other user of the pair.", "user_id"),
-            "devices": ViewColumn("bigint", "How many devices both have used.", "masked_device_id"),
             "since": ViewColumn(
                 "date",
-                "The first day by which both had used one of these devices.",
+                "First day by which both had used one of these devices.",
                 "create_date",
             ),
             "last_day": ViewColumn(
                 "date",
-                "The last day on which one of them used one of these devices.",
+                "Last day on which one of them used one of these devices.",
                 "create_date",
             ),
         },
     ),
     AnalysisView(
         "readable_logins",
-        "Every login, with tokens that hold while keys are rotated and the version as text.",
+        "Logins with the newest tokens, and with the version as text.",
         "The view has every row of user_logins, and every version reads back as its number.",
         {
             "user_id": ViewColumn("varchar(128)", "The user, as the app sent it.", "user_id"),
@@ -101,8 +100,8 @@ ANALYSIS_VIEWS = (
             ),
             "version": ViewColumn(
                 "text",
-                "app_version as major.minor.patch, to read. As text 10.0.0 comes before 2.0.0:"
-                " sort and compare by app_version.",
+                "app_version as major.minor.patch. As text, 10.0.0 sorts before 2.0.0: sort and"
+                " compare by app_version.",
                 "app_version",
             ),
             "create_date": ViewColumn(
