@@ -103,9 +103,9 @@ def fill(connection: psycopg.Connection, rows: int) -> None:
     """Fills the table, with no index until it is full."""
     connection.execute("SET maintenance_work_mem = '256MB'")
     [(untokened,)] = connection.execute(
-        "SELECT pg_get_indexdef('user_logins_untokened'::regclass)"
+        "SELECT pg_get_indexdef('user_logins_non_token'::regclass)"
     ).fetchall()
-    drop(connection, "user_logins_untokened")
+    drop(connection, "user_logins_non_token")
     for index in _BY_MIGRATION:
         drop(connection, index)
     connection.execute(_FILL, {"rows": rows})

@@ -13,32 +13,28 @@ from collections.abc import Callable
 import click
 
 from fetch_mask_assets.keys.keyset import KEYSET_NAMES, new_keyset, open_keyring
-from fetch_mask_assets.operations.md5_upgrade.digests import (
+from fetch_mask_assets.operations.md5_upgrade.md5 import md5
+from fetch_mask_assets.operations.md5_upgrade.search import DigestSet, digest_set
+from fetch_mask_assets.operations.md5_upgrade.spaces import (
     DEVICE_ID_PATTERN,
     IPV4,
     Space,
-    Span,
-    Wanted,
-    md5,
     pattern_space,
-    pieces,
-    wanted,
 )
-from fetch_mask_assets.operations.md5_upgrade.search import search_spans, usable_cores
+from fetch_mask_assets.operations.md5_upgrade.spans import Span, split_spans
+from fetch_mask_assets.operations.md5_upgrade.workers import search_spans, usable_cores
 
 _WARM_UP = Span(0, 1_000)
 
 
 @click.command()
 @click.option("--seconds", default=10.0, show_default=True, help="How long each rate is measured.")
-@click.option(
-    "--digests", default=1_000_000, show_default=True, help="Digests that are looked for."
-)
+@click.option("--digests", default=1_000_000, show_default=True, help="Digests to find.")
 @click.option("--cores", default=usable_cores, type=int, help="Processes that search.")
 def main(seconds: float, digests: int, cores: int) -> None:
-    """Measure, and say how long every IPv4 address and every NNN-NN-NNNN would take."""
-    targets = wanted(os.urandom(16 * digests))
-    click.echo(f"{digests:,} digests are looked for, on {cores} cores.")
+    """Measure the rates, and print the time for every IPv4 address and every NNN-NN-NNNN."""
+    targets = digest_set(os.urandom(16 * digests))
+    click.echo(f"{digests:,} digests to find, on {cores} cores.")
     spaces = (IPV4, pattern_space(DEVICE_ID_PATTERN))
     rates = [_search_rate(space, targets, cores, seconds) for space in spaces]
     for space, rate in zip(spaces, rates, strict=True):
@@ -59,8 +55,8 @@ def main(seconds: float, digests: int, cores: int) -> None:
     )
 
 
-def _search_rate(space: Space, targets: Wanted, cores: int, seconds: float) -> float:
-    spans = [_WARM_UP, *pieces([Span(0, space.size)], space.size)]
+def _search_rate(space: Space, targets: DigestSet, cores: int, seconds: float) -> float:
+    spans = [_WARM_UP, *split_spans([Span(0, space.size)], space.size)]
     tried = 0
     began = 0.0
     found = search_spans(space, spans, targets, cores)

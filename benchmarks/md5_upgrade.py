@@ -23,21 +23,18 @@ from fetch_mask_assets.keys.keyset import (
     open_keyring,
 )
 from fetch_mask_assets.masking.fields import DEVICE_ID, IP
-from fetch_mask_assets.operations.md5_upgrade.digests import (
+from fetch_mask_assets.operations.md5_upgrade.md5 import md5
+from fetch_mask_assets.operations.md5_upgrade.postgres import DigestTable
+from fetch_mask_assets.operations.md5_upgrade.spaces import (
     DEVICE_ID_PATTERN,
     IPV4,
     Space,
-    md5,
     pattern_space,
-    searches,
+    plan_searches,
 )
-from fetch_mask_assets.operations.md5_upgrade.postgres import (
-    Attempt,
-    DigestTable,
-    find_tokens,
-    replace_all,
-)
-from fetch_mask_assets.operations.md5_upgrade.search import usable_cores
+from fetch_mask_assets.operations.md5_upgrade.token_search import SearchPlan, find_tokens
+from fetch_mask_assets.operations.md5_upgrade.upgrade import replace_all
+from fetch_mask_assets.operations.md5_upgrade.workers import usable_cores
 
 _SPACES = {IP.name: IPV4, DEVICE_ID.name: pattern_space(DEVICE_ID_PATTERN)}
 _FILL = "COPY user_logins (user_id, masked_ip, masked_device_id) FROM STDIN"
@@ -69,33 +66,31 @@ def _values(space: Space, count: int, drawn: random.Random) -> list[str]:
 
 
 def _fill(url: str, values: dict[str, list[str]]) -> None:
-    lines = zip(values[IP.name], values[DEVICE_ID.name], strict=True)
+    rows = zip(values[IP.name], values[DEVICE_ID.name], strict=True)
     with (
         psycopg.connect(url) as connection,
         connection.cursor() as cursor,
         cursor.copy(_FILL) as copy,
     ):
-        for number, (ip, device_id) in enumerate(lines):
+        for number, (ip, device_id) in enumerate(rows):
             copy.write_row((str(number), md5(ip).hex(), md5(device_id).hex()))
 
 
 def _upgrade(url: str, masker: FieldMasker, cores: int, *, with_links: bool) -> None:
-    """As `fetch-mask upgrade-md5` does it for one field."""
+    """Upgrade one field as `fetch-mask upgrade-md5` does."""
     table = DigestTable(url, masker.field)
-    attempt = Attempt(
-        searches(masker.field, networks=(), patterns=(), only_named=False), None, cores
-    )
-    size = sum(search.size for search in attempt.searches)
+    searches = plan_searches(masker.field, networks=(), patterns=(), only_given=False)
+    plan = SearchPlan(searches, None, cores)
     tried = [0]
 
-    def tell(more: int) -> None:
-        tried[0] += more
+    def count(values: int) -> None:
+        tried[0] += values
 
-    with _timed(f"{masker.field.name}: try all {size:,} values", size):
-        found = find_tokens(table, masker, attempt, tell)
+    with _timed(f"{masker.field.name}: try all {plan.size:,} values", plan.size):
+        found = find_tokens(table, masker, plan, count)
     before = table.count()
     with _timed(f"{masker.field.name}: replace", before.rows):
-        replaced = replace_all(table, with_links=with_links, tell=lambda _done: None)
+        replaced = replace_all(table, with_links=with_links, on_progress=lambda _done: None)
     after = table.count()
     click.echo(
         f"{masker.field.name}: {before.digests:,} digests, {found:,} found after {tried[0]:,}"

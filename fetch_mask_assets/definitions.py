@@ -28,14 +28,18 @@ from fetch_mask_assets.defs.operations.analysis import (
     analysis_schedule,
     analyst_database,
 )
-from fetch_mask_assets.defs.operations.partitions import create_partitions, partition_schedule
 from fetch_mask_assets.defs.operations.remask import (
     recovery_database,
     remask_logins,
     remasked_logins,
 )
 from fetch_mask_assets.defs.operations.report import REPORT_MEANINGS, report_definitions
-from fetch_mask_assets.defs.operations.retention import expire_quarantine, retention_schedule
+from fetch_mask_assets.defs.operations.upkeep import (
+    create_partitions,
+    expire_quarantine,
+    partition_schedule,
+    retention_schedule,
+)
 from fetch_mask_assets.defs.resources import (
     LoginDatabaseResource,
     LoginQueueResource,

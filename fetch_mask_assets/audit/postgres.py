@@ -73,13 +73,13 @@ def _row(row: tuple[object, ...]) -> AuditRow:
 _READ = """
 SELECT audit_id,
        CASE WHEN at >= '0001-01-02 00:00:00Z' AND at < '9999-12-31 00:00:00Z' THEN at END,
-       person, action, detail, previous_hash, hash
+       actor, action, detail, previous_hash, hash
 FROM login_ingest.audit ORDER BY audit_id
 """
 
 _READ_NEWEST = """
 SELECT audit_id,
        CASE WHEN at >= '0001-01-02 00:00:00Z' AND at < '9999-12-31 00:00:00Z' THEN at END,
-       person, action, detail, previous_hash, hash
+       actor, action, detail, previous_hash, hash
 FROM login_ingest.audit ORDER BY audit_id DESC LIMIT %s
 """

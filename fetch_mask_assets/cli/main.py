@@ -25,8 +25,11 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "doctor": ("pipeline.doctor", "Check everything that a run needs."),
     "alert": ("operations.alert", "Send a test alert."),
     "migrate": ("pipeline.migrate", "Bring the database to the schema of this release."),
-    "keys": ("operations.keys", "Make, list, check, rotate and retire masking keys."),
-    "remask": ("operations.remask", "Bring old rows under the primary keys, after a rotation."),
+    "keys": ("operations.keys", "Create, list, check, rotate and retire masking keys."),
+    "remask": (
+        "operations.remask",
+        "Bring the rows of user_logins under the primary keys, after a rotation.",
+    ),
     "unmask": (
         "operations.unmask",
         "Get originals back, on the record: request, approve, withdraw, reveal, audit.",
@@ -35,7 +38,10 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "erase": ("operations.erase", "Erase a value or a user, with a certificate."),
     "quarantine": ("operations.quarantine", "Look at, replay and discard quarantined messages."),
     "dead-letters": ("pipeline.dead_letters", "Show and drain the dead-letter queue."),
-    "upgrade-md5": ("operations.upgrade_md5", "Turn a table of MD5 digests into one of tokens."),
+    "upgrade-md5": (
+        "operations.upgrade_md5",
+        "Replace MD5 digests in user_logins by tokens, in place.",
+    ),
     "completion": ("completion", "Print the completion script for a shell."),
 }
 

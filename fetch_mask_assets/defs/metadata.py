@@ -17,7 +17,7 @@ from dagster import (
 )
 
 from fetch_mask_assets.keys.keyset import Keyring
-from fetch_mask_assets.masking.fields import FIELDS
+from fetch_mask_assets.masking.fields import COLUMN_FIELDS
 from fetch_mask_assets.pipeline.batch.balance import Balance
 from fetch_mask_assets.pipeline.batch.frames import (
     LOGIN_COLUMNS,
@@ -40,7 +40,7 @@ _DESCRIPTIONS = {
     "sent_at": "When SQS took the message.",
     "receive_count": "How often the message has been received.",
     "body": "The login event in JSON, in the clear. In memory only.",
-    **{field.column: field.description for field in FIELDS},
+    **{field.column: field.description for field in COLUMN_FIELDS},
     "create_date": "The UTC day on which SQS took the message.",
     **{text_column(field): f"The text of {field.name} as it came." for field in NUMBER_FIELDS},
     "extra_fields": "How many fields the event had beyond the contract's.",
@@ -49,7 +49,7 @@ _DESCRIPTIONS = {
     "sealed_body": "The body of a rejected message, encrypted.",
 }
 
-_TABLE_TYPES = {field.column: field.sql_type for field in FIELDS} | {"create_date": "date"}
+_TABLE_TYPES = {field.column: field.sql_type for field in COLUMN_FIELDS} | {"create_date": "date"}
 
 
 def _columns(types: dict[str, str]) -> TableSchema:

@@ -1,7 +1,7 @@
 """Keysets wrapped under a key of AWS KMS.
 
-A wrapped keyset is Tink's encrypted keyset in JSON. KMS binds it to its name, so that none can be
-put in another's place. Source: https://docs.aws.amazon.com/kms/latest/developerguide/encrypt_context.html
+A wrapped keyset is Tink's encrypted keyset in JSON. The encryption context binds it to its name, so
+a keyset cannot replace another one. Source: https://docs.aws.amazon.com/kms/latest/developerguide/encrypt_context.html
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from fetch_mask_assets.errors import KeysetError
 
 PURPOSE = "fetch_mask_assets/masking"
 
-_OTHER = "It was wrapped for another keyset or under another KMS key, or it was altered."
+_MISMATCH = "It was wrapped for another keyset or under another KMS key, or it was altered."
 _REMEDIES = {
-    "InvalidCiphertextException": _OTHER,
-    "IncorrectKeyException": _OTHER,
-    "NotFoundException": "Check MASKING_KMS_KEY and AWS_DEFAULT_REGION: there is no such key.",
+    "InvalidCiphertextException": _MISMATCH,
+    "IncorrectKeyException": _MISMATCH,
+    "NotFoundException": "The key does not exist: check MASKING_KMS_KEY and AWS_DEFAULT_REGION.",
     "DisabledException": "Enable the KMS key.",
-    "KMSInvalidStateException": "The KMS key is about to be deleted or is not ready: look at it.",
-    "ValidationException": "Check MASKING_KMS_KEY; and KMS takes at most 4096 bytes, 30 keys in"
-    " a keyset of a masked field.",
+    "KMSInvalidStateException": "The KMS key is scheduled for deletion or not ready: check its"
+    " state.",
+    "ValidationException": "Check MASKING_KMS_KEY, and the size of the keyset: KMS encrypts at most"
+    " 4096 bytes, which is 30 keys of a masked field.",
 }
 
 
@@ -39,7 +40,7 @@ class KmsWrapping:
     _client: Any = field(repr=False)
 
     def wrap(self, name: str, keyset: str) -> str:
-        """A keyset, given as Tink's JSON, as Tink's encrypted JSON.
+        """Return a keyset, given as Tink's JSON, as Tink's encrypted JSON.
 
         Raises:
             KeysetError: KMS refuses or cannot be reached.
@@ -48,7 +49,7 @@ class KmsWrapping:
         return json_format.serialize_encrypted(handle, self._aead(), name.encode())
 
     def unwrap(self, name: str, wrapped: str) -> str:
-        """The keyset as Tink's JSON, which is secret.
+        """Return the keyset as Tink's JSON, which is secret.
 
         Raises:
             KeysetError: it is not a keyset wrapped for this name under this KMS key, or KMS
@@ -57,7 +58,9 @@ class KmsWrapping:
         try:
             handle = json_format.parse_encrypted(wrapped, self._aead(), name.encode())
         except (tink.TinkError, ValueError):
-            raise KeysetError(f"the wrapped keyset of {name} does not unwrap. {_OTHER}") from None
+            raise KeysetError(
+                f"the wrapped keyset of {name} cannot be unwrapped. {_MISMATCH}"
+            ) from None
         return json_format.serialize(handle, secret_key_access.TOKEN)
 
     def _aead(self) -> aead.Aead:
@@ -65,16 +68,16 @@ class KmsWrapping:
 
 
 def kms_wrapping(kms_key: str) -> KmsWrapping:
-    """The wrapping under a KMS key, given by id, ARN or alias.
+    """Return the wrapping under a KMS key, given by id, ARN or alias.
 
     Raises:
-        KeysetError: the AWS settings do not allow a client to be made.
+        KeysetError: the AWS settings do not allow a client.
     """
     return KmsWrapping(kms_key, connect_aws("kms", KeysetError))
 
 
 def is_wrapped(keyset: str) -> bool:
-    """Whether this is Tink's encrypted JSON, and not a keyset in the clear or anything else."""
+    """Return whether a text is Tink's encrypted keyset in JSON."""
     try:
         members = json.loads(keyset)
     except (ValueError, RecursionError):

@@ -192,7 +192,9 @@ _REGISTER_KEYS = "SELECT login_ingest.register_keys(%s::text[], %s::bigint[], %s
 
 _RETIRED_KEYS = "SELECT keyset, key_id FROM login_ingest.masking_key WHERE retired_at IS NOT NULL"
 
-_LOCK_KEYS = "SELECT keyset, key_id, is_known FROM login_ingest.lock_keys(%s::text[], %s::bigint[])"
+_LOCK_KEYS = (
+    "SELECT keyset, key_id, is_registered FROM login_ingest.lock_keys(%s::text[], %s::bigint[])"
+)
 
 _LINK_TOKENS = "SELECT login_ingest.link_tokens(%s::text[], %s::text[], %s::text[])"
 

@@ -43,7 +43,7 @@ class KeyRow:
     rows: int
 
     @property
-    def has_closed_rows(self) -> bool:
+    def has_unreadable_rows(self) -> bool:
         """Return whether there are rows that this keyset does not open."""
         return self.rows > 0 and self.status not in {KeyStatus.PRIMARY, KeyStatus.ENABLED}
 

@@ -106,26 +106,38 @@ DEVICE_ID = MaskedField(
 FIELDS: tuple[ClearField | MaskedField, ...] = (
     USER_ID,
     ClearField(
-        name="device_type", max_length=32, description="The kind of device, as the app sent it."
-    ),
-    IP,
-    DEVICE_ID,
-    ClearField(name="locale", max_length=32, description="The locale, or null.", is_required=False),
-    ClearField(
         name="app_version",
         max_length=256,
         description="major * 1,000,000 + minor * 1,000 + patch; null if the version has no such"
         " number. Sort and compare by it.",
         number=version_number,
     ),
+    ClearField(
+        name="device_type", max_length=32, description="The kind of device, as the app sent it."
+    ),
+    IP,
+    ClearField(name="locale", max_length=32, description="The locale, or null.", is_required=False),
+    DEVICE_ID,
 )
-"""In the order of the columns of `user_logins`, and the order in which the contract checks them."""
+"""In the order in which the contract checks them."""
+
+
+def _column_order(field: ClearField | MaskedField) -> tuple[bool, bool]:
+    is_number = isinstance(field, ClearField) and field.number is not None
+    return is_number, not field.is_required
+
+
+COLUMN_FIELDS = tuple(sorted(FIELDS, key=_column_order))
+"""In the order of the columns: required texts, optional texts, numbers."""
 
 FIELD_NAMES = tuple(field.name for field in FIELDS)
 CLEAR_FIELDS = tuple(field for field in FIELDS if isinstance(field, ClearField))
 MASKED_FIELDS = tuple(field for field in FIELDS if isinstance(field, MaskedField))
 
-CLEAR_COLUMNS = (*(field.column for field in CLEAR_FIELDS), "create_date")
+CLEAR_COLUMNS = (
+    *(field.column for field in COLUMN_FIELDS if isinstance(field, ClearField)),
+    "create_date",
+)
 """The columns of `user_logins` that hold no token."""
 
 

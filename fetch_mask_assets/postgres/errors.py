@@ -75,10 +75,14 @@ def _remedy(state: str, constraint: str | None) -> str:
 
 # Rules of the functions in schema/*.sql, which raise them as constraints.
 _REMEDIES_BY_RULE = {
-    "key_is_in_use": "The key is retired, or not registered: read the keysets anew.",
-    "key_is_known": "The key is not in the key registry: check MASKING_KEYSETS.",
-    "one_link": "A token is linked to another value's: check MASKING_KEYSETS.",
-    "no_conflict": "The keysets are not those of this database: check MASKING_KEYSETS.",
+    "masked_field_exists": "The field is not masked in this database: run `fetch-mask migrate`.",
+    "token_valid": "A text is not a token of its field. Nothing was written.",
+    "md5_valid": "A text is not an MD5 in lower case. Nothing was written.",
+    "key_usable": "The key is retired or not registered: read the keysets again.",
+    "key_registered": "The key is not in the key registry: check MASKING_KEYSETS.",
+    "key_conflict": "The keysets are not those of this database: check MASKING_KEYSETS.",
+    "job_key": "The primary key has changed since the job began: repeat the command.",
+    "link_unique": "A token is linked to another value's: check MASKING_KEYSETS.",
 }
 
 _REMEDIES_BY_CLASS = {

@@ -21,9 +21,10 @@ from fetch_mask_assets.operations.erasure.certificate import Certificate
 from fetch_mask_assets.operations.erasure.order import ErasureOrder
 from fetch_mask_assets.operations.erasure.postgres import Erasures
 from fetch_mask_assets.operations.erasure.subjects import parse_subjects
+from fetch_mask_assets.operations.report.part import Period, Unreadable
 from fetch_mask_assets.operations.report.postgres import ReportReader, RetentionDays
-from fetch_mask_assets.operations.report.report import Period, Unreadable
-from fetch_mask_assets.operations.rotation.postgres import TokenTable, remask_field
+from fetch_mask_assets.operations.rotation.postgres import TokenTable
+from fetch_mask_assets.operations.rotation.remask_run import remask_field
 from fetch_mask_assets.operations.unmasking.find import find_queries
 from fetch_mask_assets.operations.unmasking.postgres import Unmasking
 from fetch_mask_assets.operations.unmasking.reveal import reveal_tokens
@@ -235,10 +236,14 @@ def test_the_report_counts_its_keys_and_its_erased_tokens(
     now = datetime.now(UTC) + timedelta(minutes=1)
     with person(url, "login_ingest_auditor") as auditor:
         reader = ReportReader(auditor.url, RetentionDays(quarantine=90, runs=14))
-        facts = reader.facts(Period(now - timedelta(days=1), now))
+        period = Period(now - timedelta(days=1), now)
+        facts = reader.read(period, Unreadable("not read here."), at=now).facts
+    keys, balance, erasures = facts["keys"], facts["balance"], facts["erasures"]
 
-    assert not isinstance(facts.keys, Unreadable)
-    assert not isinstance(facts.erasures, Unreadable)
-    keys = {(each.keyset, each.key_id): each.rows for each in facts.keys.keys}
-    assert keys["session_id", old.masker("session_id").primary_key_id] == 1
-    assert [each.kind for each in facts.erasures.shown] == ["session_id"]
+    assert not isinstance(keys, Unreadable)
+    assert not isinstance(balance, Unreadable)
+    assert not isinstance(erasures, Unreadable)
+    rows = {(each["keyset"], each["key_id"]): each["rows"] for each in keys["keys"]}
+    assert rows["session_id", old.masker("session_id").primary_key_id] == 1
+    assert {"field": "session_id", "rows": 1} in balance["rows_without_token"]
+    assert [each["kind"] for each in erasures["certificates"]] == ["session_id"]

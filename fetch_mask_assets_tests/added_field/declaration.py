@@ -10,7 +10,7 @@ from pathlib import Path
 
 import fetch_mask_assets
 
-_FIELDS_END = '\n)\n"""In the order of the columns'
+_FIELDS_END = '\n)\n"""In the order in which'
 _ADDED = """
     ClearField(
         name="os_version",

@@ -26,8 +26,9 @@ from fetch_mask_assets.keys.links import TokenLink, batch_links
 from fetch_mask_assets.masking.fields import masked_field
 from fetch_mask_assets.masking.token import max_token_length, min_token_length, token_key_id
 from fetch_mask_assets.operations.erasure.subjects import SUBJECT_KINDS, parse_subjects
-from fetch_mask_assets.operations.md5_upgrade.digests import searches
-from fetch_mask_assets.operations.rotation.remasking import ranges_under, remask
+from fetch_mask_assets.operations.md5_upgrade.spaces import plan_searches
+from fetch_mask_assets.operations.rotation.remask_plan import plan_remask
+from fetch_mask_assets.operations.rotation.token_ranges import ranges_under
 from fetch_mask_assets.operations.unmasking.find import find_queries
 from fetch_mask_assets.operations.unmasking.requests import parse_tokens
 from fetch_mask_assets.operations.unmasking.reveal import reveal_tokens
@@ -189,7 +190,7 @@ def test_a_rotation_links_and_replaces_its_tokens() -> None:
     batch = mask_batch(raw_batch([login()]), rotated_keyring())
 
     assert batch_links(batch, rotated_keyring()) == (link,)
-    assert remask(new, [link.old_token]).replacements == {link.old_token: link.new_token}
+    assert plan_remask(new, [link.old_token]).replacements == {link.old_token: link.new_token}
     assert token_key_id(old.field, link.old_token) == old.primary_key_id
     ranges = ranges_under(old.field, old.primary_key_id)
     assert any(each.low <= link.old_token < (each.high or "") for each in ranges)
@@ -211,8 +212,8 @@ def test_a_session_is_found_unmasked_and_erased_under_every_key() -> None:
 
 
 def test_a_digest_of_a_session_can_be_sought() -> None:
-    [search] = searches(
-        masked_field("session_id"), networks=(), patterns=["NNN-NNN"], only_named=True
+    [search] = plan_searches(
+        masked_field("session_id"), networks=(), patterns=["NNN-NNN"], only_given=True
     )
 
     assert search.size == 10**6

@@ -26,15 +26,15 @@ OWNER = "login_ingest_owner"
 DETAIL = {"what": "naïve ☃ \U0001f600 \\ \"quoted\" 'too'\nsecond line", "number": 1.5}
 
 CHANGES = (
-    "UPDATE login_ingest.audit SET person = 'somebody'",
-    "UPDATE login_ingest.audit SET person = person WHERE false",
+    "UPDATE login_ingest.audit SET actor = 'somebody'",
+    "UPDATE login_ingest.audit SET actor = actor WHERE false",
     "DELETE FROM login_ingest.audit",
     "TRUNCATE login_ingest.audit",
     "ALTER TABLE login_ingest.audit DISABLE TRIGGER append_only",
     "ALTER TABLE login_ingest.audit DISABLE TRIGGER ALL",
     "DROP TRIGGER append_only ON login_ingest.audit",
     "SET session_replication_role = replica",
-    "ALTER TABLE login_ingest.audit DROP CONSTRAINT one_line",
+    "ALTER TABLE login_ingest.audit DROP CONSTRAINT no_line_feed",
     "ALTER TABLE login_ingest.audit RENAME TO other",
     "ALTER TABLE login_ingest.audit ADD COLUMN more text",
     "CREATE TRIGGER t BEFORE INSERT ON login_ingest.audit EXECUTE FUNCTION refuse_audit_change()",
@@ -45,7 +45,7 @@ CHANGES = (
 )
 
 EDIT_WITH_NEW_HASH = (
-    "UPDATE login_ingest.audit SET person = 'somebody', hash = login_ingest.audit_hash("
+    "UPDATE login_ingest.audit SET actor = 'somebody', hash = login_ingest.audit_hash("
     "previous_hash, audit_id, at, 'somebody', action, detail) WHERE audit_id = 3"
 )
 
@@ -200,7 +200,7 @@ def test_a_superuser_is_stopped_by_the_trigger_until_it_is_disabled(
 @pytest.mark.parametrize(
     ("edit", "place"),
     [
-        ("UPDATE login_ingest.audit SET person = 'somebody' WHERE audit_id = 3", 3),
+        ("UPDATE login_ingest.audit SET actor = 'somebody' WHERE audit_id = 3", 3),
         ("UPDATE login_ingest.audit SET detail = detail || ' ' WHERE audit_id = 1", 1),
         ("UPDATE login_ingest.audit SET at = at + interval '1 us' WHERE audit_id = 5", 5),
         ("UPDATE login_ingest.audit SET at = 'infinity' WHERE audit_id = 2", 2),

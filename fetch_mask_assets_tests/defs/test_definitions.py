@@ -144,7 +144,7 @@ def test_jobs_sensors_and_schedules_are_there_and_on() -> None:
         "prune_runs_nightly": "RUNNING",
         "expire_quarantine_nightly": "RUNNING",
         "analyse_logins_nightly": "RUNNING",
-        "make_partitions_nightly": "RUNNING",
+        "create_partitions_nightly": "RUNNING",
         "privacy_report_nightly": "STOPPED",
     }
 

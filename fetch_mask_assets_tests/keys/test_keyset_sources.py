@@ -66,7 +66,7 @@ def keysets(
     return keysets_at(location, kms_key if "wrapped" in request.param else None)
 
 
-def test_what_is_stored_is_what_is_read(keysets: Keysets) -> None:
+def test_a_stored_keyset_is_read_unchanged(keysets: Keysets) -> None:
     texts = _fill(keysets)
     assert {name: json.loads(keysets.read(name)) for name in KEYSET_NAMES} == {
         name: json.loads(text) for name, text in texts.items()
@@ -78,7 +78,7 @@ def test_what_is_stored_is_what_is_read(keysets: Keysets) -> None:
     )
 
 
-def test_a_replaced_keyset_is_the_new_one_whole(keysets: Keysets) -> None:
+def test_a_replaced_keyset_is_completely_new(keysets: Keysets) -> None:
     texts = _fill(keysets)
     rotation = rotated("ip", texts["ip"])
     keysets.replace("ip", rotation.keyset)
@@ -86,25 +86,25 @@ def test_a_replaced_keyset_is_the_new_one_whole(keysets: Keysets) -> None:
     assert read_keyring(keysets).masker("ip").primary_key_id == rotation.key_id
 
 
-def test_a_keyset_that_is_there_is_never_overwritten_by_a_new_one(keysets: Keysets) -> None:
+def test_create_overwrites_no_keyset(keysets: Keysets) -> None:
     texts = _fill(keysets)
-    with pytest.raises(KeysetError, match="left as it is"):
+    with pytest.raises(KeysetError, match="was not changed"):
         keysets.create("ip", new_keyset("ip"))
     assert json.loads(keysets.read("ip")) == json.loads(texts["ip"])
 
 
-def test_reading_makes_no_keyset(keysets: Keysets) -> None:
+def test_reading_creates_no_keyset(keysets: Keysets) -> None:
     for _ in range(2):
         with pytest.raises(KeysetError, match=r"no keyset at .*ip.*MASKING_KEYSETS.*never made"):
             read_keyring(keysets)
     assert not any(keysets.exists(name) for name in KEYSET_NAMES)
 
 
-def test_no_repr_and_no_debug_log_holds_a_key(
+def test_no_repr_and_no_debug_log_contains_a_key(
     keysets: Keysets, caplog: pytest.LogCaptureFixture, kms_key: str
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    location = keysets.place("ip").removesuffix(".json").removesuffix("/ip")
+    location = keysets.location("ip").removesuffix(".json").removesuffix("/ip")
     again = keysets_at(location, kms_key if keysets.wrapping else None)
     texts = _fill(again)
     again.replace("ip", rotated("ip", texts["ip"]).keyset)
@@ -129,12 +129,12 @@ def test_a_file_url_may_be_encoded(tmp_path: Path) -> None:
      "aws-secretsmanager:///", "aws-secretsmanager://pr od", "file://host/keys", "file:keys",
      "file:", "vault:keys"],
 )  # fmt: skip
-def test_a_location_that_is_none_is_refused_by_its_setting(location: str) -> None:
+def test_an_invalid_location_is_refused_with_the_name_of_its_setting(location: str) -> None:
     with pytest.raises(KeysetError, match="MASKING_KEYSETS"):
         keysets_at(location)
 
 
-def test_a_rotation_that_cannot_be_written_leaves_the_old_keyset_and_nothing_else(
+def test_a_failed_write_keeps_the_old_keyset_and_leaves_no_file(
     keysets_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keysets = keysets_at(str(keysets_directory))
@@ -155,7 +155,7 @@ def test_a_rotation_that_cannot_be_written_leaves_the_old_keyset_and_nothing_els
     assert _files(keysets_directory.parent / "new") == set()
 
 
-def test_a_rotation_that_dies_before_the_rename_does_not_hinder_the_next(
+def test_an_unfinished_file_does_not_block_the_next_rotation(
     keysets_directory: Path,
 ) -> None:
     keysets = keysets_at(str(keysets_directory))
@@ -180,7 +180,7 @@ def test_a_replaced_file_stays_private_and_a_link_stays_a_link(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_a_keyset_that_root_rotates_stays_its_owners(keysets_directory: Path) -> None:
+def test_a_keyset_rotated_by_root_keeps_its_owner(keysets_directory: Path) -> None:
     path = keysets_directory / "ip.json"
     os.chown(path, 65534, 65534)
     keysets = keysets_at(str(keysets_directory))
@@ -189,7 +189,7 @@ def test_a_keyset_that_root_rotates_stays_its_owners(keysets_directory: Path) ->
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_thirty_keys_fit_into_what_kms_wraps() -> None:
+def test_thirty_keys_fit_the_size_limit_of_kms() -> None:
     """As https://docs.aws.amazon.com/kms/latest/APIReference/API_Encrypt.html bounds it."""
     keyset = new_keyset("ip")
     for _ in range(29):
@@ -203,23 +203,23 @@ def test_the_version_before_a_rotation_stays_in_secrets_manager(secrets_location
     texts = _fill(keysets)
     keysets.replace("ip", rotated("ip", texts["ip"]).keyset)
     previous = connect_aws("secretsmanager", KeysetError).get_secret_value(
-        SecretId=keysets.place("ip").partition("://")[2], VersionStage="AWSPREVIOUS"
+        SecretId=keysets.location("ip").partition("://")[2], VersionStage="AWSPREVIOUS"
     )
     assert previous["SecretString"] == texts["ip"]
 
 
-def test_a_secret_of_bytes_is_refused_without_them(secrets_location: str) -> None:
+def test_a_binary_secret_is_refused_without_a_quote(secrets_location: str) -> None:
     keysets = keysets_at(secrets_location)
     connect_aws("secretsmanager", KeysetError).create_secret(
-        Name=keysets.place("ip").partition("://")[2], SecretBinary=b"canary"
+        Name=keysets.location("ip").partition("://")[2], SecretBinary=b"canary"
     )
-    with pytest.raises(KeysetError, match="holds bytes and no text") as caught:
+    with pytest.raises(KeysetError, match="is binary: store") as caught:
         keysets.read("ip")
     assert "canary" not in shown(caught.value)
 
 
 @pytest.mark.parametrize("place", ["files", "secrets"])
-def test_what_is_stored_wrapped_holds_no_key(
+def test_a_wrapped_keyset_contains_no_key(
     place: str, tmp_path: Path, secrets_location: str, kms_key: str
 ) -> None:
     keysets = keysets_at(str(tmp_path) if place == "files" else secrets_location, kms_key)
@@ -243,7 +243,7 @@ def test_a_keyset_in_the_clear_with_the_setting_is_refused(
         read_keyring(keysets_at(str(keysets_directory), kms_key))
 
 
-def test_a_wrapped_keyset_in_the_place_of_another_is_refused(tmp_path: Path, kms_key: str) -> None:
+def test_a_wrapped_keyset_under_another_name_is_refused(tmp_path: Path, kms_key: str) -> None:
     keysets = keysets_at(str(tmp_path), kms_key)
     _fill(keysets)
     (tmp_path / "device_id.json").write_text((tmp_path / "ip.json").read_text("utf-8"), "utf-8")
@@ -282,7 +282,7 @@ def test_a_kms_key_may_be_named_by_arn_and_by_alias(
 
 @pytest.mark.parametrize("junk", ['{"encryptedKeyset": "canary"}', '{"encryptedKeyset": 7}',
                                   '{"encryptedKeyset": ""}', "canary", "[" * 100_000])  # fmt: skip
-def test_junk_in_place_of_a_wrapped_keyset_is_refused_without_it(
+def test_an_invalid_wrapped_keyset_is_refused_without_a_quote(
     tmp_path: Path, kms_key: str, junk: str
 ) -> None:
     keysets = keysets_at(str(tmp_path), kms_key)
@@ -302,7 +302,7 @@ def test_a_keyset_that_kms_cannot_wrap_is_not_stored(
     assert not (tmp_path / "place").exists()
 
 
-def test_aws_that_does_not_answer_is_named_with_what_to_check(
+def test_an_unreachable_aws_is_reported_with_the_settings_to_check(
     secrets_location: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
@@ -326,7 +326,7 @@ def test_a_run_reads_wrapped_secrets_through_its_resource(
     assert resource.keyring is resource.keyring
 
 
-def test_keysets_move_from_one_place_to_another_and_stay_the_same(
+def test_keysets_can_be_copied_between_locations(
     keysets_directory: Path, secrets_location: str, kms_key: str
 ) -> None:
     old, new = keysets_at(str(keysets_directory)), keysets_at(secrets_location, kms_key)

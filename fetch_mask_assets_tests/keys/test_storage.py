@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NAMES = ("ip", "device_id", "quarantine")
 
 
-def test_keysets_are_made_private_and_open(tmp_path: Path) -> None:
+def test_keysets_are_created_private_and_open(tmp_path: Path) -> None:
     directory = tmp_path / "new" / "keysets"
     assert create_keysets(directory) == NAMES
     assert _mode(directory) == 0o700
@@ -38,7 +38,7 @@ def test_each_keyset_has_a_key_of_its_own(tmp_path: Path) -> None:
     assert len(set(checks)) == 3
 
 
-def test_existing_keysets_are_left_alone(keysets_directory: Path) -> None:
+def test_existing_keysets_are_not_changed(keysets_directory: Path) -> None:
     before = {name: (keysets_directory / f"{name}.json").read_text("utf-8") for name in NAMES}
     (keysets_directory / "ip.json").unlink()
     assert create_keysets(keysets_directory) == ("ip",)
@@ -48,7 +48,7 @@ def test_existing_keysets_are_left_alone(keysets_directory: Path) -> None:
     assert create_keysets(keysets_directory) == ()
 
 
-def test_of_several_processes_that_make_keysets_none_overwrites_another(tmp_path: Path) -> None:
+def test_concurrent_creations_overwrite_no_keyset(tmp_path: Path) -> None:
     def make(_number: int) -> tuple[str, ...]:
         try:
             return create_keysets(tmp_path)
@@ -62,20 +62,20 @@ def test_of_several_processes_that_make_keysets_none_overwrites_another(tmp_path
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o700])
-def test_a_keyset_that_others_may_have_read_is_refused(keysets_directory: Path, mode: int) -> None:
+def test_a_keyset_readable_by_other_users_is_refused(keysets_directory: Path, mode: int) -> None:
     path = keysets_directory / "device_id.json"
     path.chmod(mode)
     with pytest.raises(KeysetError, match=rf"device_id\.json has mode {mode:04o}.*0600"):
         read_keyring(keysets_directory)
 
 
-def test_a_stricter_mode_is_fine(keysets_directory: Path) -> None:
+def test_a_stricter_mode_is_accepted(keysets_directory: Path) -> None:
     (keysets_directory / "ip.json").chmod(0o400)
     read_keyring(keysets_directory)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_missing_keyset_is_named_and_not_made(keysets_directory: Path, name: str) -> None:
+def test_a_missing_keyset_is_reported_and_not_created(keysets_directory: Path, name: str) -> None:
     path = keysets_directory / f"{name}.json"
     path.unlink()
     with pytest.raises(KeysetError, match=rf"no keyset at .*{name}\.json.*MASKING_KEYSETS"):
@@ -84,7 +84,7 @@ def test_a_missing_keyset_is_named_and_not_made(keysets_directory: Path, name: s
 
 
 @pytest.mark.parametrize("junk", ["", "CANARY", '{"primaryKeyId": "CANARY"}', "[]", "null", "\0"])
-def test_junk_is_refused_without_being_quoted(keysets_directory: Path, junk: str) -> None:
+def test_an_invalid_keyset_is_refused_without_a_quote(keysets_directory: Path, junk: str) -> None:
     (keysets_directory / "ip.json").write_text(junk, encoding="utf-8")
     with pytest.raises(KeysetError, match="keyset of ip is not a Tink keyset") as caught:
         read_keyring(keysets_directory)
@@ -93,7 +93,7 @@ def test_junk_is_refused_without_being_quoted(keysets_directory: Path, junk: str
     assert caught.value.__suppress_context__
 
 
-def test_bytes_that_are_no_text_are_refused_without_being_quoted(keysets_directory: Path) -> None:
+def test_a_binary_file_is_refused_without_a_quote(keysets_directory: Path) -> None:
     (keysets_directory / "ip.json").write_bytes(b"\xff\xfeCANARY")
     with pytest.raises(KeysetError, match="cannot be read: UnicodeDecodeError") as caught:
         read_keyring(keysets_directory)
@@ -127,7 +127,7 @@ def test_a_keyring_does_not_show_keys(keysets_directory: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o720, 0o702])
-def test_a_directory_that_others_write_to_is_refused(keysets_directory: Path, mode: int) -> None:
+def test_a_directory_writable_by_other_users_is_refused(keysets_directory: Path, mode: int) -> None:
     keysets = keysets_at(str(keysets_directory))
     text = keysets.read("ip")
     keysets_directory.chmod(mode)
@@ -141,7 +141,7 @@ def test_a_directory_that_others_write_to_is_refused(keysets_directory: Path, mo
     assert sorted(each.stem for each in keysets_directory.iterdir()) == sorted(NAMES)
 
 
-def test_a_directory_above_that_everybody_writes_to_is_refused(tmp_path: Path) -> None:
+def test_a_world_writable_parent_directory_is_refused(tmp_path: Path) -> None:
     directory = tmp_path / "open" / "above" / "keysets"
     create_keysets(directory)
     (tmp_path / "open").chmod(0o775)
@@ -151,7 +151,7 @@ def test_a_directory_above_that_everybody_writes_to_is_refused(tmp_path: Path) -
         read_keyring(directory)
 
 
-def test_the_directory_of_a_link_counts_and_so_does_that_of_its_file(tmp_path: Path) -> None:
+def test_the_directories_of_a_link_and_of_its_target_are_checked(tmp_path: Path) -> None:
     create_keysets(tmp_path / "real")
     links = tmp_path / "links"
     links.mkdir(mode=0o700)
@@ -165,13 +165,13 @@ def test_the_directory_of_a_link_counts_and_so_does_that_of_its_file(tmp_path: P
         directory.chmod(0o700)
 
 
-def test_a_sticky_directory_is_as_good_as_who_owns_the_files(keysets_directory: Path) -> None:
+def test_a_sticky_directory_is_accepted_if_the_user_owns_its_files(keysets_directory: Path) -> None:
     keysets_directory.chmod(0o1777)
     read_keyring(keysets_directory)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-def test_a_planted_keyset_in_a_sticky_directory_is_refused(keysets_directory: Path) -> None:
+def test_a_keyset_of_another_user_in_a_sticky_directory_is_refused(keysets_directory: Path) -> None:
     os.chown(keysets_directory / "ip.json", 65_534, 65_534)
     read_keyring(keysets_directory)
     keysets_directory.chmod(0o1777)

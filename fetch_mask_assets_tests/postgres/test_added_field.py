@@ -171,10 +171,13 @@ def test_a_field_is_added_by_nobody_but_who_migrates(added: Added) -> None:
     [
         (MASKED, "login_column_pkey"),
         (CLEAR, "login_column_pkey"),
-        (MASKED.replace("'session_id'", "'user'").replace("session", "x"), "other_name"),
-        (MASKED.replace("'session_id'", "'quarantine'").replace("session", "x"), "other_name"),
-        (MASKED.replace("'session_id'", "'a:b'").replace("session", "x"), "plain_name"),
-        (MASKED.replace("session", "x").replace("61, 256", "61, 60"), "token_lengths"),
+        (MASKED.replace("'session_id'", "'user'").replace("session", "x"), "name_not_reserved"),
+        (
+            MASKED.replace("'session_id'", "'quarantine'").replace("session", "x"),
+            "name_not_reserved",
+        ),
+        (MASKED.replace("'session_id'", "'a:b'").replace("session", "x"), "name_valid"),
+        (MASKED.replace("session", "x").replace("61, 256", "61, 60"), "token_lengths_valid"),
     ],
 )
 def test_a_name_that_is_taken_or_no_name_is_refused(
@@ -188,15 +191,15 @@ def test_a_name_that_is_taken_or_no_name_is_refused(
 
 @BOTH_KINDS
 def test_what_is_no_token_of_the_field_is_counted_and_the_index_answers(added: Added) -> None:
-    assert ask(added.loader, "SELECT login_ingest.rows_without_tokens()") == [(0,)]
+    assert ask(added.loader, "SELECT login_ingest.non_token_rows()") == [(0,)]
     ask(added.loader, "INSERT INTO user_logins (masked_session_id) VALUES ('raw')")
     ask(added.loader, "INSERT INTO user_logins (masked_session_id) VALUES (%s)", token("a")[:-1])
-    assert ask(added.loader, "SELECT login_ingest.rows_without_tokens()") == [(2,)]
-    [(condition,)] = ask(added.url, "SELECT login_ingest.untokened_condition()")
+    assert ask(added.loader, "SELECT login_ingest.non_token_rows()") == [(2,)]
+    [(condition,)] = ask(added.url, "SELECT login_ingest.non_token_condition()")
     with psycopg.connect(added.url) as connection:
         connection.execute("SET enable_seqscan = off")
         plan = connection.execute(f"EXPLAIN SELECT FROM user_logins WHERE {condition}".encode())
-        assert any("_expr_idx" in line or "untokened" in line for (line,) in plan)
+        assert any("_expr_idx" in line or "non_token" in line for (line,) in plan)
 
 
 @BOTH_KINDS
@@ -232,7 +235,7 @@ def test_the_loader_links_tokens_of_the_field(added: Added) -> None:
     ask(added.loader, link, [token("a")], [token("a", NEW_KEY)])
     assert ask(added.auditor, "SELECT * FROM login_ingest.link_counts()") == [("session_id", 1, 0)]
     strange = token("a", NEW_KEY, "ip")
-    assert refusal(added.loader, link, [token("a")], [strange]) == (REFUSED, "is_a_token")
+    assert refusal(added.loader, link, [token("a")], [strange]) == (REFUSED, "token_valid")
 
 
 @BOTH_KINDS
@@ -244,7 +247,7 @@ def test_digests_of_the_field_are_noted_and_replaced(added: Added) -> None:
     assert ask(added.ann, note, [digest], [token("d")]) == [(1,)]
     [(change, _)] = ask(
         added.ann,
-        "SELECT * FROM login_ingest.begin_remask_job('replace-digests', 'session_id', '{}')",
+        "SELECT * FROM login_ingest.begin_remask_job('upgrade-md5', 'session_id', '{}')",
     )
     replaced = ask(added.ann, "SELECT * FROM login_ingest.replace_digests(%s, 10, true)", change)
     assert replaced == [(1, 1, 1)]
@@ -292,7 +295,7 @@ def test_a_value_of_the_field_is_erased_with_a_certificate(added: Added) -> None
         ("erase_links('e', 'session_id', %s)", 1),
         ("erase_matches('e', 'session_id', %s)", 0),
         ("erase_requests('e', %s)", 1),
-        ("erasure_remains('session_id', %s)", 0),
+        ("count_remaining('session_id', %s)", 0),
     ):
         assert ask(added.ann, f"SELECT login_ingest.{call}", tokens) == [(expected,)], call
     finish = "SELECT login_ingest.finish_erasure('e', %s, 0, 0, 0)"
@@ -305,7 +308,7 @@ def test_a_value_under_a_key_that_was_not_named_is_not_verified(added: Added) ->
     ask(added.ann, "SELECT login_ingest.begin_erasure('e', 'session_id', 1, 'asked', 'T-2')")
     finish = "SELECT login_ingest.finish_erasure('e', %s, 0, 0, 0)"
     assert ask(added.ann, finish, [token("z", NEW_KEY)]) == [(False,)]
-    assert ask(added.auditor, "SELECT uncovered FROM login_ingest.erasure") == [(4,)]
+    assert ask(added.auditor, "SELECT unsearched FROM login_ingest.erasure") == [(4,)]
 
 
 @BOTH_KINDS
@@ -325,14 +328,14 @@ def test_a_quarantined_message_is_replayed_with_both_fields(added: Added) -> Non
     }
     replay = "SELECT * FROM login_ingest.replay_messages('r', %s::jsonb, '[]', 0)"
     strange = json.dumps([login | {"masked_session_id": "raw"}])
-    assert refusal(added.ann, replay, strange) == (REFUSED, "is_a_token")
+    assert refusal(added.ann, replay, strange) == (REFUSED, "token_valid")
     assert ask(added.ann, replay, json.dumps([login])) == [(1, 0)]
     held = "SELECT masked_session_id, os_version FROM user_logins WHERE user_id = 'u9'"
     assert ask(added.url, held) == [(token("r"), "18")]
 
 
 def test_the_report_counts_the_rows_without_a_token_of_each_field(added: Added) -> None:
-    counted = ask(added.auditor, "SELECT * FROM login_ingest.rows_without_token()")
+    counted = ask(added.auditor, "SELECT * FROM login_ingest.null_token_counts()")
     assert counted == [("device_id", 5), ("ip", 5), ("session_id", 1)]
 
 
@@ -346,12 +349,12 @@ def test_the_report_counts_the_rows_without_a_token_of_each_field(added: Added) 
         "erase_links('e', 'os_version', '{x}')",
         "erase_matches('e', 'os_version', '{x}')",
         "linked_tokens('os_version', '{x}')",
-        "erasure_remains('os_version', '{x}')",
+        "count_remaining('os_version', '{x}')",
         "retire_key('os_version', 1)",
     ],
 )
 def test_a_field_that_is_not_masked_is_refused(added: Added, call: str) -> None:
-    assert refusal(added.ann, f"SELECT login_ingest.{call}") == (REFUSED, "is_a_masked_field")
+    assert refusal(added.ann, f"SELECT login_ingest.{call}") == (REFUSED, "masked_field_exists")
 
 
 @pytest.mark.parametrize(
@@ -369,4 +372,4 @@ def test_nothing_is_recorded_of_a_field_that_is_not_masked(
 
 def test_no_key_is_registered_for_a_field_that_is_not_masked(added: Added) -> None:
     call = "SELECT login_ingest.register_keys('{os_version}', '{1}', '{x}')"
-    assert refusal(added.loader, call) == (REFUSED, "no_conflict")
+    assert refusal(added.loader, call) == (REFUSED, "key_conflict")

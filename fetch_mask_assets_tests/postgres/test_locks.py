@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from fetch_mask_assets.operations.md5_upgrade.postgres import Md5UpgradeError, only_upgrade
+from fetch_mask_assets.operations.md5_upgrade.postgres import UpgradeRunningError, upgrade_lease
 from fetch_mask_assets.postgres import migrate
 from fetch_mask_assets_tests.support.people import person, sqlstate
 
@@ -89,7 +89,7 @@ def test_a_login_without_grants_that_locks_all_it_can_makes_nobody_wait(database
         assert sqlstate(mallory.url, "SELECT * FROM login_ingest.named_lock FOR UPDATE") == DENIED
         for statement in WORK.values():
             assert sqlstate(database_url, SOON, statement) is None, statement
-        with only_upgrade(database_url):
+        with upgrade_lease(database_url):
             migrate.upgrade(database_url)
 
 
@@ -109,15 +109,15 @@ def test_a_turn_that_there_is_not_is_refused(database_url: str) -> None:
 
 
 def test_an_upgrade_that_waits_for_another_holds_nobody_off(database_url: str) -> None:
-    with person(database_url, RECOVERY) as alice, only_upgrade(alice.url):
+    with person(database_url, RECOVERY) as alice, upgrade_lease(alice.url):
         for statement in WORK.values():
             assert sqlstate(database_url, SOON, statement) is None, statement
-        assert ask(database_url, "SELECT person FROM login_ingest.lease") == [(alice.name,)]
+        assert ask(database_url, "SELECT actor FROM login_ingest.lease") == [(alice.name,)]
 
 
 def test_a_lease_that_was_seen_cannot_be_kept_from_the_next(database_url: str) -> None:
     with person(database_url, RECOVERY) as alice, person(database_url) as mallory:
-        with only_upgrade(alice.url):
+        with upgrade_lease(alice.url):
             seen = ask(
                 mallory.url,
                 "SELECT classid::bigint << 32 | objid::bigint FROM pg_locks"
@@ -127,7 +127,7 @@ def test_a_lease_that_was_seen_cannot_be_kept_from_the_next(database_url: str) -
             assert set(beacons) <= set(seen)
         with psycopg.connect(mallory.url) as connection:
             connection.execute("SELECT pg_advisory_lock(%s)", beacons[0])
-            with only_upgrade(alice.url):
+            with upgrade_lease(alice.url):
                 pass
 
 
@@ -136,8 +136,8 @@ def test_a_lease_ends_with_its_session_however_that_ends(database_url: str) -> N
         assert first.execute("SELECT login_ingest.acquire_lease('md5_upgrade')").fetchall() == [
             (True,)
         ]
-        with pytest.raises(Md5UpgradeError, match="under way"), only_upgrade(database_url):
+        with pytest.raises(UpgradeRunningError, match="under way"), upgrade_lease(database_url):
             pass
         ask(database_url, f"SELECT pg_terminate_backend({first.info.backend_pid}, 5000)")
-        with only_upgrade(database_url):
+        with upgrade_lease(database_url):
             pass

@@ -107,7 +107,7 @@ def test_the_table_may_be_in_another_schema_than_its_callers_look_in(
     ):
         _run(url, statement)
     with psycopg.connect(url) as connection:
-        assert connection.execute("SELECT login_ingest.rows_without_tokens()").fetchall() == [(1,)]
+        assert connection.execute("SELECT login_ingest.non_token_rows()").fetchall() == [(1,)]
         seen = connection.execute("SELECT masked_ip, os_version FROM login_ingest.readable_logins")
         assert seen.fetchall() == [("raw", None)]
         assert connection.execute("SELECT login_ingest.create_partitions()").fetchall() == [(0,)]

@@ -22,7 +22,7 @@ def alert() -> None:
 def test() -> None:
     """Send a test alert to every destination that is set.
 
-    Exit code 1 if it did not arrive everywhere.
+    Exit code 1 if a delivery failed.
     """
     destinations = connections.alert_destinations()
     sent = make_test_alert(time.time())
@@ -36,5 +36,5 @@ def _try(destinations: AlertDestinations, name: str, sent: Alert) -> bool:
     except AlertError as error:
         click.echo(f"{click.style('FAIL', fg='red')}  {name}: {error}")
         return False
-    click.echo(f"{click.style('ok  ', fg='green')}  {name}: took the alert {sent.id}.")
+    click.echo(f"{click.style('ok  ', fg='green')}  {name}: accepted the alert {sent.id}.")
     return True

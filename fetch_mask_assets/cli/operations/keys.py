@@ -19,7 +19,7 @@ from fetch_mask_assets.keys.postgres import key_usage
 from fetch_mask_assets.keys.registry import KeyRow, key_rows
 from fetch_mask_assets.keys.storage import Keysets
 from fetch_mask_assets.operations.rotation import key_changes
-from fetch_mask_assets.operations.rotation.key_changes import KeyChange
+from fetch_mask_assets.operations.rotation.key_changes import KeyReference
 from fetch_mask_assets.pipeline.warehouse.readiness import Finding, findings
 
 _FIELDS = click.option(
@@ -27,12 +27,12 @@ _FIELDS = click.option(
     "fields",
     multiple=True,
     type=click.Choice(KEYSET_NAMES),
-    help="Only this keyset; may be given more than once. Without it: all.",
+    help="Only this keyset; repeatable. By default all.",
 )
 _FIELD = click.option(
     "--field",
     type=click.Choice(KEYSET_NAMES),
-    help="The keyset that has the key; needed only if two have a key of that id.",
+    help="The keyset of the key; required only if two keysets have a key with that id.",
 )
 _YES = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
@@ -40,14 +40,14 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON arr
 
 @click.group()
 def keys() -> None:
-    """Make, list, check, rotate and retire masking keys.
+    """Create, list, check, rotate and retire masking keys.
 
-    Each masked field has a keyset of its name, and the keyset quarantine seals rejected messages.
-    They are kept where MASKING_KEYSETS says: a directory of files of mode 0600, or
+    Each masked field has a keyset with its name. The keyset quarantine seals rejected messages.
+    MASKING_KEYSETS is their location: a directory of files of mode 0600, or
     aws-secretsmanager://PREFIX. With MASKING_KMS_KEY they are wrapped under that KMS key.
 
-    The database is LOGIN_RECOVERY_DATABASE_URL, or LOGIN_DATABASE_URL where that is not set.
-    Every change is recorded in the audit. No command shows a key.
+    The database is LOGIN_RECOVERY_DATABASE_URL, or LOGIN_DATABASE_URL if that is not set. The audit
+    records every change. No command shows a key.
     """
 
 
@@ -56,17 +56,17 @@ def keys() -> None:
 @_YES
 @_JSON
 def init(fields: Sequence[str], *, yes: bool, as_json: bool) -> None:
-    """Make keysets that do not exist yet, with one new key each.
+    """Create keysets, with one new key each.
 
-    Makes all that were asked for or none. Refuses where a keyset exists, and where the database
-    knows keys of it: values masked before and after would not be equal any more. Back them up:
-    without its keyset no token can be unmasked.
+    Creates all of them or none. Fails if one of the keysets exists, or if the database has keys of
+    it: a new key would make equal values unequal. Back the keysets up: without them no token can be
+    unmasked.
     """
     names = _names(fields)
     keysets, database = connections.keysets(), connections.recovery_database()
-    _confirm(f"Make new keysets at {_places(keysets, names)}?", yes=yes)
-    made = key_changes.init_keysets(database, keysets, names)
-    _print_changes(made, "Made the keyset of {keyset} with key {key_id}.", as_json=as_json)
+    _confirm(f"Create new keysets at {_locations(keysets, names)}?", yes=yes)
+    created = key_changes.init_keysets(database, keysets, names)
+    _print_keys(created, "Created the keyset of {keyset} with key {key_id}.", as_json=as_json)
     click.echo("Next: back the keysets up, then `fetch-mask keys check`.", err=True)
 
 
@@ -74,27 +74,27 @@ def init(fields: Sequence[str], *, yes: bool, as_json: bool) -> None:
 @_FIELDS
 @_JSON
 def list_(fields: Sequence[str], *, as_json: bool) -> None:
-    """List keys: status, first use, and how many rows are under each.
+    """List keys: status, first use, and the number of rows under each.
 
     \b
-    primary    masks or seals, and opens
-    enabled    opens what is under it
-    disabled   in the keyset, and does not open; not retired either
+    primary    masks or seals new values, and opens them
+    enabled    opens the values under it
+    disabled   in the keyset, opens nothing; not retired
     retired    retired by `keys retire`
-    absent     not in the keyset, though the database knows it or has rows under it
+    absent     not in the keyset, but registered in the database or used by rows
 
-    Counts by reading all of user_logins and the quarantine. Shows no key.
-    """  # noqa: D301 (click's mark for lines that stay as they are)
+    Reads all of user_logins and the quarantine to count the rows. Shows no key.
+    """  # noqa: D301 (click's mark that keeps line breaks)
     keysets, database = connections.keysets(), connections.recovery_database()
-    lines: list[KeyRow] = []
+    rows: list[KeyRow] = []
     for name in _names(fields):
         states, usage = key_states(name, keysets.read(name)), key_usage(database.url, name)
-        lines += key_rows(name, states, usage.registered, usage.rows)
+        rows += key_rows(name, states, usage.registered, usage.rows)
     if as_json:
-        click.echo(json.dumps([asdict(line) for line in lines], default=str))
+        click.echo(json.dumps([asdict(row) for row in rows], default=str))
     else:
-        Console().print(_table(lines))
-    _warn_closed(lines)
+        Console().print(_table(rows))
+    _warn_unreadable(rows)
 
 
 @keys.command()
@@ -102,21 +102,21 @@ def list_(fields: Sequence[str], *, as_json: bool) -> None:
 @_YES
 @_JSON
 def rotate(fields: Sequence[str], *, yes: bool, as_json: bool) -> None:
-    """Add a new key to keysets and make it primary; the old keys go on opening tokens.
+    """Add a new primary key to keysets; the old keys still open tokens.
 
-    From the next run on new logins are masked under the new key. A value that occurs under both
-    keys has two tokens until the job remask_logins has re-masked the old rows.
+    The next run masks new logins under the new key. A value can have one token under each key until
+    `fetch-mask remask` has re-masked the old rows.
     """
     names = _names(fields)
     keysets, database = connections.keysets(), connections.recovery_database()
-    _confirm(f"Add a new primary key to {_places(keysets, names)}?", yes=yes)
+    _confirm(f"Add a new primary key to {_locations(keysets, names)}?", yes=yes)
     changes = (key_changes.rotate(database, keysets, name) for name in names)
     sentence = "The keyset of {keyset} has the new primary key {key_id}."
-    _print_changes(changes, sentence, as_json=as_json)
+    _print_keys(changes, sentence, as_json=as_json)
     click.echo(
-        "Next: back the keysets up, and bring them to every machine that has a copy. Then run the"
-        " job remask_logins; when `fetch-mask keys list` shows no rows under an old key,"
-        " `fetch-mask keys retire` it.",
+        "Next: back the keysets up, and copy them to every machine that has a copy. Then run"
+        " `fetch-mask remask` (the job remask_logins). When `fetch-mask keys list` shows no rows"
+        " under an old key, retire it with `fetch-mask keys retire`.",
         err=True,
     )
 
@@ -127,17 +127,17 @@ def rotate(fields: Sequence[str], *, yes: bool, as_json: bool) -> None:
 @_YES
 @_JSON
 def retire(key_id: int, field: str | None, *, yes: bool, as_json: bool) -> None:
-    """Disable the key KEY_ID, which nothing is under any more.
+    """Disable the key KEY_ID when it is no longer used.
 
-    Refuses while it is primary, and while any row of user_logins or any quarantined message is
-    under it. The keyset keeps it, disabled: `keys restore` brings it back. Wait until every run
-    that started before the rotation has ended.
+    Fails if the key is primary, or if a row of user_logins or a quarantined message is under it.
+    The keyset keeps the key, disabled; `keys restore` enables it again. Wait until every run that
+    started before the rotation has ended.
     """
     keysets, database = connections.keysets(), connections.recovery_database()
     name = field or _keyset_of(keysets, key_id)
     _confirm(f"Retire key {key_id} of {name}?", yes=yes)
-    change = key_changes.retire(database, keysets, name, key_id)
-    _print_changes([change], "Key {key_id} of {keyset} is retired.", as_json=as_json)
+    key = key_changes.retire(database, keysets, name, key_id)
+    _print_keys([key], "Key {key_id} of {keyset} is retired.", as_json=as_json)
 
 
 @keys.command()
@@ -146,24 +146,24 @@ def retire(key_id: int, field: str | None, *, yes: bool, as_json: bool) -> None:
 @_YES
 @_JSON
 def restore(key_id: int, field: str | None, *, yes: bool, as_json: bool) -> None:
-    """Bring the retired or disabled key KEY_ID back: it opens tokens again.
+    """Enable the retired or disabled key KEY_ID: it opens tokens again.
 
     It does not become primary. The key must still be in its keyset.
     """
     keysets, database = connections.keysets(), connections.recovery_database()
     name = field or _keyset_of(keysets, key_id)
     _confirm(f"Restore key {key_id} of {name}?", yes=yes)
-    change = key_changes.restore(database, keysets, name, key_id)
-    _print_changes([change], "Key {key_id} of {keyset} opens tokens again.", as_json=as_json)
+    key = key_changes.restore(database, keysets, name, key_id)
+    _print_keys([key], "Key {key_id} of {keyset} opens tokens again.", as_json=as_json)
 
 
 @keys.command()
 @_JSON
 def check(*, as_json: bool) -> None:
-    """Check what a run needs of the keys; changes nothing.
+    """Check the keys before a run, without a change.
 
-    That the keysets open, that the database answers and has this release's schema, and that the
-    keys are those that its tokens were made with. Exit code 1 if anything is not well.
+    The keysets open, the database answers and has this release's schema, and the keys are the
+    registered ones. Exit code 1 if a check fails.
     """
     found = findings(connections.recovery_database(), connections.keysets())
     if as_json:
@@ -177,8 +177,8 @@ def _names(fields: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in KEYSET_NAMES if not fields or name in fields)
 
 
-def _places(keysets: Keysets, names: Iterable[str]) -> str:
-    return ", ".join(map(keysets.place, names))
+def _locations(keysets: Keysets, names: Iterable[str]) -> str:
+    return ", ".join(map(keysets.location, names))
 
 
 def _confirm(question: str, *, yes: bool) -> None:
@@ -194,32 +194,32 @@ def _keyset_of(keysets: Keysets, key_id: int) -> str:
     ]
     if len(names) != 1:
         found = "no keyset has" if not names else f"the keysets of {' and '.join(names)} have"
-        raise KeysetError(f"{found} a key {key_id}: name the keyset with --field.")
+        raise KeysetError(f"{found} a key {key_id}: give the keyset with --field.")
     return names[0]
 
 
-def _print_changes(changes: Iterable[KeyChange], sentence: str, *, as_json: bool) -> None:
+def _print_keys(changed: Iterable[KeyReference], sentence: str, *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps([asdict(change) for change in changes]))
+        click.echo(json.dumps([asdict(key) for key in changed]))
         return
-    for change in changes:
-        click.echo(sentence.format(keyset=change.keyset, key_id=change.key_id))
+    for key in changed:
+        click.echo(sentence.format(keyset=key.keyset, key_id=key.key_id))
 
 
-def _table(lines: Iterable[KeyRow]) -> Table:
+def _table(rows: Iterable[KeyRow]) -> Table:
     table = Table("keyset", "key", "status", "first used", "rows")
-    for line in lines:
-        first_used = f"{line.first_used_at:%Y-%m-%d %H:%M}" if line.first_used_at else "never"
-        table.add_row(line.keyset, str(line.key_id), line.status, first_used, str(line.rows))
+    for row in rows:
+        first_used = f"{row.first_used_at:%Y-%m-%d %H:%M}" if row.first_used_at else "never"
+        table.add_row(row.keyset, str(row.key_id), row.status, first_used, str(row.rows))
     return table
 
 
-def _warn_closed(lines: Iterable[KeyRow]) -> None:
-    for line in lines:
-        if line.has_closed_rows:
+def _warn_unreadable(rows: Iterable[KeyRow]) -> None:
+    for row in rows:
+        if row.has_unreadable_rows:
             click.secho(
-                f"Warning: {line.rows} rows are under key {line.key_id} of {line.keyset}, which is"
-                f" {line.status}: they cannot be unmasked. Restore the key, or its keyset.",
+                f"Warning: {row.rows} rows are under key {row.key_id} of {row.keyset}, which is"
+                f" {row.status}: they cannot be unmasked. Restore the key, or its keyset.",
                 fg="yellow",
                 err=True,
             )

@@ -12,7 +12,15 @@ from dataclasses import dataclass
 import click
 from dagster import ExecuteInProcessResult
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from fetch_mask_assets.cli import connections
 from fetch_mask_assets.cli.instance import dagster_instance, describe_failure
@@ -24,16 +32,16 @@ from fetch_mask_assets.keys.storage import read_keyring
 from fetch_mask_assets.masking.fields import MASKED_FIELDS
 from fetch_mask_assets.operations.rotation.postgres import TokenTable
 
-_LOOK_EVERY_SECONDS = 2.0
+_REFRESH_SECONDS = 2.0
 
 
 class RemaskError(FetchMaskError):
-    """The run failed, or a check of what it did."""
+    """The run failed, or one of its checks failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What a run came to: its counts, and the checks that failed, by name, with the remedy."""
+    """The outcome of a run: its counts, and the remedies of the failed checks by name."""
 
     counts: Mapping[str, int]
     failed_checks: Mapping[str, str]
@@ -48,24 +56,25 @@ class _Outcome:
 def remask(*, as_json: bool, verbose: bool) -> None:
     """Bring the rows of user_logins under the primary keys, after a rotation.
 
-    Runs the Dagster job remask_logins in this process, beside ingestion. It may be stopped or
-    killed at any moment: run it again, and it goes on with what is left. Where nothing is left it
-    only checks. Readers of login_ingest.user_logins_linked see equal values as equal throughout.
+    Runs the Dagster job remask_logins in this process. Ingestion can continue meanwhile. You can
+    stop the command at any point and run it again: it continues with the remaining rows. If no row
+    is left it only checks. Readers of login_ingest.user_logins_linked see equal values as equal
+    throughout.
 
-    It connects as LOGIN_RECOVERY_DATABASE_URL says, or else LOGIN_DATABASE_URL: a member of
-    login_ingest_recovery. It needs every key that the database knows, so run it where
-    MASKING_KEYSETS are the rotated keysets. Tokens that do not open are counted and left alone.
+    The database is LOGIN_RECOVERY_DATABASE_URL, or LOGIN_DATABASE_URL if that is not set. The login
+    must be a member of login_ingest_recovery. MASKING_KEYSETS must be the rotated keysets, with
+    every registered key. Tokens that do not open are counted and not changed.
 
-    Exit code 1 if the run failed, or one of its checks: rows and groups of equal values are kept,
-    no row is left under an old key, every token opens.
+    Exit code 1 if the run or one of its checks fails: rows and groups of equal values are kept, no
+    row is left under an old key, every token opens.
     """
     table = TokenTable(connections.recovery_database().url)
-    with _watching(table, read_keyring(connections.keysets())):
+    with _progress(table, read_keyring(connections.keysets())):
         outcome = _run(verbose=verbose)
     click.echo(outcome.as_json() if as_json else "\n".join(_sentences(outcome)))
     if outcome.failed_checks:
-        failed = " ".join(f"[{name}] {why}" for name, why in outcome.failed_checks.items())
-        raise RemaskError(f"the rows are not as they should be. {failed}")
+        failed = " ".join(f"[{name}] {remedy}" for name, remedy in outcome.failed_checks.items())
+        raise RemaskError(f"checks failed after the re-masking. {failed}")
 
 
 def _run(*, verbose: bool) -> _Outcome:
@@ -78,7 +87,7 @@ def _run(*, verbose: bool) -> _Outcome:
         )
     if not result.success:
         raise RemaskError(
-            f"{describe_failure(result)} Nothing is lost: run `fetch-mask remask` again."
+            f"{describe_failure(result)} No row is lost: run `fetch-mask remask` again."
         )
     return _outcome(result)
 
@@ -110,43 +119,47 @@ def _sentences(outcome: _Outcome) -> Iterator[str]:
 
 
 @contextmanager
-def _watching(table: TokenTable, keyring: Keyring) -> Iterator[None]:
-    """Bars of the rows that are left, with the time they take; silent without a terminal."""
+def _progress(table: TokenTable, keyring: Keyring) -> Iterator[None]:
+    """Display a bar of remaining rows for each field; silent without a terminal."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield
         return
-    ended = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(table, keyring, console, ended))
-    watcher.start()
+    stop = threading.Event()
+    thread = threading.Thread(target=_display, args=(table, keyring, console, stop))
+    thread.start()
     try:
         yield
     finally:
-        ended.set()
-        watcher.join()
+        stop.set()
+        thread.join()
 
 
-def _watch(table: TokenTable, keyring: Keyring, console: Console, ended: threading.Event) -> None:
-    columns = (
+def _display(table: TokenTable, keyring: Keyring, console: Console, stop: threading.Event) -> None:
+    with Progress(*_columns(), console=console, transient=True) as progress:
+        bars = [
+            (masker, progress.add_task(f"rows, {masker.field.name}", total=0))
+            for masker in keyring.maskers
+        ]
+        wait = 0.0
+        while not stop.wait(wait):
+            started = time.monotonic()
+            with suppress(DatabaseError):  # the run reports it
+                for masker, bar in bars:
+                    _update(progress, bar, table.rows_left(masker))
+            # The counts must not take more than a tenth of the time.
+            wait = max(_REFRESH_SECONDS, 10 * (time.monotonic() - started))
+
+
+def _update(progress: Progress, bar: TaskID, rows_left: int) -> None:
+    total = max(rows_left, int(progress.tasks[bar].total or 0))
+    progress.update(bar, total=total, completed=total - rows_left)
+
+
+def _columns() -> tuple[ProgressColumn, ...]:
+    return (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
-        bars = [
-            (masker, progress.add_task(f"rows, {masker.field.name}", total=None))
-            for masker in keyring.maskers
-        ]
-        most: dict[str, int] = {}
-        wait = 0.0
-        while not ended.wait(wait):
-            started = time.monotonic()
-            with suppress(DatabaseError):  # the run itself says what is wrong
-                for masker, bar in bars:
-                    left = table.rows_left(masker)
-                    total = max(left, most.get(masker.field.name, 0))
-                    most[masker.field.name] = total
-                    progress.update(bar, total=total, completed=total - left)
-            # Looking must not cost more than a tenth of the work.
-            wait = max(_LOOK_EVERY_SECONDS, 10 * (time.monotonic() - started))

@@ -13,19 +13,11 @@ from fetch_mask_assets.cli import connections
 from fetch_mask_assets.cli.instance import InstanceError, dagster_instance
 from fetch_mask_assets.definitions import check_meanings
 from fetch_mask_assets.defs.operations.check_history import read_checks
-from fetch_mask_assets.defs.operations.report import Verdict, make_report
 from fetch_mask_assets.operations.report.files import write_report
 from fetch_mask_assets.operations.report.page import render_json, render_page
+from fetch_mask_assets.operations.report.part import Facts, Period, Severity, Unreadable
 from fetch_mask_assets.operations.report.postgres import ReportReader, RetentionDays
-from fetch_mask_assets.operations.report.report import (
-    ChecksPart,
-    Period,
-    Report,
-    Severity,
-    Unreadable,
-    findings,
-    period_of,
-)
+from fetch_mask_assets.operations.report.report import Report, period_of
 
 DOES_NOT_HOLD = 1
 """The exit code of a report that was made, and in which something does not hold."""
@@ -47,7 +39,9 @@ _MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
 )
 @click.option("--json", "as_json", is_flag=True, help="JSON; on standard output without --output.")
 @click.option(
-    "--expect-hash", metavar="HEX", help="A hash noted earlier, which the audit must have."
+    "--expect-hash",
+    metavar="HEX",
+    help="The last hash of an earlier report, which the audit must have.",
 )
 def report(
     *,
@@ -59,16 +53,16 @@ def report(
 ) -> None:
     """Make the privacy report: one page to read, print and file.
 
-    Says what was checked and how it came out, the balance, the keys in use, the quarantine,
-    erasures, unmaskings, the state of the audit, how strong the masking is and what it does not
-    protect. Nothing raw and no token is in it. Needs no keys.
+    The first page has the verdict, a summary of the parts (checks, balance, keys, quarantine,
+    erasures, retention, unmasking, audit) and what needs action; the details follow. Nothing raw
+    and no token is in it. Needs no keys.
 
-    The database is LOGIN_AUDITOR_DATABASE_URL, a member of login_ingest_auditor; where that is not
-    set LOGIN_RECOVERY_DATABASE_URL, and then LOGIN_DATABASE_URL. Check results come from
-    DAGSTER_HOME. The files can be read by you alone.
+    The database is LOGIN_AUDITOR_DATABASE_URL, a member of login_ingest_auditor; if that is not set
+    LOGIN_RECOVERY_DATABASE_URL, and then LOGIN_DATABASE_URL. Check results come from DAGSTER_HOME.
+    The files can be read by you alone.
 
-    Exit code 0 if everything holds, 3 if a part could not be read, which the report then says in
-    that part, 1 if something does not hold or no report was made.
+    Exit code 0 if everything holds, 3 if a part could not be read, 1 if something does not hold or
+    no report was made.
     """
     made = _report(since, until, _hash(expect_hash))
     as_json = as_json or (output is not None and output.suffix == ".json")
@@ -78,7 +72,9 @@ def report(
     else:
         write_report(output or _PAGE, text)
         click.echo(f"The report is in {output or _PAGE}.", err=True)
-    sys.exit(_say(made))
+    for each in made.faults:
+        click.secho(f"{each.part}: {each.severity}: {each.description}", fg="red", err=True)
+    sys.exit(_exit_code(made))
 
 
 def _report(since: datetime | None, until: datetime | None, expected: bytes | None) -> Report:
@@ -88,10 +84,10 @@ def _report(since: datetime | None, until: datetime | None, expected: bytes | No
         connections.auditor_database().url,
         RetentionDays(tuning.quarantine_retention_days, tuning.run_retention_days),
     )
-    return make_report(reader, _checks(period), period, at=now, expected_hash=expected)
+    return reader.read(period, _checks(period), at=now, expected_hash=expected)
 
 
-def _checks(period: Period) -> ChecksPart | Unreadable:
+def _checks(period: Period) -> Facts | Unreadable:
     if not os.environ.get("DAGSTER_HOME"):
         return Unreadable("DAGSTER_HOME is not set: set it to the directory of Dagster's instance.")
     try:
@@ -101,15 +97,10 @@ def _checks(period: Period) -> ChecksPart | Unreadable:
         return Unreadable(str(error))
 
 
-def _say(made: Report) -> int:
-    """Says what does not hold; the exit code."""
-    for each in findings(made):
-        if each.severity is not Severity.NOTICE:
-            click.secho(f"{each.part}: {each.severity}: {each.description}", fg="red", err=True)
-    verdict = Verdict.of(made)
-    if verdict.unreadable:
+def _exit_code(made: Report) -> int:
+    if made.count(Severity.UNREADABLE):
         return NOT_ALL_READ
-    return DOES_NOT_HOLD if verdict.broken else 0
+    return 0 if made.holds else DOES_NOT_HOLD
 
 
 def _utc(moment: datetime | None) -> datetime | None:

@@ -15,7 +15,7 @@ from fetch_mask_assets.cli import connections
 from fetch_mask_assets.cli.instance import dagster_instance
 from fetch_mask_assets.definitions import defs
 from fetch_mask_assets.defs.dagster_internals import AssetCheckExecutionRecordStatus
-from fetch_mask_assets.masking.fields import FIELDS, MASKED_FIELDS, ClearField, MaskedField
+from fetch_mask_assets.masking.fields import COLUMN_FIELDS, MASKED_FIELDS, ClearField, MaskedField
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 
 _HISTORY = 1_000
@@ -111,9 +111,9 @@ def _verdict(passed: bool, severity: AssetCheckSeverity) -> Text:  # noqa: FBT00
 def _latest_logins(database: LoginDatabase) -> RenderableType:
     return _table(
         "Latest logins (the ends of the tokens)",
-        (*(field.name for field in FIELDS), "create_date"),
+        (*(field.name for field in COLUMN_FIELDS), "create_date"),
         database.query(
-            f"SELECT {', '.join(map(_end_of, FIELDS))}, create_date"  # noqa: S608 (declared names)
+            f"SELECT {', '.join(map(_end_of, COLUMN_FIELDS))}, create_date"  # noqa: S608 (declared names)
             " FROM user_logins ORDER BY create_date DESC NULLS LAST LIMIT 8"
         ),
     )

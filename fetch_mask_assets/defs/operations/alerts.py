@@ -1,4 +1,4 @@
-"""The sensor that tells of failed checks, failed runs and a table that is no longer loaded."""
+"""The sensor that sends alerts: failed checks, failed runs, a table that is no longer loaded."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -32,7 +32,7 @@ from fetch_mask_assets.defs.resources import LoginDatabaseResource, LoginQueueRe
 from fetch_mask_assets.defs.sensor import AD_HOC
 from fetch_mask_assets.errors import AlertError, DatabaseError, QueueError
 from fetch_mask_assets.operations.alerts.alert import (
-    NAMED_RUNS,
+    MAX_NAMED_RUNS,
     FailedCheck,
     FailedRun,
     LoadFreshness,
@@ -44,16 +44,16 @@ from fetch_mask_assets.operations.alerts.destinations import AlertDestinations
 from fetch_mask_assets.operations.alerts.state import AlertState, Observation
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 
-ALERT_STATE = "fetch_mask/alert_outbox"
+ALERT_STATE = "fetch_mask/alert_state"
 _FRESHNESS = "freshness"
 _PAGE = 100
 _TAKE_MESSAGES = (INGEST_LOGINS, AD_HOC)
-# Dagster ends a tick that takes longer than a minute.
+# Dagster stops a tick that takes longer than a minute.
 _DELIVERY_SECONDS = 20.0
 
 
 class AlertDestinationsResource(ConfigurableResource["AlertDestinationsResource"]):
-    """Where alerts go besides the log."""
+    """The destinations of alerts besides the log."""
 
     webhook: str = Field(default="", description="URL that alerts are posted to; a secret.")
     command: str = Field(default="", description="Command that gets each alert on its stdin.")
@@ -63,7 +63,7 @@ class AlertDestinationsResource(ConfigurableResource["AlertDestinationsResource"
         """The destinations that are set.
 
         Raises:
-            SettingError: one of them is not what it should be.
+            SettingError: one of them is not valid.
         """
         given = {settings.ALERT_WEBHOOK: self.webhook, settings.ALERT_COMMAND: self.command}
         return AlertDestinations(settings.alert_webhook(given), settings.alert_command(given))
@@ -76,7 +76,7 @@ class AlertDestinationsResource(ConfigurableResource["AlertDestinationsResource"
 
 
 def alert_destinations(environ: Mapping[str, str]) -> AlertDestinationsResource:
-    """The destinations of an environment, by name: Dagster shows what stands in a config."""
+    """The destinations of an environment, by name of setting: Dagster shows the config's values."""
     given = {"webhook": settings.ALERT_WEBHOOK, "command": settings.ALERT_COMMAND}
     return AlertDestinationsResource(
         **{key: EnvVar(name) for key, name in given.items() if environ.get(name, "").strip()}
@@ -87,17 +87,17 @@ def alert_sensor(meanings: Mapping[AssetCheckKey, str], freshness_seconds: int) 
     """The sensor that sends alerts.
 
     Args:
-        meanings: for each check, what it means and what to do when it fails.
-        freshness_seconds: for how long nothing may be loaded while messages wait.
+        meanings: for each check, its meaning and its remedy.
+        freshness_seconds: the limit of the time without a load while messages wait.
     """
 
     @sensor(
         name="alerts",
         minimum_interval_seconds=30,
         default_status=DefaultSensorStatus.RUNNING,
-        description="Tells of failed checks, failed runs and a table that is no longer loaded: to"
-        " the log, and to the webhook and the command that are set. What does not arrive fails the"
-        " tick, is kept, and goes out at a later one.",
+        description="Sends alerts of failed checks, failed runs and a table that is no longer"
+        " loaded to the log, and to the webhook and the command that are set. A failed delivery"
+        " fails the tick; the alert is kept and sent at a later tick.",
     )
     def alerts(
         context: SensorEvaluationContext,
@@ -105,7 +105,7 @@ def alert_sensor(meanings: Mapping[AssetCheckKey, str], freshness_seconds: int) 
         login_database: LoginDatabaseResource,
         alert_destinations: AlertDestinationsResource,
     ) -> SkipReason:
-        with redact_errors("looking for what to alert of"):
+        with redact_errors("looking for alerts"):
             now = time.time()
             alert_state = _alert_state(context.instance, now)
             batches = _Batches(login_database.database)
@@ -113,7 +113,10 @@ def alert_sensor(meanings: Mapping[AssetCheckKey, str], freshness_seconds: int) 
                 *_failed_runs(context.instance, alert_state, batches),
                 *_evaluations(context.instance, alert_state, batches, meanings),
                 _freshness(
-                    context.instance, login_queue, alert_state.started, (now, freshness_seconds)
+                    context.instance,
+                    login_queue,
+                    alert_state.first_observed_at,
+                    (now, freshness_seconds),
                 ),
             ]
             destinations = alert_destinations.destinations
@@ -124,10 +127,14 @@ def alert_sensor(meanings: Mapping[AssetCheckKey, str], freshness_seconds: int) 
     return alerts
 
 
-# In the instance and not in the sensor's cursor: that of a tick which fails is not kept.
+# In the instance and not in the sensor's cursor: Dagster drops the cursor of a failed tick.
 def _alert_state(instance: DagsterInstance, now: float) -> AlertState:
     kept = instance.daemon_cursor_storage.get_cursor_values({ALERT_STATE}).get(ALERT_STATE)
-    return AlertState.from_json(kept) if kept else AlertState(started=now, since=now)
+    return (
+        AlertState.from_json(kept)
+        if kept
+        else AlertState(first_observed_at=now, last_observed_at=now)
+    )
 
 
 def _keep(instance: DagsterInstance, alert_state: AlertState) -> None:
@@ -137,16 +144,16 @@ def _keep(instance: DagsterInstance, alert_state: AlertState) -> None:
 def _deliver(
     instance: DagsterInstance, alert_state: AlertState, destinations: AlertDestinations
 ) -> str:
-    """Sends what waits, as far as a tick's time goes; says what it sent.
+    """Sends pending alerts within a tick's time; returns a sentence about them.
 
     Raises:
-        AlertError: a destination did not take one; the others were still served.
+        AlertError: a delivery failed; the other destinations were served.
     """
     failures: dict[str, str] = {}
     before = alert_state
-    give_up = time.monotonic() + _DELIVERY_SECONDS
+    deadline = time.monotonic() + _DELIVERY_SECONDS
     for name, alert in alert_state.pending:
-        if name in failures or time.monotonic() > give_up:
+        if name in failures or time.monotonic() > deadline:
             continue
         try:
             destinations.send(name, alert)
@@ -157,21 +164,21 @@ def _deliver(
         _keep(instance, alert_state)
     if failures:
         raise AlertError(
-            f"{alert_state.alerts} of {before.alerts} alerts did not arrive everywhere and are kept"
-            f" for the next tick: {' '.join(failures.values())}"
+            f"{alert_state.pending_alerts} of {before.pending_alerts} alerts did not arrive"
+            f" everywhere and are kept for the next tick: {' '.join(failures.values())}"
         )
-    return _said(before.alerts, alert_state.alerts, destinations)
+    return _summary(before.pending_alerts, alert_state.pending_alerts, destinations)
 
 
-def _said(new: int, left: int, destinations: AlertDestinations) -> str:
+def _summary(new: int, left: int, destinations: AlertDestinations) -> str:
     where = ", ".join(destinations.names)
     if not new:
         return f"Nothing new has failed, so no alert was sent. Alerts go to: {where}."
-    return f"Sent {new - left} alerts to: {where}; {left} are left for the next tick."
+    return f"Sent {new - left} alerts to: {where}; {left} are pending for the next tick."
 
 
 class _Batches:
-    """Whether runs committed their batch; a database that is down is asked only once."""
+    """The commits of runs; a database that is down is queried only once."""
 
     def __init__(self, database: LoginDatabase) -> None:
         """Takes the warehouse."""
@@ -179,7 +186,7 @@ class _Batches:
         self._is_down = False
 
     def is_committed(self, run_id: str) -> bool | None:
-        """None where the database does not say."""
+        """Return whether a run committed its batch; None if the database is unreachable."""
         if self._is_down:
             return None
         try:
@@ -197,12 +204,12 @@ def _failed_runs(
     for record in instance.get_run_records(failed):
         run = record.dagster_run
         key = f"run:{run.run_id}"
-        if key not in alert_state.seen:
-            told = FailedRun(
+        if key not in alert_state.reported:
+            failed_run = FailedRun(
                 run.run_id, run.job_name, run.job_name in _TAKE_MESSAGES, _ended(record)
             )
-            alert = run_failed(told, is_committed=batches.is_committed(run.run_id))
-            yield Observation(key, None, told.at, alert)
+            alert = run_failed(failed_run, is_committed=batches.is_committed(run.run_id))
+            yield Observation(key, None, failed_run.at, alert)
 
 
 def _ended(record: RunRecord) -> float:
@@ -215,17 +222,17 @@ def _evaluations(
     batches: _Batches,
     meanings: Mapping[AssetCheckKey, str],
 ) -> Iterator[Observation]:
-    """For each check, its failures that were not told yet, as one."""
-    for key, means in meanings.items():
+    """One observation for each check with failures that were not reported."""
+    for key, meaning in meanings.items():
         new = {
-            id_: _failed_check(evaluation, record.run_id, means, at)
+            id_: _failed_check(evaluation, record.run_id, meaning, at)
             for record, evaluation, at in _failures(instance, key, alert_state.horizon)
-            if (id_ := f"{key.to_user_string()}:{record.id}") not in alert_state.seen
+            if (id_ := f"{key.to_user_string()}:{record.id}") not in alert_state.reported
         }
         if new:
             newest, *others = sorted(new, key=lambda id_: new[id_].at, reverse=True)
             failures = [new[id_] for id_ in (newest, *others)]
-            committed = {batches.is_committed(each.run_id) for each in failures[:NAMED_RUNS]}
+            committed = {batches.is_committed(each.run_id) for each in failures[:MAX_NAMED_RUNS]}
             alert = check_failed(failures, committed)
             yield Observation(newest, None, alert.at, alert, tuple(others))
 
@@ -233,7 +240,7 @@ def _evaluations(
 def _failures(
     instance: DagsterInstance, key: AssetCheckKey, since: float
 ) -> Iterator[tuple[AssetCheckExecutionRecord, AssetCheckEvaluation, float]]:
-    """The evaluations that failed since then."""
+    """The failed evaluations of a check since a time."""
     cursor: int | None = None
     while True:
         page = instance.event_log_storage.get_asset_check_execution_history(
@@ -250,7 +257,7 @@ def _failures(
 
 
 def _failed_check(
-    evaluation: AssetCheckEvaluation, run_id: str, means: str, at: float
+    evaluation: AssetCheckEvaluation, run_id: str, meaning: str, at: float
 ) -> FailedCheck:
     numbers = {
         name: value.value
@@ -259,7 +266,7 @@ def _failed_check(
     }
     is_warning = evaluation.severity is AssetCheckSeverity.WARN
     asset = evaluation.asset_key.to_user_string()
-    return FailedCheck(asset, evaluation.check_name, run_id, is_warning, means, numbers, at)
+    return FailedCheck(asset, evaluation.check_name, run_id, is_warning, meaning, numbers, at)
 
 
 def _freshness(
@@ -270,12 +277,12 @@ def _freshness(
 ) -> Observation:
     now, limit = clock
     last = instance.get_latest_materialization_event(USER_LOGINS)
-    # Before the first load, the time counts from when somebody first looked.
+    # Before the first load, the time counts from the first tick.
     since = last.timestamp if last else started
     try:
         waiting: int | None = login_queue.queue.depth().waiting
     except QueueError:
         waiting = None
-    loads = LoadFreshness(now - since, limit, waiting)
-    alert = table_is_stale(loads, since) if loads.is_stale else None
+    freshness = LoadFreshness(now - since, limit, waiting)
+    alert = table_is_stale(freshness, since) if freshness.is_stale else None
     return Observation(f"{_FRESHNESS}:{now}", _FRESHNESS, now, alert)

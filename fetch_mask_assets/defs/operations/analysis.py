@@ -1,4 +1,4 @@
-"""What analysts query: views over user_logins, what they hold, and whether they are right."""
+"""The views that analysts query, as assets: their figures, and a check of each."""
 
 from collections.abc import Iterator, Mapping
 
@@ -40,24 +40,13 @@ ANALYSE_LOGINS = "analyse_logins"
 
 _REMEDY = (
     "Do not use the view's numbers. Compare its definition (\\d+ in psql) with that of the"
-    " migrations, and see whether a link of login_ingest.token_link leads to a token that has a"
-    " link itself."
+    " migrations, and look for a link of login_ingest.token_link that leads to a token with a"
+    " link of its own."
 )
-
-# The columns that are not named after the one that they come from.
-_SOURCES = {
-    "other_user_id": "user_id",
-    "users": "user_id",
-    "devices": "masked_device_id",
-    "since": "create_date",
-    "first_day": "create_date",
-    "last_day": "create_date",
-    "version": "app_version",
-}
 
 
 def analyst_database(environ: Mapping[str, str]) -> LoginDatabaseResource:
-    """The warehouse as analysts reach it."""
+    """The warehouse, as the login of analysts."""
     is_set = environ.get(settings.ANALYST_DATABASE_URL, "").strip()
     name = settings.ANALYST_DATABASE_URL if is_set else settings.DATABASE_URL
     return LoginDatabaseResource(url=EnvVar(name))
@@ -79,7 +68,7 @@ def _asset_of(view: AnalysisView) -> AssetsDefinition:
             "dagster/table_name": f"login_ingest.{view.name}",
         },
         check_specs=[
-            AssetCheckSpec(CHECK, asset=key, description=f"{view.counted} If not: {_REMEDY}")
+            AssetCheckSpec(CHECK, asset=key, description=f"{view.rule} If not: {_REMEDY}")
         ],
     )
     def view_asset(
@@ -106,7 +95,7 @@ def _result(view: AnalysisView, figures: Figures, counted: Figures) -> AssetChec
         asset_key=AssetKey(view.name),
         check_name=CHECK,
         severity=AssetCheckSeverity.ERROR,
-        description=f"Not the same: {', '.join(wrong)}. {_REMEDY}" if wrong else view.counted,
+        description=f"Different: {', '.join(wrong)}. {_REMEDY}" if wrong else view.rule,
         metadata={
             "differing": len(wrong),
             **{f"counted_{name}": count for name, count in counted.items()},
@@ -117,30 +106,30 @@ def _result(view: AnalysisView, figures: Figures, counted: Figures) -> AssetChec
 def _columns(view: AnalysisView) -> TableSchema:
     return TableSchema(
         columns=[
-            TableColumn(name=name, type=kind, description=description)
-            for name, (kind, description) in view.columns.items()
+            TableColumn(name=name, type=column.type, description=column.description)
+            for name, column in view.columns.items()
         ]
     )
 
 
 def _lineage(view: AnalysisView) -> TableColumnLineage:
-    """Each column with the column of user_logins that it comes from; a count of rows has none."""
+    """Each column with its column of user_logins; a count of rows has none."""
     return TableColumnLineage(
         deps_by_column={
-            name: [TableColumnDep(asset_key=USER_LOGINS, column_name=_SOURCES.get(name, name))]
-            for name in view.columns
-            if name != "logins"
+            name: [TableColumnDep(asset_key=USER_LOGINS, column_name=column.source)]
+            for name, column in view.columns.items()
+            if column.source
         }
     )
 
 
 analysis_assets = [_asset_of(view) for view in ANALYSIS_VIEWS]
 
-# A job of its own: what it reads grows with the table, and a batch's cost must not.
+# A separate job: its cost grows with the table, and the cost of a batch must not.
 analyse_logins = define_asset_job(
     ANALYSE_LOGINS,
     selection=AssetSelection.groups(ANALYSIS_GROUP),
-    description="Records what the views for analysts hold, and checks them against the table.",
+    description="Records the figures of the views for analysts, and checks them against the table.",
     executor_def=in_process_executor,
 )
 
@@ -149,5 +138,5 @@ analysis_schedule = ScheduleDefinition(
     job=analyse_logins,
     cron_schedule="17 4 * * *",
     default_status=DefaultScheduleStatus.RUNNING,
-    description="Records each night what the views for analysts hold, and checks them.",
+    description="Records the figures of the views for analysts each night, and checks them.",
 )

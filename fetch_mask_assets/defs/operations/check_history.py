@@ -18,24 +18,25 @@ from fetch_mask_assets.defs.dagster_internals import (
     AssetCheckExecutionRecord,
     AssetCheckExecutionRecordStatus,
 )
-from fetch_mask_assets.operations.report.check_history import (
+from fetch_mask_assets.operations.report.checks import (
     CheckEvent,
     CheckIdentity,
     CheckTally,
     Outcome,
+    check_facts,
     tally,
 )
-from fetch_mask_assets.operations.report.report import ChecksPart, Period, Unreadable
+from fetch_mask_assets.operations.report.part import Facts, Period, Unreadable
 
 STORAGE_ERRORS = (DagsterError, DagsterPostgresException, SQLAlchemyError, OSError, ValueError)
-"""What Dagster raises when its storage cannot be used."""
+"""The errors of Dagster's storage."""
 
 MAX_EVENTS = 100_000
 """Events of one check that a report counts."""
 
-_AT_ONCE = 500
+_PAGE = 500
 
-# The history is in the order of planning; an evaluation comes later, by a run and its queue.
+# The history is in the order of planning; an evaluation may come as much later.
 _MAX_RUN_SECONDS = timedelta(days=1)
 
 _UNFINISHED = [
@@ -49,16 +50,16 @@ _UNFINISHED = [
 
 def read_checks(
     instance: DagsterInstance, meanings: Mapping[AssetCheckKey, str], period: Period
-) -> ChecksPart | Unreadable:
-    """What the history says of the period, for each check by its key; never raises.
+) -> Facts | Unreadable:
+    """Reads the outcomes of a period; never raises.
 
     Args:
-        instance: whose history.
-        meanings: which checks, and what each means.
+        instance: the Dagster instance.
+        meanings: the checks, with the meaning of each.
         period: ends no later than now.
     """
     try:
-        # Before the history: what ends meanwhile is then evaluated, or counts as under way.
+        # Read before the history, so that a check which ends meanwhile is evaluated or under way.
         unfinished = frozenset(instance.get_run_ids(RunsFilter(statuses=_UNFINISHED)))
         tallies = tuple(
             _tally(instance, key, meanings[key], period, unfinished) for key in sorted(meanings)
@@ -71,15 +72,15 @@ def read_checks(
     return _part(tallies)
 
 
-def _part(tallies: tuple[CheckTally, ...]) -> ChecksPart | Unreadable:
+def _part(tallies: tuple[CheckTally, ...]) -> Facts | Unreadable:
     known = [each.known_since for each in tallies if each.known_since]
-    if not any(each.counts.total for each in tallies):
+    if not any(each.by_day for each in tallies):
         reach = f"It reaches back to {min(known):%Y-%m-%d %H:%M} UTC." if known else "It is empty."
         return Unreadable(
-            f"Dagster's check history holds nothing of the period. {reach} Nobody can say whether"
-            " anything was checked: look at DAGSTER_HOME and at the period."
+            f"Dagster's check history has no check of the period. {reach} Check DAGSTER_HOME and"
+            " the period."
         )
-    return ChecksPart(tallies, min(known))
+    return check_facts(tallies)
 
 
 def _tally(
@@ -91,7 +92,7 @@ def _tally(
 ) -> CheckTally:
     check = CheckIdentity(key.asset_key.to_user_string(), key.name, description)
     events = _events(instance, key, period, unfinished)
-    return tally(check, events, _known_since(instance, key), at_most=MAX_EVENTS)
+    return tally(check, events, _known_since(instance, key), max_events=MAX_EVENTS)
 
 
 def _events(
@@ -108,7 +109,7 @@ def _pages(
     instance: DagsterInstance, key: AssetCheckKey
 ) -> Iterable[list[AssetCheckExecutionRecord]]:
     cursor: int | None = None
-    while records := _history(instance, key, _AT_ONCE, cursor):
+    while records := _history(instance, key, _PAGE, cursor):
         yield records
         cursor = records[-1].id
 
@@ -135,7 +136,7 @@ def _outcome(record: AssetCheckExecutionRecord, unfinished: frozenset[str]) -> O
 
 
 def _moment(record: AssetCheckExecutionRecord) -> datetime:
-    # The record's own time is in the time zone of whoever wrote it; the event's is not.
+    # The record's time is in the time zone of its writer; the event's is in UTC.
     at = record.event.timestamp if record.event else record.create_timestamp
     return datetime.fromtimestamp(at, UTC)
 

@@ -1,6 +1,6 @@
-"""After a rotation: the job that brings old rows under the new key, and what must hold then."""
+"""The re-masking of old rows after a rotation: its asset, checks and job."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from dagster import (
     AssetCheckResult,
@@ -21,24 +21,28 @@ from fetch_mask_assets.defs.assets import OWNERS, UPKEEP_GROUP, USER_LOGINS
 from fetch_mask_assets.defs.redaction import redact_errors
 from fetch_mask_assets.defs.resources import LoginDatabaseResource, MaskingKeysResource
 from fetch_mask_assets.keys.keyset import FieldMasker
-from fetch_mask_assets.operations.rotation.postgres import (
-    Remasked,
-    TokenTable,
+from fetch_mask_assets.operations.rotation.postgres import TokenTable
+from fetch_mask_assets.operations.rotation.remask_rules import (
+    REMASK_RULES,
+    FieldComparison,
+    RemaskRule,
+)
+from fetch_mask_assets.operations.rotation.remask_run import (
+    RemaskProgress,
     remask_field,
     unopened_tokens,
 )
-from fetch_mask_assets.operations.rotation.remasking import REMASK_RULES, RemaskFacts, RemaskRule
 from fetch_mask_assets.pipeline.warehouse.readiness import require_ready
 
 REMASK_LOGINS = "remask_logins"
 REMASKED_LOGINS = AssetKey("remasked_logins")
 
-# A line in the log for about so many tokens; Dagster keeps each line.
-_TOKENS_PER_LINE = 10_000
+# Dagster stores each log message: one for about this many tokens.
+_TOKENS_PER_MESSAGE = 10_000
 
 
 def recovery_database(environ: Mapping[str, str]) -> LoginDatabaseResource:
-    """The warehouse as those reach it who may read tokens and replace them."""
+    """Return the warehouse by the URL of a member of recovery, or the loader's if none is set."""
     is_set = environ.get(settings.RECOVERY_DATABASE_URL, "").strip()
     name = settings.RECOVERY_DATABASE_URL if is_set else settings.DATABASE_URL
     return LoginDatabaseResource(url=EnvVar(name))
@@ -47,8 +51,8 @@ def recovery_database(environ: Mapping[str, str]) -> LoginDatabaseResource:
 @asset(
     key=REMASKED_LOGINS,
     deps=[USER_LOGINS],
-    description="user_logins with every token under the primary key. After a rotation it brings the"
-    " old rows there, while ingestion goes on; a run that was stopped is simply started again.",
+    description="user_logins with every token under the primary key. Run it after a rotation;"
+    " ingestion can continue meanwhile. After an interruption, run it again: it continues.",
     group_name=UPKEEP_GROUP,
     owners=OWNERS,
     kinds={"postgres"},
@@ -66,85 +70,86 @@ def remasked_logins(
     recovery_database: LoginDatabaseResource,
     masking_keys: MaskingKeysResource,
 ) -> Iterator[MaterializeResult[None] | AssetCheckResult]:
-    """Re-masks field by field, and compares the groups of equal values before and after."""
+    """Re-mask each field, and compare its groups of equal values before and after."""
     with redact_errors("re-masking"):
         keyring = masking_keys.keyring
         require_ready(recovery_database.database, keyring)
         table = TokenTable(recovery_database.url)
         done = [_remask(table, masker, context.log.info) for masker in keyring.maskers]
-    facts = tuple(each for each, _ in done)
     metadata = {
-        name: count for each, remasked in done for name, count in _counts(each, remasked).items()
+        name: count
+        for compared, progress in done
+        for name, count in _counts(compared, progress).items()
     }
     yield MaterializeResult(metadata=metadata)
     for rule in REMASK_RULES:
-        yield _result(rule, facts)
+        yield _result(rule, [compared for compared, _ in done])
 
 
 remask_logins = define_asset_job(
     REMASK_LOGINS,
     selection=AssetSelection.assets(REMASKED_LOGINS),
-    description="After a rotation of keys: brings old rows under the new key, beside ingestion.",
+    description="Brings old rows under the new primary key after a rotation, during ingestion.",
     executor_def=in_process_executor,
 )
 
 
 def _remask(
     table: TokenTable, masker: FieldMasker, log: Callable[[str], None]
-) -> tuple[RemaskFacts, Remasked]:
+) -> tuple[FieldComparison, RemaskProgress]:
     name = masker.field.name
-    before = table.groups(masker.field)
+    before = table.snapshot(masker.field)
     log(f"{name}: {before.rows} rows, {before.groups.height} groups of equal values before")
-    remasked = remask_field(table, masker, _telling(name, log))
-    if remasked.unfinished:
-        log(f"{name}: went on with {remasked.unfinished} that did not end; the audit has them")
-    log(f"{name}: {_said(remasked)} in {remasked.passes} passes; now it is checked")
-    facts = RemaskFacts(
+    progress = remask_field(table, masker, _progress_logger(name, log))
+    if progress.unfinished:
+        log(f"{name}: resumed {progress.unfinished} interrupted re-maskings, see the audit")
+    log(f"{name}: {_sentence(progress)} in {progress.passes} passes; checking the result")
+    compared = FieldComparison(
         field=name,
         before=before,
-        after=table.groups(masker.field),
+        after=table.snapshot(masker.field),
         rows_left=table.rows_left(masker),
         unopened=unopened_tokens(table, masker),
     )
-    return facts, remasked
+    return compared, progress
 
 
-def _telling(name: str, log: Callable[[str], None]) -> Callable[[Remasked], None]:
-    """A call that logs progress, not too often."""
-    told = 0
+def _progress_logger(name: str, log: Callable[[str], None]) -> Callable[[RemaskProgress], None]:
+    """Return a callback that logs the progress, once for every `_TOKENS_PER_MESSAGE`."""
+    logged = 0
 
-    def tell(done: Remasked) -> None:
-        nonlocal told
-        if done.tokens // _TOKENS_PER_LINE > told:
-            told = done.tokens // _TOKENS_PER_LINE
-            log(f"{name}: {_said(done)} so far")
+    def log_progress(progress: RemaskProgress) -> None:
+        nonlocal logged
+        if progress.tokens // _TOKENS_PER_MESSAGE > logged:
+            logged = progress.tokens // _TOKENS_PER_MESSAGE
+            log(f"{name}: {_sentence(progress)} so far")
 
-    return tell
-
-
-def _said(done: Remasked) -> str:
-    return f"{done.tokens} tokens replaced in {done.rows} rows"
+    return log_progress
 
 
-def _counts(facts: RemaskFacts, remasked: Remasked) -> dict[str, int]:
+def _sentence(progress: RemaskProgress) -> str:
+    return f"{progress.tokens} tokens replaced in {progress.rows} rows"
+
+
+def _counts(compared: FieldComparison, progress: RemaskProgress) -> dict[str, int]:
     counts = {
-        "tokens_replaced": remasked.tokens,
-        "rows_replaced": remasked.rows,
-        "passes": remasked.passes,
-        "rows_before": facts.before.rows,
-        "rows_after": facts.after.rows,
-        "groups_before": facts.before.groups.height,
-        "groups_after": facts.after.groups.height,
-        "loaded_meanwhile": facts.after.loaded - facts.before.loaded,
-        "links": facts.after.links.height,
-        "rows_left": facts.rows_left,
-        **facts.unopened,
+        "tokens_replaced": progress.tokens,
+        "rows_replaced": progress.rows,
+        "passes": progress.passes,
+        "rows_before": compared.before.rows,
+        "rows_after": compared.after.rows,
+        "groups_before": compared.before.groups.height,
+        "groups_after": compared.after.groups.height,
+        "rows_loaded_during_run": compared.loaded_during_run,
+        "links": compared.after.links.height,
+        "rows_left": compared.rows_left,
+        **{f"unopened_{reason}": count for reason, count in compared.unopened.items()},
     }
-    return {f"{facts.field}_{name}": count for name, count in counts.items()}
+    return {f"{compared.field}_{name}": count for name, count in counts.items()}
 
 
-def _result(rule: RemaskRule, facts: tuple[RemaskFacts, ...]) -> AssetCheckResult:
-    broken = {each.field: rule.count_broken(each) for each in facts}
+def _result(rule: RemaskRule, comparisons: Sequence[FieldComparison]) -> AssetCheckResult:
+    broken = {each.field: rule.count_broken(each) for each in comparisons}
     return AssetCheckResult(
         passed=not any(broken.values()),
         asset_key=REMASKED_LOGINS,

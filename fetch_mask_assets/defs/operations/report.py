@@ -1,11 +1,8 @@
 """The privacy report as an asset: made each night, kept as files, and checked."""
 
 import json
-import platform
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from importlib.metadata import version
 from pathlib import Path
 
 from dagster import (
@@ -37,103 +34,50 @@ from fetch_mask_assets.defs.redaction import redact_errors
 from fetch_mask_assets.defs.resources import LoginDatabaseResource
 from fetch_mask_assets.errors import SettingError
 from fetch_mask_assets.operations.report.files import ReportDirectory
-from fetch_mask_assets.operations.report.md5_cost import measure_md5
 from fetch_mask_assets.operations.report.page import render_json, render_page
+from fetch_mask_assets.operations.report.part import Finding, Period, Severity
 from fetch_mask_assets.operations.report.postgres import ReportReader, RetentionDays
-from fetch_mask_assets.operations.report.report import (
-    ChecksPart,
-    Finding,
-    Period,
-    Report,
-    ReportProvenance,
-    Severity,
-    Unreadable,
-    findings,
-)
-from fetch_mask_assets.postgres import migrate
+from fetch_mask_assets.operations.report.report import Report
 from fetch_mask_assets.settings import Tuning
 
 MAKE_REPORT = "make_privacy_report"
 PRIVACY_REPORT = AssetKey("privacy_report")
 REPORT_HOLDS = "report_holds"
 
-_SAYS = "Every part of the report could be read, and everything in it holds."
-_REMEDY = "Read the page: its head says what does not hold and what to do."
-_MAX_FINDINGS = 10
+_MEANING = "Every part of the report could be read, and everything in it holds."
+_REMEDY = "Read the first page of the report: it lists what needs action."
+_MAX_FAULTS = 10
 
-REPORT_MEANINGS = {AssetCheckKey(PRIVACY_REPORT, REPORT_HOLDS): f"{_SAYS} If not: {_REMEDY}"}
-"""What the report's own check means. No report is about it: one that does not hold would keep
-later ones from holding."""
-
-
-def make_report(
-    reader: ReportReader,
-    checks: ChecksPart | Unreadable,
-    period: Period,
-    *,
-    at: datetime,
-    expected_hash: bytes | None = None,
-) -> Report:
-    """A report of what is there now; a part that cannot be read is unreadable in it.
-
-    Args:
-        reader: reads the warehouse.
-        checks: as `read_checks` gives them.
-        period: what it is about.
-        at: the present time.
-        expected_hash: one that was noted earlier and must be in the audit.
-    """
-    facts = reader.facts(period, expected_hash)
-    return Report(
-        made=ReportProvenance(
-            at=at,
-            person=facts.person,
-            product=version("fetch_mask_assets"),
-            schema_needed=migrate.head(),
-            schema=facts.schema,
-            postgres=facts.postgres,
-            dagster=version("dagster"),
-            python=platform.python_version(),
-        ),
-        period=period,
-        checks=checks,
-        balance=facts.balance,
-        keys=facts.keys,
-        quarantine=facts.quarantine,
-        erasures=facts.erasures,
-        retention=facts.retention,
-        requests=facts.requests,
-        audit=facts.audit,
-        strength=measure_md5(),
-    )
+REPORT_MEANINGS = {AssetCheckKey(PRIVACY_REPORT, REPORT_HOLDS): f"{_MEANING} If not: {_REMEDY}"}
+"""The meaning of the check on the report. No report covers it: one report that does not hold would
+keep later ones from holding."""
 
 
 class ReportSettingsResource(ConfigurableResource["ReportSettingsResource"]):
-    """What a nightly report is about, and where it is kept."""
+    """The period of nightly reports, and the directory that they are kept in."""
 
-    directory: str = Field(description="Where reports are written; empty if none are to be.")
-    days: int = Field(description="Days that a report is about.")
+    directory: str = Field(description="Directory of the reports; empty if none are made.")
+    days: int = Field(description="Days that a report covers.")
     keep: int = Field(description="Reports that are kept.")
-    quarantine_days: int = Field(description="Days for which a quarantined message is kept.")
-    run_days: int = Field(description="Days for which a finished run is kept.")
+    quarantine_days: int = Field(description="Days that a quarantined message is kept.")
+    run_days: int = Field(description="Days that a finished run is kept.")
 
     @property
     def files(self) -> ReportDirectory:
-        """Where reports are kept.
+        """The directory of the reports.
 
         Raises:
             SettingError: LOGIN_REPORTS_DIRECTORY is not set.
         """
         if not self.directory:
             raise SettingError(
-                f"{settings.REPORTS_DIRECTORY} is not set: set it to the directory that reports are"
-                " to be kept in."
+                f"{settings.REPORTS_DIRECTORY} is not set: set it to a directory for reports."
             )
         return ReportDirectory(Path(self.directory), self.keep)
 
     @property
     def retention(self) -> RetentionDays:
-        """For how long things are kept."""
+        """The retention settings."""
         return RetentionDays(self.quarantine_days, self.run_days)
 
 
@@ -149,19 +93,19 @@ def report_settings(environ: Mapping[str, str], tuning: Tuning) -> ReportSetting
 
 
 def auditor_database(environ: Mapping[str, str]) -> LoginDatabaseResource:
-    """The warehouse as whoever makes reports reaches it."""
+    """The warehouse, as the login of the auditor."""
     return LoginDatabaseResource(url=EnvVar(settings.auditor_setting(environ)))
 
 
 def report_definitions(
     environ: Mapping[str, str], tuning: Tuning, meanings: Mapping[AssetCheckKey, str]
 ) -> Definitions:
-    """The report as an asset, with its job, its schedule and what it reads.
+    """The report as an asset, with its job, its schedule and its resources.
 
     Args:
         environ: the environment.
         tuning: its numbers.
-        meanings: the checks that the report is about, and what each means.
+        meanings: the checks that the report covers, with the meaning of each.
     """
     return Definitions(
         assets=[_privacy_report(meanings)],
@@ -178,9 +122,9 @@ def _privacy_report(meanings: Mapping[AssetCheckKey, str]) -> AssetsDefinition:
     @asset(
         key=PRIVACY_REPORT,
         deps=[USER_LOGINS],
-        description="What was checked, the balance, the keys, erasures, unmaskings and the audit,"
-        " as one page to read and file, and as JSON. Made each night if LOGIN_REPORTS_DIRECTORY is"
-        " set.",
+        description="Checks, balance, keys, quarantine, erasures, retention, unmaskings and the"
+        " audit, as one page to read and file, and as JSON. Made each night if"
+        " LOGIN_REPORTS_DIRECTORY is set.",
         group_name=UPKEEP_GROUP,
         owners=OWNERS,
         kinds={"html", "json"},
@@ -194,82 +138,57 @@ def _privacy_report(meanings: Mapping[AssetCheckKey, str]) -> AssetsDefinition:
         auditor_database: LoginDatabaseResource,
         report_settings: ReportSettingsResource,
     ) -> Iterator[MaterializeResult[None] | AssetCheckResult]:
-        """Makes the report, files it, and says whether everything in it holds."""
+        """Makes the report, files it, and checks that everything in it holds."""
         with redact_errors("making the privacy report"):
             files = report_settings.files
             now = datetime.now(UTC)
             period = Period(now - timedelta(days=report_settings.days), now)
-            checks = read_checks(context.instance, meanings, period)
-            report = make_report(
-                ReportReader(auditor_database.url, report_settings.retention),
-                checks,
+            report = ReportReader(auditor_database.url, report_settings.retention).read(
                 period,
+                read_checks(context.instance, meanings, period),
                 at=now,
-                expected_hash=noted_hash(files.newest("json")),
+                expected_hash=last_hash(files.newest("json")),
             )
             page, data = files.write(
                 now, {"html": render_page(report), "json": render_json(report)}
             )
-        yield from _results(Verdict.of(report), page, data)
+        yield from _results(report, page, data)
 
     return privacy_report
 
 
 def _results(
-    found: "Verdict", page: Path, data: Path
+    report: Report, page: Path, data: Path
 ) -> Iterator[MaterializeResult[None] | AssetCheckResult]:
+    counts = {each.value: report.count(each) for each in (Severity.BROKEN, Severity.UNREADABLE)}
     yield MaterializeResult(
         metadata={
-            "holds": found.holds,
-            "broken": found.broken,
-            "unreadable": found.unreadable,
-            "to_know": found.to_know,
+            "holds": report.holds,
+            **counts,
+            "notices": report.count(Severity.NOTICE),
             "page": MetadataValue.path(str(page)),
             "data": MetadataValue.path(str(data)),
         }
     )
+    faults = " ".join(map(_sentence, report.faults[:_MAX_FAULTS]))
     yield AssetCheckResult(
-        passed=found.holds,
+        passed=report.holds,
         asset_key=PRIVACY_REPORT,
         check_name=REPORT_HOLDS,
         severity=AssetCheckSeverity.ERROR,
-        description=_SAYS if found.holds else f"{found.said} {_REMEDY}",
-        metadata={"broken": found.broken, "unreadable": found.unreadable},
+        description=_MEANING if report.holds else f"{faults} {_REMEDY}",
+        metadata=counts,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """How many findings of each weight a report has, and what those say that matter."""
-
-    broken: int
-    unreadable: int
-    to_know: int
-    said: str
-
-    @classmethod
-    def of(cls, report: Report) -> "Verdict":
-        """The verdict on a report."""
-        found = findings(report)
-        grave = [each for each in found if each.severity is not Severity.NOTICE]
-        unreadable = sum(each.severity is Severity.UNREADABLE for each in grave)
-        said = " ".join(map(_sentence, grave[:_MAX_FINDINGS]))
-        return cls(len(grave) - unreadable, unreadable, len(found) - len(grave), said)
-
-    @property
-    def holds(self) -> bool:
-        """Whether nothing is broken or unreadable."""
-        return not self.broken and not self.unreadable
 
 
 def _sentence(finding: Finding) -> str:
     return f"[{finding.part}, {finding.severity}] {finding.description}"
 
 
-def noted_hash(earlier: str | None) -> bytes | None:
+def last_hash(earlier: str | None) -> bytes | None:
     """The last hash of the audit in an earlier report's JSON, or None if it has none.
 
-    With it the next report sees rows that were cut off at the audit's end since.
+    With it the next report finds whether rows were cut off at the audit's end since.
     """
     if earlier is None:
         return None
@@ -289,7 +208,7 @@ make_privacy_report = define_asset_job(
 
 
 def report_schedule(environ: Mapping[str, str]) -> ScheduleDefinition:
-    """The schedule that makes a report each night; on where there is a directory to keep it in."""
+    """The schedule that makes a report each night; on if the directory is set."""
     is_on = settings.reports_directory(environ) is not None
     return ScheduleDefinition(
         name="privacy_report_nightly",

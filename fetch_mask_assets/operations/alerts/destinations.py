@@ -1,4 +1,4 @@
-"""Where alerts go: the log, a webhook, a command. Their addresses are secrets and never shown."""
+"""The destinations of alerts: the log, a webhook, a command. Addresses are secrets, never shown."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _LEVELS = {
 }
 
 
-class _PassingError(AlertError):
-    """A failure that may be over at the next attempt."""
+class _TransientAlertError(AlertError):
+    """A failure that another attempt may not meet."""
 
 
 @dataclass(frozen=True, slots=True)
 class AlertDestinations:
-    """The log always, a webhook and a command where they are set."""
+    """The log always; a webhook and a command if they are set."""
 
     webhook: str = field(default="", repr=False)
     command: str = field(default="", repr=False)
@@ -46,7 +46,7 @@ class AlertDestinations:
         return tuple(name for name, is_set in given if is_set)
 
     def send(self, name: str, alert: Alert) -> None:
-        """Sends an alert to one destination; a few attempts where it may help.
+        """Sends an alert to one destination; retries transient failures.
 
         Raises:
             AlertError: it did not arrive; the error names the destination and not its address.
@@ -57,7 +57,7 @@ class AlertDestinations:
             COMMAND: self._run,
         }[name]
         Retrying(
-            retry=retry_if_exception_type(_PassingError),
+            retry=retry_if_exception_type(_TransientAlertError),
             stop=stop_after_attempt(_ATTEMPTS),
             wait=wait_random_exponential(multiplier=0.2, max=2),
             reraise=True,
@@ -78,11 +78,11 @@ class AlertDestinations:
                     redirect=False,
                 )
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            raise _PassingError(
+            raise _TransientAlertError(
                 f"the alert webhook could not be reached ({type(error).__name__}): check"
                 " LOGIN_ALERT_WEBHOOK and the network."
             ) from None
-        _require_taken(answer.status)
+        _require_accepted(answer.status)
 
     def _run(self, alert: Alert) -> None:
         try:
@@ -104,16 +104,16 @@ class AlertDestinations:
                 f"the alert command did not end within {_COMMAND_SECONDS:g} seconds and was ended."
             ) from None
         if done.returncode != 0:
-            raise _PassingError(
+            raise _TransientAlertError(
                 f"the alert command ended with exit code {done.returncode}: run it by hand with"
                 " the JSON of an alert on its standard input."
             )
 
 
-def _require_taken(status: int) -> None:
-    may_pass = status >= 500 or status == 429  # noqa: PLR2004 (HTTP's own numbers)
-    if may_pass:
-        raise _PassingError(f"the alert webhook answered {status}: look at the receiver.")
+def _require_accepted(status: int) -> None:
+    is_transient = status >= 500 or status == 429  # noqa: PLR2004 (HTTP's own numbers)
+    if is_transient:
+        raise _TransientAlertError(f"the alert webhook answered {status}: look at the receiver.")
     if not 200 <= status < 300:  # noqa: PLR2004 (HTTP's own numbers)
         raise AlertError(f"the alert webhook answered {status}: check LOGIN_ALERT_WEBHOOK.")
 

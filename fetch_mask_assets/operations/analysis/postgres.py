@@ -1,4 +1,4 @@
-"""The figures of the views that analysts query, and the same counted over the table itself."""
+"""The figures of the views that analysts query, and the same counted over the table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def view_and_table(database_url: str, view: str) -> tuple[Figures, Figures]:
 
     Args:
         database_url: libpq URL of a member of login_ingest_analyst.
-        view: the name of one of the views of `domain.analysis`.
+        view: the name of one of `ANALYSIS_VIEWS`.
 
     Raises:
         DatabaseError: they cannot be read.
@@ -36,24 +36,18 @@ def _figures(connection: psycopg.Connection, statement: LiteralString) -> Figure
     return {name: int(count) for name, count in row.items()}
 
 
-# Another way to the same: a link is followed for each row, where the views join two kinds of rows.
-_IPS: LiteralString = """
-SELECT coalesce(link.new_token, masked_ip) AS token, user_id
+# Another way than the views: a link is followed for each row; the views join two kinds of rows.
+_TOKENS: LiteralString = """
+SELECT coalesce(link.new_token, masked_{field}) AS token, user_id
 FROM user_logins LEFT JOIN login_ingest.token_link AS link
-     ON link.field = 'ip' AND link.old_token = masked_ip
-WHERE coalesce(link.new_token, masked_ip) LIKE 'ip:%'
-"""
-_DEVICES: LiteralString = """
-SELECT coalesce(link.new_token, masked_device_id) AS token, user_id
-FROM user_logins LEFT JOIN login_ingest.token_link AS link
-     ON link.field = 'device_id' AND link.old_token = masked_device_id
-WHERE coalesce(link.new_token, masked_device_id) LIKE 'device\\_id:%'
+     ON link.field = '{field}' AND link.old_token = masked_{field}
+WHERE starts_with(coalesce(link.new_token, masked_{field}), '{field}:')
 """
 
 _GROUPS: LiteralString = """
 SELECT count(*) AS rows, coalesce(sum(logins), 0) AS logins,
-       coalesce(max(logins), 0) AS largest_logins, coalesce(max(users), 0) AS largest_users,
-       count(*) FILTER (WHERE users > 1) AS of_several_users
+       coalesce(max(logins), 0) AS max_logins, coalesce(max(users), 0) AS max_users,
+       count(*) FILTER (WHERE users > 1) AS with_several_users
 """
 
 # One row for each token and user first, so that nothing is counted as distinct.
@@ -66,7 +60,7 @@ WHERE logins > 1
 
 _PAIRS = """
 SELECT count(*) AS rows, coalesce(sum(devices), 0) AS pairs_of_devices,
-       coalesce(max(devices), 0) AS most_devices
+       coalesce(max(devices), 0) AS max_devices
 FROM login_ingest.users_sharing_devices
 """
 
@@ -81,7 +75,7 @@ WITH used AS (SELECT DISTINCT token, user_id FROM ({rows}) AS login WHERE user_i
 SELECT count(*) AS rows,
        (SELECT coalesce(sum(cardinality(users) * (cardinality(users) - 1) / 2), 0) FROM shared)
            AS pairs_of_devices,
-       coalesce(max(devices), 0) AS most_devices
+       coalesce(max(devices), 0) AS max_devices
 FROM pairs
 """
 
@@ -102,13 +96,18 @@ FROM user_logins
 """
 
 
-def _counted(rows: LiteralString) -> LiteralString:
-    return _GROUPS + _COUNTED_GROUPS.replace("{rows}", rows)
+def _over_tokens(statement: LiteralString, field: LiteralString) -> LiteralString:
+    return statement.replace("{rows}", _TOKENS.replace("{field}", field))
+
+
+def _groups(view: LiteralString, field: LiteralString) -> tuple[LiteralString, LiteralString]:
+    of_table = _over_tokens(_GROUPS + _COUNTED_GROUPS, field)
+    return _GROUPS + "FROM login_ingest." + view, of_table
 
 
 _STATEMENTS: Mapping[str, tuple[LiteralString, LiteralString]] = {
-    "repeated_ips": (_GROUPS + "FROM login_ingest.repeated_ips", _counted(_IPS)),
-    "repeated_devices": (_GROUPS + "FROM login_ingest.repeated_devices", _counted(_DEVICES)),
-    "users_sharing_devices": (_PAIRS, _COUNTED_PAIRS.replace("{rows}", _DEVICES)),
+    "repeated_ips": _groups("repeated_ips", "ip"),
+    "repeated_devices": _groups("repeated_devices", "device_id"),
+    "users_sharing_devices": (_PAIRS, _over_tokens(_COUNTED_PAIRS, "device_id")),
     "readable_logins": (_READABLE, _COUNTED_ROWS),
 }

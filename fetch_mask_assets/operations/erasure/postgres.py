@@ -165,13 +165,13 @@ _ERASE_LINKS = "SELECT login_ingest.erase_links(%s, %s, %s::text[])"
 
 _ERASE_MATCHES = "SELECT login_ingest.erase_matches(%s, %s, %s::text[])"
 
-_REMAINS = "SELECT login_ingest.erasure_remains(%s, %s::text[])"
+_REMAINS = "SELECT login_ingest.count_remaining(%s, %s::text[])"
 
 _FINISH = "SELECT login_ingest.finish_erasure(%s, %s::text[], %s, %s, %s)"
 
 _READ = """
-SELECT erasure_id, at, person AS actor, kind, subjects, reason, ticket, logins, links, matches,
-       requests, quarantined, remaining, uncovered, sealed, held AS still_matching,
-       unopened AS unreadable, finished_at, verified
+SELECT erasure_id, at, actor, kind, subjects, reason, ticket, logins, links, matches,
+       requests, quarantined, remaining, unsearched, quarantine_size, still_matching,
+       unreadable, finished_at, verified
 FROM login_ingest.erasure WHERE erasure_id = %s
 """

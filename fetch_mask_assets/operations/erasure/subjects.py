@@ -75,8 +75,15 @@ def _checked(kind: str, value: str, number: int) -> str:
         return _checked_user(value) if kind == USER else _checked_value(kind, value)
     except ValueError:
         raise SubjectError(
-            f"line {number} is not a valid value of {kind}. Nothing was erased, for any line."
+            f"line {number} is not {_name(kind)}. Nothing was erased, for any line."
         ) from None
+
+
+def _name(kind: str) -> str:
+    if kind == USER:
+        return "a valid user id"
+    field = masked_field(kind)
+    return field.form.name if field.form is IP_ADDRESS else f"a valid {field.label}"
 
 
 def _checked_value(kind: str, value: str) -> str:

@@ -262,7 +262,7 @@ FROM login_ingest.quarantine_balance
 
 _TAKE = """
 SELECT message_id, sent_at, receive_count, sealed_body
-FROM login_ingest.take_quarantined(%s, %s::text[], %s::text, %s)
+FROM login_ingest.lock_quarantined(%s, %s::text[], %s::text, %s)
 """
 
 _REPLAY = "SELECT * FROM login_ingest.replay_messages(%s, %s::text::jsonb, %s::text::jsonb, %s)"
@@ -272,5 +272,5 @@ _READ_REPLAY = "SELECT replayed, still_rejected FROM login_ingest.replay WHERE r
 _DISCARD = "SELECT login_ingest.discard_messages(%s, %s::text[], %s::text, %s, %s)"
 
 _EXPIRE = """
-SELECT verdict, gone, at_least FROM login_ingest.expire_quarantine(%s::integer, %s::integer)
+SELECT verdict, deleted, min_days FROM login_ingest.expire_quarantine(%s::integer, %s::integer)
 """

@@ -1,4 +1,4 @@
-"""Reports as files that only their owner can read, written whole or not at all."""
+"""Reports as files that only their owner can read, written atomically."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _OURS = re.compile(r"privacy-report-\d{8}T\d{6}Z\.(?:html|json)")
 
 
 class ReportFileError(FetchMaskError):
-    """A report cannot be written; names the place and the kind of error."""
+    """A report cannot be written or read; names the path and the kind of error."""
 
 
 def write_report(path: Path, text: str) -> None:
-    """Writes a file of mode 0600 in the place of what was there, whole or not at all.
+    """Writes a file of mode 0600 atomically; replaces an existing one.
 
     Raises:
         ReportFileError: nothing was written.
@@ -35,13 +35,13 @@ def write_report(path: Path, text: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ReportDirectory:
-    """Where reports are kept: a directory of mode 0700, with so many reports, the newest."""
+    """A directory of mode 0700 that keeps the newest reports."""
 
     path: Path
     keep: int
 
     def write(self, at: datetime, texts: Mapping[str, str]) -> tuple[Path, ...]:
-        """Writes a report, a file for each suffix, and deletes the oldest of too many.
+        """Writes a report, a file for each suffix, and deletes reports beyond the number to keep.
 
         Raises:
             ReportFileError: not all of it was written.
@@ -80,7 +80,7 @@ class ReportDirectory:
                 (self.path / name).unlink(missing_ok=True)
 
     def _names(self) -> list[str]:
-        """Our files, the oldest first: their names are in the order of time."""
+        """The names of report files, the oldest first."""
         if not self.path.exists():
             return []
         return sorted(each.name for each in self.path.iterdir() if _OURS.fullmatch(each.name))
@@ -103,6 +103,6 @@ def _replace(path: Path, text: str) -> None:
 
 def _refused(path: Path, error: OSError) -> ReportFileError:
     return ReportFileError(
-        f"{path} cannot be written ({type(error).__name__}): check that its directory is there and"
-        " yours, and that the disk has room."
+        f"{path} cannot be written ({type(error).__name__}): check that its directory exists and"
+        " is yours, and that the disk has room."
     )

@@ -1,8 +1,8 @@
-"""Changes to keysets, each in the registry's turn and on the record.
+"""Changes to keysets, each under the lock of the key registry and in the audit.
 
-A keyset is written before the transaction commits: where it cannot be written, nothing is on
-record. Should the commit then fail, the keyset is changed and the record lacks it; a retirement
-and a restoration can be repeated.
+A keyset is written before the transaction commits: if it cannot be written, nothing is recorded.
+If the commit then fails, the keyset is changed and the audit lacks the change; retire and restore
+can be repeated.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from fetch_mask_assets.postgres.sessions import LONG_RECORD, one_row, open_sessi
 
 
 @dataclass(frozen=True, slots=True)
-class KeyChange:
-    """A key that was made, retired or restored."""
+class KeyReference:
+    """A key of a keyset, by its id."""
 
     keyset: str
     key_id: int
@@ -35,74 +35,69 @@ class KeyChange:
 
 def init_keysets(
     database: LoginDatabase, keysets: Keysets, names: Sequence[str]
-) -> tuple[KeyChange, ...]:
-    """Makes new keysets, all of them or, where one must not be made, none.
+) -> tuple[KeyReference, ...]:
+    """Create new keysets: all of them, or none if one must not be created.
 
     Raises:
-        KeysetError: one exists, or the database knows keys of it already; or it cannot be written.
+        KeysetError: one exists, the database has keys of it, or it cannot be written.
         DatabaseError: the registry cannot be read, or the change cannot be recorded.
     """
     with _changing(database, "make keysets") as connection:
         for name in names:
-            _refuse_known(connection, name)
+            _refuse_registered(connection, name)
             _refuse_existing(keysets, name)
-        return tuple(_init(connection, keysets, name) for name in names)
+        return tuple(_create(connection, keysets, name) for name in names)
 
 
-def rotate(database: LoginDatabase, keysets: Keysets, name: str) -> KeyChange:
-    """Adds a new primary key to a keyset; its old keys go on opening tokens.
+def rotate(database: LoginDatabase, keysets: Keysets, name: str) -> KeyReference:
+    """Add a new primary key to a keyset; the old keys still open tokens.
 
     Raises:
-        KeysetError: the keyset cannot be read or written; it stays as it was.
+        KeysetError: the keyset cannot be read or written; it is not changed.
         DatabaseError: the change cannot be recorded.
     """
     with _changing(database, "rotate a keyset") as connection:
         keyset, registered = keysets.read(name), registered_keys(connection, name)
-        _refuse_foreign(name, keyset, registered)
+        _refuse_other_database(name, keyset, registered)
         rotation = rotated(name, keyset, registered)
-        _record(connection, "keys.rotate", KeyChange(name, rotation.key_id))
+        _record(connection, "keys.rotate", KeyReference(name, rotation.key_id))
         keysets.replace(name, rotation.keyset)
-    return KeyChange(name, rotation.key_id)
+    return KeyReference(name, rotation.key_id)
 
 
-def retire(database: LoginDatabase, keysets: Keysets, name: str, key_id: int) -> KeyChange:
-    """Disables a key that nothing is under any more; the keyset keeps it.
+def retire(database: LoginDatabase, keysets: Keysets, name: str, key_id: int) -> KeyReference:
+    """Disable a key that no row and no sealed message is under; the keyset keeps it.
 
     Raises:
         KeysetError: the key is primary, unknown or in use, or the keyset cannot be written.
         DatabaseError: rows cannot be counted, or the change cannot be recorded.
     """
-    change = KeyChange(name, key_id)
-    # Before the lock, which runs wait for as they start: it reads the whole table.
+    key = KeyReference(name, key_id)
+    # Before the lock, because it reads the whole table and starting runs wait for the lock.
     usage = key_usage(database.url, name)
     with _changing(database, "retire a key") as connection:
-        keyset = keysets.read(name)
-        is_present = key_id in {state.key_id for state in key_states(name, keyset)}
-        if not is_present and key_id not in usage.registered:
-            raise KeysetError(f"key {key_id} is not in the keyset of {name}, nor registered.")
-        changed = disabled(name, keyset, key_id) if is_present else None
-        _refuse_used(change, usage.rows.get(key_id, 0))
-        # Rows that were written since they were counted: the key's row keeps more from coming.
+        changed = _disabled(keysets.read(name), key, is_registered=key_id in usage.registered)
+        _refuse_used(key, usage.rows.get(key_id, 0))
+        # Counts again under a lock of the key's row, which blocks new rows under the key.
         (rows,) = one_row(connection, _RETIRE, name, key_id)
-        _refuse_used(change, int(rows))
+        _refuse_used(key, int(rows))
         if changed is not None:
             keysets.replace(name, changed)
-    return change
+    return key
 
 
-def restore(database: LoginDatabase, keysets: Keysets, name: str, key_id: int) -> KeyChange:
-    """Brings a retired or disabled key back: it opens tokens again, and is not primary.
+def restore(database: LoginDatabase, keysets: Keysets, name: str, key_id: int) -> KeyReference:
+    """Enable a retired or disabled key: it opens tokens again, and is not primary.
 
     Raises:
         KeysetError: the key is not in the keyset, or the keyset cannot be read or written.
         DatabaseError: the change cannot be recorded.
     """
-    change = KeyChange(name, key_id)
     with _changing(database, "restore a key") as connection:
         changed = enabled(name, keysets.read(name), key_id)
         connection.execute(_RESTORE, [name, key_id])
         keysets.replace(name, changed)
-    return change
+    return KeyReference(name, key_id)
 
 
 @contextmanager
@@ -115,55 +110,66 @@ def _changing(database: LoginDatabase, action: str) -> Iterator[psycopg.Connecti
         yield connection
 
 
-def _refuse_known(connection: psycopg.Connection, name: str) -> None:
-    known = registered_keys(connection, name)
-    if known:
-        ids = ", ".join(map(str, known))
+def _refuse_registered(connection: psycopg.Connection, name: str) -> None:
+    registered = registered_keys(connection, name)
+    if registered:
+        ids = ", ".join(map(str, registered))
         raise KeysetError(
-            f"the database knows keys of {name} already ({ids}): a new keyset would make equal"
-            " values unequal. Point MASKING_KEYSETS to the keyset that has them, or bring it back"
-            " from its backup. Nothing was made."
+            f"the database has keys of {name} ({ids}): a new keyset would make equal values"
+            " unequal. Set MASKING_KEYSETS to the keyset with these keys, or restore it from its"
+            " backup. No keyset was created."
         )
 
 
 def _refuse_existing(keysets: Keysets, name: str) -> None:
     if keysets.exists(name):
         raise KeysetError(
-            f"there is a keyset of {name} at {keysets.place(name)}: it is left as it is, and"
-            " nothing was made. Name those to make with --field."
+            f"a keyset of {name} exists at {keysets.location(name)} and was not changed. No keyset"
+            " was created. Use --field to create only the missing ones."
         )
 
 
-def _refuse_foreign(name: str, keyset: str, registered: Mapping[int, RegisteredKey]) -> None:
+def _refuse_other_database(name: str, keyset: str, registered: Mapping[int, RegisteredKey]) -> None:
     enabled_ids = {state.key_id for state in key_states(name, keyset) if state.is_enabled}
     for key_id, key in registered.items():
         if key_id not in enabled_ids and key.retired_at is None:
             raise KeysetError(
-                f"the keyset of {name} lacks key {key_id}, which the database knows: it is not the"
-                " keyset of this database. Check MASKING_KEYSETS. Nothing was changed."
+                f"the keyset of {name} lacks key {key_id}, which is registered in the database: it"
+                " is not the keyset of this database. Check MASKING_KEYSETS. Nothing was changed."
             )
 
 
-def _init(connection: psycopg.Connection, keysets: Keysets, name: str) -> KeyChange:
+def _create(connection: psycopg.Connection, keysets: Keysets, name: str) -> KeyReference:
     keyset = new_keyset(name)
     (state,) = key_states(name, keyset)
-    change = KeyChange(name, state.key_id)
-    _record(connection, "keys.init", change)
+    key = KeyReference(name, state.key_id)
+    _record(connection, "keys.init", key)
     keysets.create(name, keyset)
-    return change
+    return key
 
 
-def _refuse_used(change: KeyChange, rows: int) -> None:
+def _disabled(keyset: str, key: KeyReference, *, is_registered: bool) -> str | None:
+    """Return the keyset with the key disabled, or None if it lacks a registered key."""
+    if key.key_id in {state.key_id for state in key_states(key.keyset, keyset)}:
+        return disabled(key.keyset, keyset, key.key_id)
+    if not is_registered:
+        raise KeysetError(
+            f"key {key.key_id} is not in the keyset of {key.keyset} and not registered."
+        )
+    return None
+
+
+def _refuse_used(key: KeyReference, rows: int) -> None:
     if rows:
         raise KeysetError(
-            f"{rows} rows are under key {change.key_id} of {change.keyset}: it is needed to open"
-            " them. Re-mask the logins (the job remask_logins), or replay or discard the"
-            " quarantined messages, until `fetch-mask keys list` shows none."
+            f"{rows} rows are under key {key.key_id} of {key.keyset}, which is needed to open them."
+            " Re-mask the logins (`fetch-mask remask`), or replay or discard the quarantined"
+            " messages, until `fetch-mask keys list` shows no rows."
         )
 
 
-def _record(connection: psycopg.Connection, action: str, change: KeyChange) -> None:
-    detail = json.dumps({"keyset": change.keyset, "key_id": change.key_id})
+def _record(connection: psycopg.Connection, action: str, key: KeyReference) -> None:
+    detail = json.dumps({"keyset": key.keyset, "key_id": key.key_id})
     connection.execute("SELECT login_ingest.record_audit(%s, %s)", [action, detail])
 
 

@@ -1,10 +1,9 @@
-"""Old tokens of the table: finding them, linking them, and replacing them."""
+"""Tokens of user_logins in Postgres: read, link, replace and count them."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from io import BytesIO
 from typing import LiteralString, TypeVar
 
@@ -15,15 +14,12 @@ from psycopg import sql
 from fetch_mask_assets.keys.keyset import FieldMasker
 from fetch_mask_assets.keys.postgres import write_job_links
 from fetch_mask_assets.masking.fields import MaskedField
-from fetch_mask_assets.operations.rotation.remasking import (
-    EVERYTHING,
-    Groups,
-    Remasking,
+from fetch_mask_assets.operations.rotation.remask_plan import RemaskPlan
+from fetch_mask_assets.operations.rotation.remask_rules import FieldSnapshot
+from fetch_mask_assets.operations.rotation.token_ranges import (
     TextRange,
     ranges_outside,
     ranges_under,
-    remask,
-    unopened,
 )
 from fetch_mask_assets.postgres.locks import LINKS, acquire_lock
 from fetch_mask_assets.postgres.sessions import (
@@ -34,33 +30,18 @@ from fetch_mask_assets.postgres.sessions import (
     retry_transient,
 )
 
-TOKENS_AT_ONCE = 500
-ROWS_AT_ONCE = 5_000
-"""Rows of one transaction, at most: whoever needs them waits for no more than these."""
-MAX_PASSES = 20
-"""Only someone who goes on masking with an old key makes for more."""
-
-_TOKENS_TO_OPEN = 20_000
+ROWS_PER_TRANSACTION = 5_000
+"""Another session that needs a changed row waits for one such transaction."""
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class Remasked:
-    """What has been done to a field: distinct old tokens that were replaced, rows, passes.
-
-    `unfinished` are re-maskings that never ended, with which this one goes on.
-    """
-
-    tokens: int = 0
-    rows: int = 0
-    passes: int = 0
-    unfinished: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class RemaskJob:
-    """A re-masking of a field that is on record as begun, by its number."""
+    """A re-masking of a field whose start the audit records.
+
+    `unfinished` counts earlier jobs of the field that did not finish.
+    """
 
     number: int
     field: MaskedField
@@ -69,15 +50,15 @@ class RemaskJob:
 
 @dataclass(frozen=True, slots=True)
 class TokenTable:
-    """The tokens of user_logins, by the libpq URL of someone who may read and replace them.
+    """The tokens of user_logins, by the libpq URL of a member of recovery.
 
-    Each verb is a connection of its own, and is repeated where the failure may pass.
+    Each method opens its own connection, and repeats its work after a transient failure.
     """
 
     url: str = field(repr=False)
 
-    def tokens(self, masked_field: MaskedField, within: TextRange, at_most: int) -> list[str]:
-        """The first distinct texts of a field's column in a range, in the order of their bytes.
+    def tokens(self, masked_field: MaskedField, within: TextRange, limit: int) -> list[str]:
+        """Return the first distinct texts of a field's column in a range, in byte order.
 
         Raises:
             DatabaseError: they cannot be read.
@@ -85,12 +66,12 @@ class TokenTable:
         statement, values = _ranged(_TOKENS, masked_field, within)
 
         def read(connection: psycopg.Connection) -> list[str]:
-            return [token for (token,) in connection.execute(statement, [*values, at_most])]
+            return [token for (token,) in connection.execute(statement, [*values, limit])]
 
         return self._run("read tokens", read)
 
     def begin(self, masker: FieldMasker) -> RemaskJob:
-        """Records that a field's tokens are being brought under the primary key.
+        """Record the start of a re-masking of a field under its primary key.
 
         Raises:
             DatabaseError: it cannot be recorded, or the primary key is retired.
@@ -101,48 +82,49 @@ class TokenTable:
         )
         return RemaskJob(int(number), masker.field, int(unfinished))
 
-    def end(self, change: RemaskJob) -> None:
-        """Records that a re-masking has ended, with what the database has counted of it.
+    def finish(self, job: RemaskJob) -> None:
+        """Record the end of a re-masking, with the counts of the database. May be repeated.
 
         Raises:
             DatabaseError: it cannot be recorded.
         """
-        self._run("end re-masking", lambda connection: connection.execute(_END, [change.number]))
+        self._run("finish re-masking", lambda connection: connection.execute(_FINISH, [job.number]))
 
-    def link(self, change: RemaskJob, remasking: Remasking) -> None:
-        """Links old tokens to new ones, of values that the table still has.
+    def link(self, job: RemaskJob, plan: RemaskPlan) -> None:
+        """Link old tokens to new ones, for the values that are still in the table.
 
-        A value that was erased since its token was read must not come back as a link.
+        A value that was erased since its token was read must not return as a link.
 
         Raises:
             DatabaseError: nothing was linked.
         """
-        statement = _on(_PRESENT, change.field)
+        statement = _on(_PRESENT, job.field)
 
         def write(connection: psycopg.Connection) -> None:
             acquire_lock(connection, LINKS)
-            rows = connection.execute(statement, [list(remasking.replacements)])
-            newest = {remasking.replacements[token] for (token,) in rows}
-            links = [each for each in remasking.links if each.new_token in newest]
-            write_job_links(connection, change.number, links)
+            rows = connection.execute(statement, [list(plan.replacements)])
+            newest = {plan.replacements[token] for (token,) in rows}
+            links = [each for each in plan.links if each.new_token in newest]
+            write_job_links(connection, job.number, links)
 
         self._run("link tokens", write)
 
-    def replace(self, change: RemaskJob, replacements: Mapping[str, str]) -> int:
-        """Replaces tokens in all rows that have them; returns how many rows that were.
+    def replace(self, job: RemaskJob, replacements: Mapping[str, str]) -> int:
+        """Replace tokens in all their rows; return the number of rows.
 
-        Only where both are at the end of the same link: readers of the view see no change.
+        The database replaces a token only if both tokens are at the end of the same link, so
+        readers of the view see no change.
 
         Raises:
-            DatabaseError: some rows are replaced, the others are as they were.
+            DatabaseError: some transactions are committed, the other rows did not change.
         """
         replaced = 0
-        while more := self._replace_some(change, replacements):
+        while more := self._replace_next(job, replacements):
             replaced += more
         return replaced
 
     def rows_within(self, masked_field: MaskedField, ranges: Sequence[TextRange]) -> int:
-        """How many rows have a text of a field's column in one of some ranges.
+        """Count the rows whose text of a field's column is in one of the ranges.
 
         Raises:
             DatabaseError: they cannot be counted.
@@ -156,7 +138,7 @@ class TokenTable:
         return self._run("count tokens", count)
 
     def rows_under(self, masked_field: MaskedField, key_id: int) -> int:
-        """How many rows have a token under a key.
+        """Count the rows whose token is under a key.
 
         Raises:
             DatabaseError: they cannot be counted.
@@ -164,7 +146,7 @@ class TokenTable:
         return self.rows_within(masked_field, ranges_under(masked_field, key_id))
 
     def rows_left(self, masker: FieldMasker) -> int:
-        """How many rows have anything but a token under the primary key, or null.
+        """Count the rows whose text is neither null nor a token under the primary key.
 
         Raises:
             DatabaseError: they cannot be counted.
@@ -172,24 +154,26 @@ class TokenTable:
         outside = ranges_outside(masker.field, masker.primary_key_id)
         return self.rows_within(masker.field, outside)
 
-    def groups(self, masked_field: MaskedField) -> Groups:
-        """A field's groups of equal values, its links and the batch records, at one moment.
+    def snapshot(self, masked_field: MaskedField) -> FieldSnapshot:
+        """Return a field's groups of equal values, its links and the loaded rows, at one moment.
 
         Raises:
             DatabaseError: they cannot be read.
         """
 
-        def read(connection: psycopg.Connection) -> Groups:
+        def read(connection: psycopg.Connection) -> FieldSnapshot:
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             groups = _copied(connection, _on(_GROUPS, masked_field))
             links = _copied(connection, _on(_LINKS, masked_field))
             [(loaded,)] = connection.execute(_LOADED).fetchall()
-            return Groups(groups.with_columns(pl.col("rows").cast(pl.Int64)), links, int(loaded))
+            counted = groups.with_columns(pl.col("rows").cast(pl.Int64))
+            return FieldSnapshot(counted, links, int(loaded))
 
         return self._run("read the groups", read)
 
-    def _replace_some(self, change: RemaskJob, replacements: Mapping[str, str]) -> int:
-        values = [change.number, list(replacements), list(replacements.values()), ROWS_AT_ONCE]
+    def _replace_next(self, job: RemaskJob, replacements: Mapping[str, str]) -> int:
+        tokens = (list(replacements), list(replacements.values()))
+        values = [job.number, *tokens, ROWS_PER_TRANSACTION]
         (rows,) = self._run(
             "replace tokens", lambda connection: one_row(connection, _REPLACE, *values)
         )
@@ -201,71 +185,6 @@ class TokenTable:
             return work(connection)
 
 
-def remask_field(
-    table: TokenTable, masker: FieldMasker, tell: Callable[[Remasked], None]
-) -> Remasked:
-    """Brings a field's tokens under the primary key, until a pass finds none, or too many passes.
-
-    The table itself is the state: whenever this is stopped, the next call goes on, and the audit
-    says that the one before did not end. Links are committed before the rows that need them are
-    changed, so equal is equal at every moment.
-
-    Args:
-        table: the tokens, where new ones under old keys may come in meanwhile.
-        masker: the field's keys; tokens that none of them opens are left alone.
-        tell: called after each page of tokens with what is done so far.
-
-    Raises:
-        DatabaseError: the database refused, or failed again and again.
-    """
-    change = table.begin(masker)
-    done = Remasked(unfinished=change.unfinished)
-    while done.passes < MAX_PASSES:
-        before = done
-        for tokens in _old_tokens(table, masker):
-            done = _remask_page(table, masker, change, tokens, done)
-            tell(done)
-        done = replace(done, passes=before.passes + 1)
-        if done.rows == before.rows:
-            break
-    table.end(change)
-    return done
-
-
-def unopened_tokens(table: TokenTable, masker: FieldMasker) -> dict[str, int]:
-    """How many distinct tokens of the whole table do not open, by kind.
-
-    Raises:
-        DatabaseError: they cannot be read.
-    """
-    counts: Counter[str] = Counter()
-    for tokens in _pages(table, masker.field, EVERYTHING, _TOKENS_TO_OPEN):
-        counts.update(unopened(masker, tokens))
-    return dict(counts)
-
-
-def _remask_page(
-    table: TokenTable, masker: FieldMasker, change: RemaskJob, tokens: Sequence[str], done: Remasked
-) -> Remasked:
-    wanted = remask(masker, tokens)
-    table.link(change, wanted)
-    rows = table.replace(change, wanted.replacements)
-    return replace(done, tokens=done.tokens + len(wanted.replacements), rows=done.rows + rows)
-
-
-def _old_tokens(table: TokenTable, masker: FieldMasker) -> Iterator[list[str]]:
-    for outside in ranges_outside(masker.field, masker.primary_key_id):
-        yield from _pages(table, masker.field, outside, TOKENS_AT_ONCE)
-
-
-def _pages(
-    table: TokenTable, masked_field: MaskedField, within: TextRange, at_once: int
-) -> Iterator[list[str]]:
-    while page := table.tokens(masked_field, within, at_once):
-        yield page
-        within = within.after(page[-1])
-
-
 def _on(statement: LiteralString, masked_field: MaskedField) -> sql.Composed:
     return sql.SQL(statement).format(
         token=sql.Identifier(masked_field.column), field=sql.Literal(masked_field.name)
@@ -275,22 +194,22 @@ def _on(statement: LiteralString, masked_field: MaskedField) -> sql.Composed:
 def _ranged(
     statement: LiteralString, masked_field: MaskedField, within: TextRange
 ) -> tuple[sql.Composed, list[str]]:
-    """A statement on a range of texts, and the values of the range."""
+    """Return a statement on a range of texts, and the values of the range."""
     condition = "{token} ~>=~ %s" if within.high is None else "{token} ~>=~ %s AND {token} ~<~ %s"
     values = [within.low] if within.high is None else [within.low, within.high]
     return _on(statement.replace("{range}", condition), masked_field), values
 
 
 def _copied(connection: psycopg.Connection, query: sql.Composed) -> pl.DataFrame:
-    """The result of a query, every column as text."""
+    """Return the result of a query, every column as text."""
     statement = sql.SQL("COPY ({}) TO STDOUT (FORMAT csv, HEADER, ENCODING 'UTF8')").format(query)
     with connection.cursor().copy(statement) as copy:
         csv = BytesIO(b"".join(copy))
     return pl.read_csv(csv, infer_schema=False)
 
 
-# Texts in the order of their bytes, whatever the database's collation: ~>=~ and ~<~ are the
-# operators of the indexes on the tokens.
+# Byte order, independent of the collation of the database: the indexes on the tokens have the
+# operators ~>=~ and ~<~.
 _TOKENS = """
 SELECT DISTINCT {token} FROM user_logins WHERE {range} ORDER BY {token} USING ~<~ LIMIT %s
 """
@@ -299,9 +218,9 @@ _PRESENT = "SELECT DISTINCT {token} FROM user_logins WHERE {token} = ANY(%s::tex
 
 _COUNT = "SELECT count(*) FROM user_logins WHERE {range}"
 
-_BEGIN = "SELECT change, unfinished FROM login_ingest.begin_remask_job('remask', %s, %s::bigint[])"
+_BEGIN = "SELECT job, unfinished FROM login_ingest.begin_remask_job('remask', %s, %s::bigint[])"
 
-_END = "SELECT login_ingest.finish_remask_job(%s, 'remask')"
+_FINISH = "SELECT login_ingest.finish_remask_job(%s, 'remask')"
 
 _REPLACE = "SELECT login_ingest.replace_tokens(%s, %s::text[], %s::text[], %s)"
 

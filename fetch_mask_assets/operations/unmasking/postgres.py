@@ -151,7 +151,7 @@ SELECT verdict, approved_until FROM login_ingest.approve_unmask(%s::bigint, %s::
 _REVEAL = "SELECT verdict, tokens FROM login_ingest.reveal_unmask(%s::bigint)"
 
 _WITHDRAW = """
-SELECT verdict, by_person, since FROM login_ingest.withdraw_unmask(%s::bigint)
+SELECT verdict, withdrawn_by, withdrawn_at FROM login_ingest.withdraw_unmask(%s::bigint)
 """
 
 _LIST = """

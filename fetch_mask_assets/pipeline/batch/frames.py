@@ -8,7 +8,7 @@ from typing import TypeVar
 import polars as pl
 
 from fetch_mask_assets.keys.keyset import FieldMasker, Keyring, Sealer
-from fetch_mask_assets.masking.fields import CLEAR_FIELDS, FIELDS, ClearField, MaskedField
+from fetch_mask_assets.masking.fields import CLEAR_FIELDS, COLUMN_FIELDS, ClearField, MaskedField
 from fetch_mask_assets.pipeline.contract.login_event import LoginEvent, decode_login_event
 from fetch_mask_assets.pipeline.contract.rejection import Rejection
 
@@ -38,7 +38,7 @@ def _column_type(field: ClearField | MaskedField) -> pl.DataType:
     return pl.Int32() if field in NUMBER_FIELDS else pl.String()
 
 
-LOGIN_COLUMNS = (*(field.column for field in FIELDS), "create_date")
+LOGIN_COLUMNS = (*(field.column for field in COLUMN_FIELDS), "create_date")
 """The columns of `user_logins`, in their order."""
 
 LOGIN_DETAILS = (*map(text_column, NUMBER_FIELDS), "extra_fields")
@@ -49,7 +49,7 @@ MASKED_SCHEMA = pl.Schema(
         "message_id": pl.String(),
         "sent_at": pl.Datetime("ms", "UTC"),
         "receive_count": pl.Int32(),
-        **{field.column: _column_type(field) for field in FIELDS},
+        **{field.column: _column_type(field) for field in COLUMN_FIELDS},
         "create_date": pl.Date(),
         **{text_column(field): pl.String() for field in NUMBER_FIELDS},
         "extra_fields": pl.Int32(),

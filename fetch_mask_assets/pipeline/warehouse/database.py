@@ -84,7 +84,7 @@ class LoginDatabase:
             DatabaseError: the rows cannot be counted.
         """
         with open_session(self.url, READ, "count rows without tokens") as connection:
-            (rows,) = one_row(connection, "SELECT login_ingest.rows_without_tokens()")
+            (rows,) = one_row(connection, "SELECT login_ingest.non_token_rows()")
         return int(rows)
 
     def query(self, statement: LiteralString, *values: object) -> list[tuple[Any, ...]]:

@@ -1,7 +1,8 @@
--- Who may do what. The owner owns nearly everything and cannot log in; the login that migrates owns
--- what the owner must not change: the schema itself, the audit and the limits.
+-- Roles and the schema. The role login_ingest_owner owns nearly every object and cannot log in. The
+-- login that migrates owns what login_ingest_owner must not change: the schema, the audit and the
+-- policies.
 
--- Roles belong to the server: another database of it may have made them, or may be making them now.
+-- Roles belong to the server: a migration of another database may create them at the same time.
 DO $$
 DECLARE
     role_name text;
@@ -32,15 +33,15 @@ GRANT USAGE ON SCHEMA login_ingest TO login_ingest_recovery;
 GRANT USAGE ON SCHEMA login_ingest TO login_ingest_auditor;
 GRANT USAGE, CREATE ON SCHEMA login_ingest TO login_ingest_owner;
 COMMENT ON SCHEMA login_ingest IS
-'The ingestion of login events: everything of it but the table user_logins.';
+'Ingestion of login events: every object except the table user_logins.';
 
--- The owner's functions read and write user_logins, which is in the current schema.
+-- Functions of login_ingest_owner read and write user_logins, which is in the current schema.
 DO $$
 BEGIN
     EXECUTE format('GRANT USAGE ON SCHEMA %I TO login_ingest_owner', current_schema());
 END $$;
 
--- Alembic makes this table before the first migration runs, and writes it.
+-- Alembic creates this table before the first migration, and writes it.
 CREATE TABLE IF NOT EXISTS login_ingest.schema_version (
     version_num varchar(32) NOT NULL,
     CONSTRAINT schema_version_pkc PRIMARY KEY (version_num)
@@ -49,9 +50,9 @@ ALTER TABLE login_ingest.schema_version OWNER TO login_ingest_owner;
 GRANT SELECT ON login_ingest.schema_version TO login_ingest_loader;
 GRANT SELECT ON login_ingest.schema_version TO login_ingest_recovery;
 GRANT SELECT ON login_ingest.schema_version TO login_ingest_auditor;
-COMMENT ON TABLE login_ingest.schema_version IS 'The revision of the schema: one row.';
+COMMENT ON TABLE login_ingest.schema_version IS 'Revision of the schema. One row.';
 
--- Every function of the owner is for nobody until it is granted.
+-- PUBLIC cannot execute functions of login_ingest_owner.
 SET ROLE login_ingest_owner;
 ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
 RESET ROLE;

@@ -1,7 +1,8 @@
--- The table that analysts read. It is in the current schema and belongs to the login that migrates.
+-- The table user_logins, which analysts read. It is in the current schema and belongs to the login
+-- that migrates.
 
--- A user_logins that is there already keeps its columns, its rows and its comments. A new one is
--- partitioned by month where the session has set login_ingest.partitioned to on.
+-- An existing table keeps its columns, rows and comments. A new table is partitioned by month if
+-- the session has set login_ingest.partitioned to on.
 DO $$
 DECLARE
     is_partitioned CONSTANT boolean := current_setting('login_ingest.partitioned', true) = 'on';
@@ -24,23 +25,23 @@ BEGIN
     IF is_partitioned THEN
         CREATE TABLE login_ingest.user_logins_default PARTITION OF user_logins DEFAULT;
     END IF;
-    -- On a table with rows, migrate.py makes this index without holding writers off.
+    -- On a table with rows, migrate.py creates this index concurrently.
     CREATE INDEX user_logins_user_id ON user_logins (user_id);
     COMMENT ON TABLE user_logins IS
     'Logins with masked fields. Views over it are in the schema login_ingest.';
     PERFORM set_config('login_ingest.is_new_table', 'on', false);
 END $$;
 
--- The loader inserts and reads no token back.
+-- The loader inserts rows and cannot read them.
 GRANT INSERT ON user_logins TO login_ingest_loader;
 GRANT SELECT ON user_logins TO login_ingest_analyst, login_ingest_recovery;
 GRANT SELECT, INSERT, UPDATE, DELETE ON user_logins TO login_ingest_owner;
 
--- The functions that run with the rights of the login that migrates belong to it, so that the owner
--- cannot put another body into them. Members of the owner, who migrate, may call them.
+-- Functions up to SET ROLE belong to the login that migrates, so that login_ingest_owner cannot
+-- replace them.
 
--- Bound to the name, so that the table may be replaced, and to its schema, so that nothing that a
--- caller sets puts another in its place.
+-- The body names the table and its schema: the table may be replaced, and the search_path of a
+-- caller has no effect.
 DO $$
 BEGIN
     EXECUTE format('
@@ -53,10 +54,10 @@ BEGIN
 END $$;
 REVOKE ALL ON FUNCTION login_ingest.user_logins FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION login_ingest.user_logins TO login_ingest_owner;
-COMMENT ON FUNCTION login_ingest.user_logins IS 'The table user_logins, whatever its schema.';
+COMMENT ON FUNCTION login_ingest.user_logins IS 'Returns the table user_logins with its schema.';
 
--- A token that was erased is null, which is neither a match nor a mismatch.
-CREATE FUNCTION login_ingest.untokened_condition() RETURNS text
+-- An erased token is null: for null the condition is not true.
+CREATE FUNCTION login_ingest.non_token_condition() RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 RETURN (
@@ -68,21 +69,21 @@ RETURN (
                 field.min_token_length - length(field.name) - 1,
                 CASE WHEN field.max_token_length > field.min_token_length THEN ',' END
             )), ' OR '
-            ORDER BY known.place
+            ORDER BY listed.ordinal_position
         )
     FROM login_ingest.masked_field AS field
-    INNER JOIN login_ingest.login_column AS known ON field.token_column = known.column_name
+    INNER JOIN login_ingest.login_column AS listed ON field.token_column = listed.column_name
 );
-REVOKE ALL ON FUNCTION login_ingest.untokened_condition FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION login_ingest.untokened_condition TO login_ingest_owner;
-COMMENT ON FUNCTION login_ingest.untokened_condition IS
-'The condition, in SQL, that a row of user_logins holds something else than a token in a masked '
-'column.';
+REVOKE ALL ON FUNCTION login_ingest.non_token_condition FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION login_ingest.non_token_condition TO login_ingest_owner;
+COMMENT ON FUNCTION login_ingest.non_token_condition IS
+'Returns the SQL condition that a masked column of user_logins contains a text that is not a '
+'token.';
 
--- No argument: a caller can only make what is due anyway. It takes the lock of the whole table, so
--- that no row is between the default partition and its own while others read, and gives up soon
--- rather than make the runs behind it wait. It belongs to the owner of user_logins, who alone may
--- attach partitions.
+-- Without parameters: a caller can create only the partitions that are due. The table is locked
+-- while rows move out of the default partition, so that readers see each row once. The lock
+-- time-out is short, because runs wait behind this lock. Only the owner of user_logins can attach
+-- partitions.
 CREATE FUNCTION login_ingest.create_partitions() RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -91,46 +92,47 @@ SET datestyle = 'ISO'
 AS $$
 DECLARE
     this_month date := date_trunc('month', now() AT TIME ZONE 'UTC');
-    starts date;
-    stops date;
-    part text;
-    made integer := 0;
+    first_day date;
+    next_first_day date;
+    partition_name text;
+    created integer := 0;
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_inherits WHERE inhparent = login_ingest.user_logins()
                    AND inhrelid = to_regclass('login_ingest.user_logins_default')) THEN
         RETURN NULL;
     END IF;
     FOR months IN -1..3 LOOP
-        starts := this_month + make_interval(months => months);
-        stops := starts + make_interval(months => 1);
-        part := 'user_logins_' || to_char(starts, 'YYYY_MM');
-        CONTINUE WHEN to_regclass('login_ingest.' || part) IS NOT NULL;
+        first_day := this_month + make_interval(months => months);
+        next_first_day := first_day + make_interval(months => 1);
+        partition_name := 'user_logins_' || to_char(first_day, 'YYYY_MM');
+        CONTINUE WHEN to_regclass('login_ingest.' || partition_name) IS NOT NULL;
         EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', login_ingest.user_logins());
-        -- Somebody else may have made it while this waited.
-        CONTINUE WHEN to_regclass('login_ingest.' || part) IS NOT NULL;
+        -- Another session may have created it during the wait for the lock.
+        CONTINUE WHEN to_regclass('login_ingest.' || partition_name) IS NOT NULL;
         EXECUTE format('CREATE TABLE login_ingest.%I (LIKE %s INCLUDING ALL)',
-                       part, login_ingest.user_logins());
+                       partition_name, login_ingest.user_logins());
         EXECUTE format('WITH moved AS (DELETE FROM login_ingest.user_logins_default'
                        ' WHERE create_date >= %L AND create_date < %L RETURNING *)'
-                       ' INSERT INTO login_ingest.%I SELECT * FROM moved', starts, stops, part);
+                       ' INSERT INTO login_ingest.%I SELECT * FROM moved',
+                       first_day, next_first_day, partition_name);
         EXECUTE format('ALTER TABLE %s ATTACH PARTITION login_ingest.%I'
                        ' FOR VALUES FROM (%L) TO (%L)',
-                       login_ingest.user_logins(), part, starts, stops);
-        made := made + 1;
+                       login_ingest.user_logins(), partition_name, first_day, next_first_day);
+        created := created + 1;
     END LOOP;
-    RETURN made;
+    RETURN created;
 END $$;
 REVOKE ALL ON FUNCTION login_ingest.create_partitions FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION login_ingest.create_partitions TO login_ingest_loader;
 GRANT EXECUTE ON FUNCTION login_ingest.create_partitions TO login_ingest_recovery;
 COMMENT ON FUNCTION login_ingest.create_partitions IS
-'Makes the monthly partitions of user_logins that are due, last month to three months ahead. How '
-'many; null if user_logins is not partitioned by us.';
+'Creates the monthly partitions of user_logins from last month to three months ahead. Returns how '
+'many were created, and null if no migration partitioned user_logins.';
 
 SET ROLE login_ingest_owner;
 
--- The index user_logins_untokened is on word for word this condition, and answers it.
-CREATE FUNCTION login_ingest.rows_without_tokens() RETURNS bigint
+-- The index user_logins_non_token has the same condition, word for word.
+CREATE FUNCTION login_ingest.non_token_rows() RETURNS bigint
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -138,16 +140,17 @@ DECLARE
     counted bigint;
 BEGIN
     EXECUTE format('SELECT count(*) FROM %s WHERE %s',
-                   login_ingest.user_logins(), login_ingest.untokened_condition()) INTO counted;
+                   login_ingest.user_logins(), login_ingest.non_token_condition()) INTO counted;
     RETURN counted;
 END $$;
-GRANT EXECUTE ON FUNCTION login_ingest.rows_without_tokens TO login_ingest_loader;
-GRANT EXECUTE ON FUNCTION login_ingest.rows_without_tokens TO login_ingest_recovery;
-GRANT EXECUTE ON FUNCTION login_ingest.rows_without_tokens TO login_ingest_auditor;
-COMMENT ON FUNCTION login_ingest.rows_without_tokens IS
-'How many rows of user_logins hold something else than a token in a masked column.';
+GRANT EXECUTE ON FUNCTION login_ingest.non_token_rows TO login_ingest_loader;
+GRANT EXECUTE ON FUNCTION login_ingest.non_token_rows TO login_ingest_recovery;
+GRANT EXECUTE ON FUNCTION login_ingest.non_token_rows TO login_ingest_auditor;
+COMMENT ON FUNCTION login_ingest.non_token_rows IS
+'Returns the number of rows of user_logins in which a masked column contains a text that is not a '
+'token.';
 
--- An operation that has views over the fields makes them in a function make_..._views of its own
+-- An operation with views over the fields creates them in a function make_..._views of its own
 -- file.
 CREATE FUNCTION login_ingest.make_views() RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
@@ -164,12 +167,11 @@ BEGIN
         EXECUTE format('SELECT %s()', maker);
     END LOOP;
 END $$;
-COMMENT ON FUNCTION login_ingest.make_views IS 'Makes all views over the fields anew.';
+COMMENT ON FUNCTION login_ingest.make_views IS 'Recreates all views over the fields.';
 
 RESET ROLE;
 
--- For the two functions below: the column, unless it is there, its comment, and its place in the
--- views.
+-- For the two functions below.
 CREATE FUNCTION login_ingest.add_login_column(
     p_column text,
     p_type text,
@@ -194,9 +196,8 @@ END $$;
 REVOKE ALL ON FUNCTION login_ingest.add_login_column FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION login_ingest.add_login_column TO login_ingest_owner;
 COMMENT ON FUNCTION login_ingest.add_login_column IS
-'Adds a column to user_logins, unless it is there, and to what its readers know.';
+'Adds a column to user_logins, if it does not exist, and to login_column.';
 
--- The rights on user_logins are the table's: a new column has them from the start.
 CREATE FUNCTION login_ingest.add_clear_field(
     p_name text,
     p_type text,
@@ -212,9 +213,9 @@ END $$;
 REVOKE ALL ON FUNCTION login_ingest.add_clear_field FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION login_ingest.add_clear_field TO login_ingest_owner;
 COMMENT ON FUNCTION login_ingest.add_clear_field IS
-'Adds a field that is not masked: its column and its place in the views. For migrations.';
+'Adds a clear field: its column, and the column of the views. For migrations.';
 
--- Its indexes hold writers off user_logins while they are made.
+-- Writers of user_logins wait while the indexes are created.
 CREATE FUNCTION login_ingest.add_masked_field(
     p_name text,
     p_token_column text,
@@ -238,23 +239,23 @@ BEGIN
     INSERT INTO login_ingest.masked_field VALUES (
         p_name, p_token_column, p_min_token_length, p_max_token_length, p_singular, p_plural,
         p_description);
-    -- The tokens of one key share a prefix, which only this order of text finds.
+    -- Tokens of one key share a prefix. Only text_pattern_ops finds a prefix in every collation.
     EXECUTE format('CREATE INDEX %I ON %s (%I text_pattern_ops)',
                    'user_logins_' || p_token_column, login_ingest.user_logins(), p_token_column);
     EXECUTE format('COMMENT ON INDEX %s.%I IS %L', table_schema, 'user_logins_' || p_token_column,
-                   'Finds the tokens of one key, and the rows of one token.');
-    -- Holds only rows that should not exist, so that counting them costs nothing.
-    EXECUTE format('DROP INDEX IF EXISTS %s.user_logins_untokened', table_schema);
-    EXECUTE format('CREATE INDEX user_logins_untokened ON %s ((1)) WHERE %s',
-                   login_ingest.user_logins(), login_ingest.untokened_condition());
-    EXECUTE format('COMMENT ON INDEX %s.user_logins_untokened IS %L', table_schema,
-                   'Counts the rows that hold something else than a token in a masked column.');
+                   'Tokens of one key, and rows of one token.');
+    -- Contains only rows that should not exist, so that counting them is fast.
+    EXECUTE format('DROP INDEX IF EXISTS %s.user_logins_non_token', table_schema);
+    EXECUTE format('CREATE INDEX user_logins_non_token ON %s ((1)) WHERE %s',
+                   login_ingest.user_logins(), login_ingest.non_token_condition());
+    EXECUTE format('COMMENT ON INDEX %s.user_logins_non_token IS %L', table_schema,
+                   'Rows in which a masked column contains a text that is not a token.');
     PERFORM login_ingest.make_views();
 END $$;
 REVOKE ALL ON FUNCTION login_ingest.add_masked_field FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION login_ingest.add_masked_field TO login_ingest_owner;
 COMMENT ON FUNCTION login_ingest.add_masked_field IS
-'Adds a masked field: its column, its indexes, and its views. For migrations.';
+'Adds a masked field: its column, its indexes and its views. For migrations.';
 
 -- The fields, in the order of the columns.
 SELECT login_ingest.add_clear_field(
@@ -281,15 +282,15 @@ SELECT login_ingest.add_clear_field(
     'create_date', 'date', 'The UTC day on which SQS took the message.'
 );
 
--- A table that was there already may have comments of its own.
+-- An existing table keeps its comments.
 DO $$
 DECLARE
-    known record;
+    listed record;
 BEGIN
     IF current_setting('login_ingest.is_new_table', true) = 'on' THEN
-        FOR known IN SELECT column_name, description FROM login_ingest.login_column LOOP
+        FOR listed IN SELECT column_name, description FROM login_ingest.login_column LOOP
             EXECUTE format('COMMENT ON COLUMN user_logins.%I IS %L',
-                           known.column_name, known.description);
+                           listed.column_name, listed.description);
         END LOOP;
     END IF;
 END $$;

@@ -1,5 +1,5 @@
--- What a run commits beside its logins. The loader inserts, and reads of what it wrote only ids and
--- counts: never a token, never a body.
+-- Rows that a run commits besides user_logins. The loader inserts, and can read ids and counts but
+-- no token and no body.
 
 SET ROLE login_ingest_owner;
 
@@ -19,16 +19,17 @@ GRANT SELECT, INSERT ON login_ingest.batch TO login_ingest_loader;
 GRANT USAGE ON SEQUENCE login_ingest.batch_batch_id_seq TO login_ingest_loader;
 GRANT SELECT ON login_ingest.batch TO login_ingest_recovery, login_ingest_auditor;
 COMMENT ON TABLE login_ingest.batch IS
-'One row for each batch that held messages, with its balance.';
+'Committed batches with at least one message, and their balance.';
 COMMENT ON COLUMN login_ingest.batch.run_id IS
-'The Dagster run that committed the batch. A run that is repeated finds it here.';
-COMMENT ON COLUMN login_ingest.batch.received IS 'Messages; each is in one of the next three.';
-COMMENT ON COLUMN login_ingest.batch.loaded IS 'Messages that became a row of user_logins.';
-COMMENT ON COLUMN login_ingest.batch.quarantined IS 'Messages that broke the contract.';
+'Dagster run that committed the batch. Unique, so that a repeated commit is recognised.';
+COMMENT ON COLUMN login_ingest.batch.received IS
+'Messages received. Each is counted in one of the next three columns.';
+COMMENT ON COLUMN login_ingest.batch.loaded IS 'Messages inserted into user_logins.';
+COMMENT ON COLUMN login_ingest.batch.quarantined IS 'Messages that violate the contract.';
 COMMENT ON COLUMN login_ingest.batch.already_known IS
-'Messages that the ledger had from an earlier batch: delivered twice, loaded once.';
-COMMENT ON COLUMN login_ingest.batch.oldest_sent_at IS 'When SQS took the first of the messages.';
-COMMENT ON COLUMN login_ingest.batch.newest_sent_at IS 'When SQS took the last of the messages.';
+'Messages that the ledger contained from an earlier batch: delivered again, not loaded again.';
+COMMENT ON COLUMN login_ingest.batch.oldest_sent_at IS 'Earliest SentTimestamp of SQS.';
+COMMENT ON COLUMN login_ingest.batch.newest_sent_at IS 'Latest SentTimestamp of SQS.';
 
 CREATE TABLE login_ingest.ledger (
     message_id text PRIMARY KEY,
@@ -40,10 +41,11 @@ CREATE INDEX ledger_batch_id ON login_ingest.ledger (batch_id);
 GRANT INSERT, SELECT (message_id, batch_id) ON login_ingest.ledger TO login_ingest_loader;
 GRANT SELECT ON login_ingest.ledger TO login_ingest_recovery, login_ingest_auditor;
 COMMENT ON TABLE login_ingest.ledger IS
-'The SQS message ids that are committed: the only identity.';
+'SQS message ids of committed messages. Prevents that a message is loaded twice.';
 COMMENT ON COLUMN login_ingest.ledger.message_id IS 'The MessageId of SQS.';
-COMMENT ON COLUMN login_ingest.ledger.sent_at IS 'When SQS took the message.';
-COMMENT ON COLUMN login_ingest.ledger.app_version IS 'The version as it came, when it is a login.';
+COMMENT ON COLUMN login_ingest.ledger.sent_at IS 'SentTimestamp of SQS.';
+COMMENT ON COLUMN login_ingest.ledger.app_version IS
+'app_version as received. Null if the message was quarantined.';
 
 CREATE TABLE login_ingest.quarantine (
     message_id text PRIMARY KEY,
@@ -63,16 +65,16 @@ GRANT SELECT (
     message_id, batch_id, reason, field, sent_at, receive_count, quarantined_at
 ) ON login_ingest.quarantine TO login_ingest_auditor;
 COMMENT ON TABLE login_ingest.quarantine IS
-'Messages that broke the contract: a reason, sealed bodies.';
+'Messages that violate the contract, each with the reason and its sealed body.';
 COMMENT ON COLUMN login_ingest.quarantine.message_id IS 'The MessageId of SQS.';
-COMMENT ON COLUMN login_ingest.quarantine.reason IS 'The code of the rule that was broken.';
+COMMENT ON COLUMN login_ingest.quarantine.reason IS 'Code of the violated rule.';
 COMMENT ON COLUMN login_ingest.quarantine.field IS
-'The field of the event that broke the rule; null if the message as a whole did.';
-COMMENT ON COLUMN login_ingest.quarantine.sent_at IS 'When SQS took the message.';
+'Field that violates the rule. Null if the rule is about the whole message.';
+COMMENT ON COLUMN login_ingest.quarantine.sent_at IS 'SentTimestamp of SQS.';
 COMMENT ON COLUMN login_ingest.quarantine.receive_count IS
-'How often SQS had delivered the message.';
+'ApproximateReceiveCount of SQS.';
 COMMENT ON COLUMN login_ingest.quarantine.sealed_body IS
-'The body, encrypted under a key of the keyset quarantine.';
+'Body, encrypted under a key of the keyset quarantine.';
 
 CREATE VIEW login_ingest.batch_balance AS
 SELECT
@@ -96,9 +98,9 @@ FROM (
 ) AS counted;
 GRANT SELECT ON login_ingest.batch_balance TO login_ingest_recovery, login_ingest_auditor;
 COMMENT ON VIEW login_ingest.batch_balance IS
-'Each batch with the lines that the ledger has of it, and whether its account adds up.';
-COMMENT ON COLUMN login_ingest.batch_balance.ledger IS 'Lines of the ledger that name the batch.';
+'Batches with their number of rows in the ledger, and whether the numbers add up.';
+COMMENT ON COLUMN login_ingest.batch_balance.ledger IS 'Rows of the ledger with this batch_id.';
 COMMENT ON COLUMN login_ingest.batch_balance.holds IS
-'Whether every message is accounted for once.';
+'True if every message is counted exactly once.';
 
 RESET ROLE;

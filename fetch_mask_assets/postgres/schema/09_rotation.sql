@@ -1,95 +1,97 @@
--- Rotation: old tokens are replaced by new ones, and a key that no row needs is retired.
+-- Rotation: old tokens are replaced by new tokens, and keys that no row needs are retired.
 
 SET ROLE login_ingest_owner;
 
 CREATE TABLE login_ingest.remask_job (
     job_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    action text NOT NULL CHECK (action IN ('remask', 'replace-digests')),
+    action text NOT NULL CHECK (action IN ('remask', 'upgrade-md5')),
     field text NOT NULL REFERENCES login_ingest.masked_field,
-    person text NOT NULL DEFAULT session_user,
-    began_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    ended_at timestamptz,
+    actor text NOT NULL DEFAULT session_user,
+    started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    finished_at timestamptz,
     resumed_by bigint REFERENCES login_ingest.remask_job,
     from_keys bigint[] NOT NULL DEFAULT '{}',
     to_keys bigint[] NOT NULL DEFAULT '{}',
     links bigint NOT NULL DEFAULT 0,
-    changed bigint NOT NULL DEFAULT 0
+    rows_changed bigint NOT NULL DEFAULT 0
 );
 GRANT SELECT ON login_ingest.remask_job TO login_ingest_recovery, login_ingest_auditor;
 COMMENT ON TABLE login_ingest.remask_job IS
-'Changes of many tokens at once: who, from which keys to which, how many rows. Written by '
-'functions only.';
-COMMENT ON COLUMN login_ingest.remask_job.person IS 'The session_user who began it.';
-COMMENT ON COLUMN login_ingest.remask_job.ended_at IS
-'Null while it is under way, or if it was killed.';
-COMMENT ON COLUMN login_ingest.remask_job.resumed_by IS 'The change that goes on with this one.';
-COMMENT ON COLUMN login_ingest.remask_job.from_keys IS 'Key ids of the tokens that went.';
-COMMENT ON COLUMN login_ingest.remask_job.to_keys IS 'Key ids of the tokens that came.';
-COMMENT ON COLUMN login_ingest.remask_job.links IS 'Links that were written.';
-COMMENT ON COLUMN login_ingest.remask_job.changed IS 'Rows of user_logins.';
+'Jobs that replace tokens: actor, old and new keys, number of rows. Written by functions only.';
+COMMENT ON COLUMN login_ingest.remask_job.actor IS 'session_user who began the job.';
+COMMENT ON COLUMN login_ingest.remask_job.finished_at IS
+'Null while the job runs, and if it was killed.';
+COMMENT ON COLUMN login_ingest.remask_job.resumed_by IS 'The later job that continues this job.';
+COMMENT ON COLUMN login_ingest.remask_job.from_keys IS 'Key ids of the old tokens.';
+COMMENT ON COLUMN login_ingest.remask_job.to_keys IS 'Key ids of the new tokens.';
+COMMENT ON COLUMN login_ingest.remask_job.links IS 'Number of links that were written.';
+COMMENT ON COLUMN login_ingest.remask_job.rows_changed IS
+'Number of rows of user_logins that were changed.';
 
-CREATE FUNCTION login_ingest.require_bounded(old_tokens text[], new_tokens text[]) RETURNS void
+CREATE FUNCTION login_ingest.require_batch_size(p_old_tokens text[], p_new_tokens text[])
+RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF (cardinality(old_tokens) = cardinality(new_tokens) AND cardinality(new_tokens) <= 20000)
-       IS NOT TRUE THEN
-        RAISE EXCEPTION 'not so many at once' USING ERRCODE = 'invalid_parameter_value';
+    IF (cardinality(p_old_tokens) = cardinality(p_new_tokens)
+        AND cardinality(p_new_tokens) <= 20000) IS NOT TRUE THEN
+        RAISE EXCEPTION 'the arrays differ in length or have more than 20000 tokens'
+        USING ERRCODE = 'invalid_parameter_value';
     END IF;
 END $$;
 
 CREATE FUNCTION login_ingest.require_job_keys(
-    doing login_ingest.remask_job,
-    key_ids bigint[]
+    p_job login_ingest.remask_job,
+    p_key_ids bigint[]
 ) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM login_ingest.require_usable(doing.field, key_ids);
-    IF NOT key_ids <@ doing.to_keys THEN
-        RAISE EXCEPTION 'a token under another key than the change is to'
-        USING ERRCODE = 'check_violation', CONSTRAINT = 'key_of_job';
+    PERFORM login_ingest.require_usable_keys(p_job.field, p_key_ids);
+    IF NOT p_key_ids <@ p_job.to_keys THEN
+        RAISE EXCEPTION 'a new token is not under a key of the job'
+        USING ERRCODE = 'check_violation', CONSTRAINT = 'job_key';
     END IF;
 END $$;
 
--- What a killed change did is in the database and not in the audit yet: the next one says it.
+-- A killed job has changed rows and has no record of its end. The next job records its counts.
 CREATE FUNCTION login_ingest.begin_remask_job(
     p_action text,
     p_field text,
-    p_keys bigint[],
-    OUT change bigint,
+    p_key_ids bigint[],
+    OUT job bigint,
     OUT unfinished bigint
 )
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    left_open json;
+    unfinished_jobs json;
 BEGIN
     PERFORM login_ingest.require_recovery();
-    PERFORM login_ingest.require_usable(p_field, p_keys);
+    PERFORM login_ingest.require_usable_keys(p_field, p_key_ids);
     INSERT INTO login_ingest.remask_job (action, field, to_keys)
-    VALUES (p_action, p_field, p_keys) RETURNING job_id INTO change;
+    VALUES (p_action, p_field, p_key_ids) RETURNING job_id INTO job;
     WITH killed AS (
-        UPDATE login_ingest.remask_job SET resumed_by = change
-        WHERE action = p_action AND field = p_field AND ended_at IS NULL
-          AND resumed_by IS NULL AND job_id <> change
-        RETURNING job_id AS change, person, from_keys, to_keys, links, changed AS rows
+        UPDATE login_ingest.remask_job SET resumed_by = job
+        WHERE action = p_action AND field = p_field AND finished_at IS NULL
+          AND resumed_by IS NULL AND job_id <> begin_remask_job.job
+        RETURNING job_id AS job, actor, from_keys, to_keys, links, rows_changed
     )
-    SELECT coalesce(json_agg(killed ORDER BY killed.change), '[]'), count(*)
-    INTO left_open, unfinished FROM killed;
+    SELECT coalesce(json_agg(killed ORDER BY killed.job), '[]'), count(*)
+    INTO unfinished_jobs, unfinished FROM killed;
     PERFORM login_ingest.record_audit(p_action || '.begin', json_build_object(
-        'change', change, 'field', p_field, 'to_keys', p_keys,
-        'resumes', left_open)::text);
+        'job', job, 'field', p_field, 'to_keys', p_key_ids,
+        'resumes', unfinished_jobs)::text);
 END $$;
 GRANT EXECUTE ON FUNCTION login_ingest.begin_remask_job TO login_ingest_recovery;
 COMMENT ON FUNCTION login_ingest.begin_remask_job IS
-'Begins a change to tokens under the given keys, and goes on with those of its kind that were '
-'killed: how many.';
+'Begins a job that writes tokens under the given keys. Returns its id, and the number of '
+'unfinished jobs of the same action and field, which it continues.';
 
-CREATE FUNCTION login_ingest.open_remask_job(
+CREATE FUNCTION login_ingest.lock_remask_job(
     p_job bigint,
     p_action text
 ) RETURNS login_ingest.remask_job
@@ -97,33 +99,33 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    opened login_ingest.remask_job;
+    job login_ingest.remask_job;
 BEGIN
     PERFORM login_ingest.require_recovery();
-    SELECT * INTO opened FROM login_ingest.remask_job
-    WHERE job_id = p_job AND action = p_action AND person = session_user
-      AND ended_at IS NULL FOR UPDATE;
+    SELECT * INTO job FROM login_ingest.remask_job
+    WHERE job_id = p_job AND action = p_action AND actor = session_user
+      AND finished_at IS NULL FOR UPDATE;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'no change of this person is under way'
+        RAISE EXCEPTION 'session_user has no unfinished job with this id'
         USING ERRCODE = 'insufficient_privilege';
     END IF;
-    RETURN opened;
+    RETURN job;
 END $$;
 
 CREATE FUNCTION login_ingest.add_job_counts(
     p_job bigint,
-    old_keys bigint[],
-    new_keys bigint[],
-    more_links bigint,
-    more_rows bigint
+    p_from_keys bigint[],
+    p_to_keys bigint[],
+    p_links bigint,
+    p_rows bigint
 ) RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
     UPDATE login_ingest.remask_job
-    SET links = links + more_links, changed = changed + more_rows,
-        from_keys = ARRAY(SELECT DISTINCT unnest(from_keys || old_keys) ORDER BY 1),
-        to_keys = ARRAY(SELECT DISTINCT unnest(to_keys || new_keys) ORDER BY 1)
+    SET links = links + p_links, rows_changed = rows_changed + p_rows,
+        from_keys = ARRAY(SELECT DISTINCT unnest(from_keys || p_from_keys) ORDER BY 1),
+        to_keys = ARRAY(SELECT DISTINCT unnest(to_keys || p_to_keys) ORDER BY 1)
     WHERE job_id = p_job
 $$;
 
@@ -132,86 +134,86 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    done login_ingest.remask_job;
+    job login_ingest.remask_job;
 BEGIN
-    -- Repeated because the answer to the first was lost.
+    -- A caller that lost the connection repeats the call.
     IF EXISTS (SELECT FROM login_ingest.remask_job WHERE job_id = p_job
-               AND person = session_user AND ended_at IS NOT NULL) THEN
+               AND actor = session_user AND finished_at IS NOT NULL) THEN
         RETURN;
     END IF;
-    done := login_ingest.open_remask_job(p_job, p_action);
-    UPDATE login_ingest.remask_job SET ended_at = clock_timestamp()
+    job := login_ingest.lock_remask_job(p_job, p_action);
+    UPDATE login_ingest.remask_job SET finished_at = clock_timestamp()
     WHERE job_id = p_job;
-    PERFORM login_ingest.record_audit(p_action || '.end', json_build_object(
-        'change', p_job, 'field', done.field, 'from_keys', done.from_keys,
-        'to_keys', done.to_keys, 'links', done.links, 'rows', done.changed)::text);
+    PERFORM login_ingest.record_audit(p_action || '.finish', json_build_object(
+        'job', p_job, 'field', job.field, 'from_keys', job.from_keys,
+        'to_keys', job.to_keys, 'links', job.links, 'rows_changed', job.rows_changed)::text);
 END $$;
 GRANT EXECUTE ON FUNCTION login_ingest.finish_remask_job TO login_ingest_recovery;
-COMMENT ON FUNCTION login_ingest.finish_remask_job IS 'Ends a change and records what it did.';
+COMMENT ON FUNCTION login_ingest.finish_remask_job IS 'Finishes a job and records its counts.';
 
 CREATE FUNCTION login_ingest.link_tokens_in_job(
     p_job bigint,
-    old_tokens text[],
-    new_tokens text[]
+    p_old_tokens text[],
+    p_new_tokens text[]
 ) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    doing login_ingest.remask_job := login_ingest.open_remask_job(p_job, 'remask');
+    job login_ingest.remask_job := login_ingest.lock_remask_job(p_job, 'remask');
 BEGIN
-    PERFORM login_ingest.require_bounded(old_tokens, new_tokens);
-    PERFORM login_ingest.require_known(
-        doing.field, login_ingest.token_keys(doing.field, old_tokens));
-    PERFORM login_ingest.require_job_keys(doing, login_ingest.token_keys(doing.field, new_tokens));
+    PERFORM login_ingest.require_batch_size(p_old_tokens, p_new_tokens);
+    PERFORM login_ingest.require_registered_keys(
+        job.field, login_ingest.token_keys(job.field, p_old_tokens));
+    PERFORM login_ingest.require_job_keys(job, login_ingest.token_keys(job.field, p_new_tokens));
     PERFORM login_ingest.wait_for_lock('links');
-    PERFORM login_ingest.upsert_links(doing.field, old_tokens, new_tokens);
-    PERFORM login_ingest.add_job_counts(p_job, '{}', '{}', cardinality(old_tokens), 0);
+    PERFORM login_ingest.upsert_links(job.field, p_old_tokens, p_new_tokens);
+    PERFORM login_ingest.add_job_counts(p_job, '{}', '{}', cardinality(p_old_tokens), 0);
 END $$;
 GRANT EXECUTE ON FUNCTION login_ingest.link_tokens_in_job TO login_ingest_recovery;
 COMMENT ON FUNCTION login_ingest.link_tokens_in_job IS
-'Links old tokens to new ones within a re-masking. Two arrays of equal length.';
+'Links old tokens to new tokens in a re-masking. Two arrays of equal length.';
 
--- A token becomes another one only where both are at the end of the same link: nothing that the
--- view shows changes. A row that another session has just changed is not touched.
+-- A token is replaced only if both tokens have the same newest token, so that user_logins_linked
+-- does not change. A row that another session has changed is skipped.
 CREATE FUNCTION login_ingest.replace_tokens(
     p_job bigint,
-    old_tokens text[],
-    new_tokens text[],
-    at_most integer
+    p_old_tokens text[],
+    p_new_tokens text[],
+    p_limit integer
 ) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    doing login_ingest.remask_job := login_ingest.open_remask_job(p_job, 'remask');
-    old_keys bigint[] := login_ingest.token_keys(doing.field, old_tokens);
+    job login_ingest.remask_job := login_ingest.lock_remask_job(p_job, 'remask');
+    old_keys bigint[] := login_ingest.token_keys(job.field, p_old_tokens);
     replaced bigint;
 BEGIN
-    PERFORM login_ingest.require_bounded(old_tokens, new_tokens);
-    PERFORM login_ingest.require_job_keys(doing, login_ingest.token_keys(doing.field, new_tokens));
+    PERFORM login_ingest.require_batch_size(p_old_tokens, p_new_tokens);
+    PERFORM login_ingest.require_job_keys(job, login_ingest.token_keys(job.field, p_new_tokens));
     EXECUTE format($sql$
         WITH replacement AS (
-            SELECT given.old_token, given.new_token
-            FROM unnest($1, $2) AS given (old_token, new_token)
+            SELECT input.old_token, input.new_token
+            FROM unnest($1, $2) AS input (old_token, new_token)
             WHERE coalesce((
                 SELECT link.new_token FROM login_ingest.token_link AS link
-                WHERE link.field = $3 AND link.old_token = given.old_token
-            ), given.old_token) = coalesce((
+                WHERE link.field = $3 AND link.old_token = input.old_token
+            ), input.old_token) = coalesce((
                 SELECT link.new_token FROM login_ingest.token_link AS link
-                WHERE link.field = $3 AND link.old_token = given.new_token
-            ), given.new_token)
-              AND given.old_token <> given.new_token
-        ), chosen AS (
-            SELECT login.tableoid AS part, login.ctid AS place, old_token, new_token
+                WHERE link.field = $3 AND link.old_token = input.new_token
+            ), input.new_token)
+              AND input.old_token <> input.new_token
+        ), selected AS (
+            SELECT login.tableoid AS row_table, login.ctid AS row_ctid, old_token, new_token
             FROM replacement JOIN %2$s AS login ON login.%1$I = old_token
             LIMIT $4
         )
-        UPDATE %2$s AS login SET %1$I = chosen.new_token FROM chosen
-        WHERE login.ctid = chosen.place AND login.tableoid = chosen.part
-          AND login.%1$I = chosen.old_token
-    $sql$, login_ingest.token_column(doing.field), login_ingest.user_logins())
-    USING old_tokens, new_tokens, doing.field, least(at_most, 5000);
+        UPDATE %2$s AS login SET %1$I = selected.new_token FROM selected
+        WHERE login.ctid = selected.row_ctid AND login.tableoid = selected.row_table
+          AND login.%1$I = selected.old_token
+    $sql$, login_ingest.token_column(job.field), login_ingest.user_logins())
+    USING p_old_tokens, p_new_tokens, job.field, least(p_limit, 5000);
     GET DIAGNOSTICS replaced = ROW_COUNT;
     IF replaced > 0 THEN
         PERFORM login_ingest.add_job_counts(p_job, old_keys, '{}', 0, replaced);
@@ -220,69 +222,91 @@ BEGIN
 END $$;
 GRANT EXECUTE ON FUNCTION login_ingest.replace_tokens TO login_ingest_recovery;
 COMMENT ON FUNCTION login_ingest.replace_tokens IS
-'Replaces linked tokens in user_logins within a re-masking, in at most so many rows: how many.';
+'Replaces linked tokens in at most p_limit rows of user_logins. Returns the number of rows.';
 
--- Texts in the order of their bytes: the operators of the indexes on the tokens. Of the four ranges
--- each is for one value of the two bits behind the key id.
-CREATE FUNCTION login_ingest.rows_under(p_keyset text, p_key bigint) RETURNS bigint
+-- ~>=~ and ~<~ compare bytes, as the indexes on the tokens do.
+CREATE FUNCTION login_ingest.count_logins_under_key(p_field text, p_from text, p_until text)
+RETURNS bigint
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    prefix bytea := decode('01' || lpad(to_hex(p_key), 8, '0'), 'hex');
-    bits integer;
-    low text;
-    high text;
     counted bigint;
-    found_rows bigint := 0;
+BEGIN
+    EXECUTE format(
+        'SELECT count(*) FROM %2$s WHERE %1$I ~>=~ $1 AND %1$I ~<~ $2',
+        login_ingest.token_column(p_field), login_ingest.user_logins()
+    ) INTO counted USING p_from, p_until;
+    RETURN counted;
+END $$;
+COMMENT ON FUNCTION login_ingest.count_logins_under_key IS
+'Returns the number of rows of user_logins with a token of a field in a range.';
+
+-- An operation with tokens in a table of its own counts them in a function count_..._under_key of
+-- its own file. Each of the four ranges has one value of the two bits after the key id.
+CREATE FUNCTION login_ingest.rows_under_key(p_keyset text, p_key_id bigint) RETURNS bigint
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    prefix bytea := decode('01' || lpad(to_hex(p_key_id), 8, '0'), 'hex');
+    bits integer;
+    first_token text;
+    next_token text;
+    counter regproc;
+    counted bigint;
+    total bigint := 0;
 BEGIN
     IF p_keyset = 'quarantine' THEN
         RETURN (SELECT count(*) FROM login_ingest.quarantine
                 WHERE substr(sealed_body, 1, 5) = prefix AND length(sealed_body) > 5);
     END IF;
     FOREACH bits IN ARRAY ARRAY[0, 64, 128, 192] LOOP
-        low := p_keyset || ':' || left(translate(encode(
+        first_token := p_keyset || ':' || left(translate(encode(
             prefix || set_byte('\x00'::bytea, 0, bits), 'base64'), '+/', '-_'), 7);
-        high := left(low, -1) || chr(ascii(right(low, 1)) + 1);
-        EXECUTE format(
-            'SELECT count(*) FROM %2$s WHERE %1$I ~>=~ $1 AND %1$I ~<~ $2',
-            login_ingest.token_column(p_keyset), login_ingest.user_logins()
-        ) INTO counted USING low, high;
-        found_rows := found_rows + counted + (
-            SELECT count(*) FROM login_ingest.md5_match
-            WHERE field = p_keyset AND new_token ~>=~ low AND new_token ~<~ high);
+        next_token := left(first_token, -1) || chr(ascii(right(first_token, 1)) + 1);
+        FOR counter IN
+            SELECT oid FROM pg_proc
+            WHERE pronamespace = 'login_ingest'::regnamespace AND proname ~ '^count_.+_under_key$'
+        LOOP
+            EXECUTE format('SELECT %s($1, $2, $3)', counter)
+            INTO counted USING p_keyset, first_token, next_token;
+            total := total + counted;
+        END LOOP;
     END LOOP;
-    RETURN found_rows;
+    RETURN total;
 END $$;
+COMMENT ON FUNCTION login_ingest.rows_under_key IS
+'Returns the number of rows with a token, or a sealed message, under a key.';
 
--- First the key, which waits for all who write under it; then the count, which sees what they
--- wrote.
-CREATE FUNCTION login_ingest.retire_key(p_keyset text, p_key bigint) RETURNS bigint
+-- The lock of the key waits for its writers, so that the count includes their rows.
+CREATE FUNCTION login_ingest.retire_key(p_keyset text, p_key_id bigint) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    needed bigint;
+    remaining_rows bigint;
 BEGIN
     PERFORM login_ingest.require_recovery();
     PERFORM login_ingest.wait_for_lock('registry');
     PERFORM FROM login_ingest.masking_key
-    WHERE keyset = p_keyset AND key_id = p_key FOR UPDATE;
-    needed := login_ingest.rows_under(p_keyset, p_key);
-    IF needed > 0 THEN
-        RETURN needed;
+    WHERE keyset = p_keyset AND key_id = p_key_id FOR UPDATE;
+    remaining_rows := login_ingest.rows_under_key(p_keyset, p_key_id);
+    IF remaining_rows > 0 THEN
+        RETURN remaining_rows;
     END IF;
     UPDATE login_ingest.masking_key SET retired_at = now()
-    WHERE keyset = p_keyset AND key_id = p_key AND retired_at IS NULL;
+    WHERE keyset = p_keyset AND key_id = p_key_id AND retired_at IS NULL;
     PERFORM login_ingest.record_audit('keys.retire', json_build_object(
-        'keyset', p_keyset, 'key_id', p_key)::text);
+        'keyset', p_keyset, 'key_id', p_key_id)::text);
     RETURN 0;
 END $$;
 GRANT EXECUTE ON FUNCTION login_ingest.retire_key TO login_ingest_recovery;
 COMMENT ON FUNCTION login_ingest.retire_key IS
-'Retires a key that nothing is under. 0 if it did; else how many rows need the key.';
+'Retires a key. Returns the number of rows that need the key: unless it is 0, the key was not '
+'retired.';
 
-CREATE FUNCTION login_ingest.restore_key(p_keyset text, p_key bigint) RETURNS void
+CREATE FUNCTION login_ingest.restore_key(p_keyset text, p_key_id bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -290,11 +314,11 @@ BEGIN
     PERFORM login_ingest.require_recovery();
     PERFORM login_ingest.wait_for_lock('registry');
     UPDATE login_ingest.masking_key SET retired_at = NULL
-    WHERE keyset = p_keyset AND key_id = p_key;
+    WHERE keyset = p_keyset AND key_id = p_key_id;
     PERFORM login_ingest.record_audit('keys.restore', json_build_object(
-        'keyset', p_keyset, 'key_id', p_key)::text);
+        'keyset', p_keyset, 'key_id', p_key_id)::text);
 END $$;
 GRANT EXECUTE ON FUNCTION login_ingest.restore_key TO login_ingest_recovery;
-COMMENT ON FUNCTION login_ingest.restore_key IS 'Takes the retirement of a key back.';
+COMMENT ON FUNCTION login_ingest.restore_key IS 'Makes a retired key usable again.';
 
 RESET ROLE;

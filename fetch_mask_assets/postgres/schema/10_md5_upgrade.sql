@@ -1,4 +1,4 @@
--- The upgrade from MD5: digests that are found are noted first, and then replaced by tokens.
+-- The upgrade from MD5: digests that were matched are recorded first, then replaced by tokens.
 
 SET ROLE login_ingest_owner;
 
@@ -10,17 +10,18 @@ CREATE TABLE login_ingest.md5_upgrade (
     found bigint NOT NULL CHECK (found >= 0),
     done_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (field, space, range_start),
-    CONSTRAINT md5_upgrade_check CHECK (range_end > range_start)
+    CONSTRAINT range_not_empty CHECK (range_end > range_start)
 );
 GRANT SELECT, INSERT, DELETE ON login_ingest.md5_upgrade TO login_ingest_recovery;
-COMMENT ON TABLE login_ingest.md5_upgrade IS 'Ranges that an upgrade under way has tried.';
+COMMENT ON TABLE login_ingest.md5_upgrade IS 'Ranges that an unfinished upgrade has searched.';
 COMMENT ON COLUMN login_ingest.md5_upgrade.space IS
-'The set of values that the range is of, such as all IPv4 addresses.';
-COMMENT ON COLUMN login_ingest.md5_upgrade.range_start IS 'The first number of the range.';
-COMMENT ON COLUMN login_ingest.md5_upgrade.range_end IS 'The first number after the range.';
-COMMENT ON COLUMN login_ingest.md5_upgrade.found IS 'Digests that the range accounts for.';
+'Set of values of the range, such as all IPv4 addresses.';
+COMMENT ON COLUMN login_ingest.md5_upgrade.range_start IS 'First number of the range.';
+COMMENT ON COLUMN login_ingest.md5_upgrade.range_end IS 'First number after the range.';
+COMMENT ON COLUMN login_ingest.md5_upgrade.found IS
+'Number of digests that were matched in the range.';
 
--- By token, because that order says nothing of the originals.
+-- The primary key orders rows by token, which does not reveal the order of the originals.
 CREATE TABLE login_ingest.md5_match (
     field text NOT NULL REFERENCES login_ingest.masked_field,
     new_token text NOT NULL,
@@ -29,118 +30,167 @@ CREATE TABLE login_ingest.md5_match (
 );
 CREATE UNIQUE INDEX md5_match_digest ON login_ingest.md5_match (field, digest);
 GRANT SELECT ON login_ingest.md5_match TO login_ingest_recovery;
-COMMENT ON TABLE login_ingest.md5_match IS 'Digests found and not yet replaced in user_logins.';
-COMMENT ON COLUMN login_ingest.md5_match.digest IS 'The MD5, in lower case.';
+COMMENT ON TABLE login_ingest.md5_match IS
+'Matched digests that are not yet replaced in user_logins.';
+COMMENT ON COLUMN login_ingest.md5_match.digest IS 'MD5 in lower case.';
 
--- The first note of a digest stays: a second one could only say that it is another value's.
+-- The first match of a digest stays. A second match would be a collision.
 CREATE FUNCTION login_ingest.record_md5_matches(
     p_field text,
-    digests text[],
-    tokens text[]
+    p_digests text[],
+    p_tokens text[]
 ) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    noted bigint;
+    recorded bigint;
 BEGIN
     PERFORM login_ingest.require_recovery();
-    IF cardinality(digests) IS DISTINCT FROM cardinality(tokens) OR EXISTS (
-        SELECT FROM unnest(digests) AS digest
+    IF cardinality(p_digests) IS DISTINCT FROM cardinality(p_tokens) OR EXISTS (
+        SELECT FROM unnest(p_digests) AS digest
         WHERE (length(digest) = 32 AND digest ~ '^[0-9a-f]+$') IS NOT TRUE
     ) THEN
-        RAISE EXCEPTION 'not an MD5' USING ERRCODE = 'check_violation', CONSTRAINT = 'is_an_md5';
+        RAISE EXCEPTION 'a text is not an MD5 in lower case'
+        USING ERRCODE = 'check_violation', CONSTRAINT = 'md5_valid';
     END IF;
-    PERFORM login_ingest.require_usable(
-        p_field, login_ingest.token_keys(p_field, tokens));
+    PERFORM login_ingest.require_usable_keys(
+        p_field, login_ingest.token_keys(p_field, p_tokens));
     INSERT INTO login_ingest.md5_match (field, digest, new_token)
-    SELECT p_field, digest, token FROM unnest(digests, tokens) AS given (digest, token)
+    SELECT p_field, digest, token FROM unnest(p_digests, p_tokens) AS input (digest, token)
     ON CONFLICT (field, digest) DO NOTHING;
-    GET DIAGNOSTICS noted = ROW_COUNT;
-    IF noted > 0 THEN
-        PERFORM login_ingest.record_audit('replace-digests.note', json_build_object(
-            'field', p_field, 'digests', noted)::text);
+    GET DIAGNOSTICS recorded = ROW_COUNT;
+    IF recorded > 0 THEN
+        PERFORM login_ingest.record_audit('upgrade-md5.record', json_build_object(
+            'field', p_field, 'digests', recorded)::text);
     END IF;
-    RETURN noted;
+    RETURN recorded;
 END $$;
 GRANT EXECUTE ON FUNCTION login_ingest.record_md5_matches TO login_ingest_recovery;
 COMMENT ON FUNCTION login_ingest.record_md5_matches IS
-'Notes digests with their tokens: how many are new. Two arrays of equal length.';
+'Records digests with their tokens. Returns the number of new digests. Two arrays of equal length.';
 
--- "replaced" counts a digest in both letter cases as one; each spelling has its own link.
+-- digests_replaced counts a digest in both letter cases once. Each letter case has its own link.
 CREATE FUNCTION login_ingest.replace_digests(
     p_job bigint,
-    at_most integer,
-    with_links boolean,
-    OUT taken bigint,
-    OUT replaced bigint,
-    OUT changed bigint
+    p_limit integer,
+    p_with_links boolean,
+    OUT digests_taken bigint,
+    OUT digests_replaced bigint,
+    OUT rows_changed bigint
 )
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    doing login_ingest.remask_job := login_ingest.open_remask_job(p_job, 'replace-digests');
+    job login_ingest.remask_job := login_ingest.lock_remask_job(p_job, 'upgrade-md5');
     digests text[];
     tokens text[];
     new_keys bigint[];
     old_texts text[];
     new_texts text[];
 BEGIN
-    WITH gone AS (
+    WITH taken AS (
         DELETE FROM login_ingest.md5_match WHERE ctid = ANY (ARRAY(
-            SELECT ctid FROM login_ingest.md5_match WHERE field = doing.field
-            ORDER BY new_token LIMIT least(at_most, 20000)
+            SELECT ctid FROM login_ingest.md5_match WHERE field = job.field
+            ORDER BY new_token LIMIT least(p_limit, 20000)
         )) RETURNING new_token, digest
     )
     SELECT coalesce(array_agg(digest), '{}'), coalesce(array_agg(new_token), '{}'), count(*)
-    INTO digests, tokens, taken FROM gone;
+    INTO digests, tokens, digests_taken FROM taken;
     IF EXISTS (SELECT FROM unnest(digests) AS digest WHERE digest !~ '^[0-9a-f]{32}$') THEN
-        RAISE EXCEPTION 'not an MD5' USING ERRCODE = 'check_violation', CONSTRAINT = 'is_an_md5';
+        RAISE EXCEPTION 'a text is not an MD5 in lower case'
+        USING ERRCODE = 'check_violation', CONSTRAINT = 'md5_valid';
     END IF;
-    new_keys := login_ingest.token_keys(doing.field, tokens);
-    PERFORM login_ingest.require_usable(doing.field, new_keys);
-    IF with_links THEN
+    new_keys := login_ingest.token_keys(job.field, tokens);
+    PERFORM login_ingest.require_usable_keys(job.field, new_keys);
+    IF p_with_links THEN
         PERFORM login_ingest.wait_for_lock('links');
     END IF;
     EXECUTE format($sql$
-        WITH spelled AS (
+        WITH spelling AS (
             SELECT digest AS old_token, new_token FROM unnest($1, $2) AS _ (digest, new_token)
             UNION SELECT upper(digest), new_token FROM unnest($1, $2) AS _ (digest, new_token)
         ), changed AS (
-            UPDATE %2$s SET %1$I = new_token FROM spelled
+            UPDATE %2$s SET %1$I = new_token FROM spelling
             WHERE %1$I = old_token RETURNING old_token, new_token
         ), grouped AS (
             SELECT old_token, new_token, count(*) AS rows FROM changed GROUP BY 1, 2
         )
         SELECT coalesce(array_agg(old_token), '{}'), coalesce(array_agg(new_token), '{}'),
                count(DISTINCT lower(old_token)), coalesce(sum(rows), 0)::bigint FROM grouped
-    $sql$, login_ingest.token_column(doing.field), login_ingest.user_logins())
-    INTO old_texts, new_texts, replaced, changed USING digests, tokens;
-    IF with_links THEN
-        PERFORM login_ingest.upsert_links(doing.field, old_texts, new_texts);
+    $sql$, login_ingest.token_column(job.field), login_ingest.user_logins())
+    INTO old_texts, new_texts, digests_replaced, rows_changed USING digests, tokens;
+    IF p_with_links THEN
+        PERFORM login_ingest.upsert_links(job.field, old_texts, new_texts);
     END IF;
     PERFORM login_ingest.add_job_counts(p_job, '{}', new_keys,
-        CASE WHEN with_links THEN cardinality(old_texts) ELSE 0 END, changed);
+        CASE WHEN p_with_links THEN cardinality(old_texts) ELSE 0 END, rows_changed);
 END $$;
 GRANT EXECUTE ON FUNCTION login_ingest.replace_digests TO login_ingest_recovery;
 COMMENT ON FUNCTION login_ingest.replace_digests IS
-'Takes so many noted digests and replaces them in user_logins by their tokens.';
+'Replaces at most p_limit recorded digests in user_logins by their tokens.';
 
 CREATE FUNCTION login_ingest.drop_md5_links() RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    gone bigint;
+    deleted bigint;
 BEGIN
     DELETE FROM login_ingest.token_link WHERE old_token ~ '^([0-9a-f]{32}|[0-9A-F]{32})$';
-    GET DIAGNOSTICS gone = ROW_COUNT;
+    GET DIAGNOSTICS deleted = ROW_COUNT;
     PERFORM login_ingest.record_audit(
-        'upgrade-md5 drop-links', json_build_object('links', gone)::text);
-    RETURN gone;
+        'upgrade-md5.drop-links', json_build_object('links', deleted)::text);
+    RETURN deleted;
 END $$;
 GRANT EXECUTE ON FUNCTION login_ingest.drop_md5_links TO login_ingest_recovery;
-COMMENT ON FUNCTION login_ingest.drop_md5_links IS 'Deletes the links from digests: how many.';
+COMMENT ON FUNCTION login_ingest.drop_md5_links IS
+'Deletes the links from digests. Returns their number.';
+
+CREATE FUNCTION login_ingest.count_md5_matches_under_key(p_field text, p_from text, p_until text)
+RETURNS bigint
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT count(*) FROM login_ingest.md5_match
+    WHERE field = p_field AND new_token ~>=~ p_from AND new_token ~<~ p_until
+$$;
+COMMENT ON FUNCTION login_ingest.count_md5_matches_under_key IS
+'Returns the number of recorded digests with a token of a field in a range.';
+
+-- For the erasure: a recorded match would restore the token.
+CREATE FUNCTION login_ingest.erase_matches(
+    p_erasure text,
+    p_field text,
+    p_tokens text[]
+) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    deleted bigint;
+BEGIN
+    PERFORM login_ingest.token_column(p_field);
+    DELETE FROM login_ingest.md5_match
+    WHERE field = p_field AND (new_token = ANY (p_tokens) OR digest = ANY (p_tokens));
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    PERFORM login_ingest.record_erased(p_erasure, 'matches', deleted);
+    RETURN deleted;
+END $$;
+GRANT EXECUTE ON FUNCTION login_ingest.erase_matches TO login_ingest_recovery;
+COMMENT ON FUNCTION login_ingest.erase_matches IS
+'Deletes the recorded digests of tokens. Returns their number.';
+
+CREATE FUNCTION login_ingest.count_remaining_md5_matches(p_field text, p_tokens text[])
+RETURNS bigint
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT count(*) FROM login_ingest.md5_match
+    WHERE field = p_field AND (new_token = ANY (p_tokens) OR digest = ANY (p_tokens))
+$$;
+COMMENT ON FUNCTION login_ingest.count_remaining_md5_matches IS
+'Returns the number of recorded digests with one of the tokens.';
 
 RESET ROLE;

@@ -1,12 +1,12 @@
--- Erasure, with a certificate: the database deletes, counts what it deleted and looks at what is
--- left.
+-- Erasure with a certificate: the database deletes, counts what it deleted, and counts what
+-- remains.
 
 SET ROLE login_ingest_owner;
 
 CREATE TABLE login_ingest.erasure (
     erasure_id text PRIMARY KEY,
     at timestamptz NOT NULL DEFAULT now(),
-    person text NOT NULL DEFAULT session_user,
+    actor text NOT NULL DEFAULT session_user,
     kind text NOT NULL,
     subjects integer NOT NULL CHECK (subjects > 0),
     reason text NOT NULL CHECK (reason <> ''),
@@ -17,47 +17,52 @@ CREATE TABLE login_ingest.erasure (
     requests bigint NOT NULL DEFAULT 0,
     quarantined bigint NOT NULL DEFAULT 0,
     remaining bigint,
-    uncovered bigint,
-    sealed bigint,
-    held bigint,
-    unopened bigint NOT NULL DEFAULT 0,
+    unsearched bigint,
+    quarantine_size bigint,
+    still_matching bigint,
+    unreadable bigint NOT NULL DEFAULT 0,
     finished_at timestamptz,
     verified boolean NOT NULL DEFAULT false,
     field text GENERATED ALWAYS AS (nullif(kind, 'user')) STORED
     REFERENCES login_ingest.masked_field,
-    CONSTRAINT verified_is_clean CHECK (
-        NOT verified OR (finished_at IS NOT NULL AND remaining = 0 AND unopened = 0)
-    ),
-    CONSTRAINT verified_by_database CHECK (
-        NOT verified OR (coalesce(uncovered, 0) = 0 AND coalesce(held, 0) = 0)
+    CONSTRAINT verified_complete CHECK (
+        NOT verified OR (
+            finished_at IS NOT NULL AND remaining = 0 AND unsearched = 0
+            AND still_matching = 0 AND unreadable = 0
+        ) IS TRUE
     )
 );
 GRANT SELECT ON login_ingest.erasure TO login_ingest_recovery, login_ingest_auditor;
 COMMENT ON TABLE login_ingest.erasure IS
-'Certificates of erasure; nothing that identifies what went.';
-COMMENT ON COLUMN login_ingest.erasure.person IS 'The session_user who began it.';
+'Certificates of erasure. They contain nothing that identifies a subject.';
+COMMENT ON COLUMN login_ingest.erasure.actor IS 'session_user who began the erasure.';
 COMMENT ON COLUMN login_ingest.erasure.kind IS
-'What the subjects are: the name of a masked field, or user.';
-COMMENT ON COLUMN login_ingest.erasure.field IS 'The masked field; null if users were erased.';
-COMMENT ON COLUMN login_ingest.erasure.subjects IS 'How many values or users were to go.';
+'Kind of the subjects: the name of a masked field, or user.';
+COMMENT ON COLUMN login_ingest.erasure.field IS 'The masked field. Null if the subjects are users.';
+COMMENT ON COLUMN login_ingest.erasure.subjects IS 'Number of values or users to erase.';
 COMMENT ON COLUMN login_ingest.erasure.logins IS
-'Rows of user_logins that lost a token, or went with their user.';
+'Rows of user_logins whose token was set to null, or that were deleted.';
 COMMENT ON COLUMN login_ingest.erasure.links IS 'Links that were deleted.';
-COMMENT ON COLUMN login_ingest.erasure.matches IS 'What an unfinished upgrade from MD5 had noted.';
-COMMENT ON COLUMN login_ingest.erasure.requests IS 'Requests to unmask that lost a token.';
+COMMENT ON COLUMN login_ingest.erasure.matches IS
+'Matches of an unfinished upgrade from MD5 that were deleted.';
+COMMENT ON COLUMN login_ingest.erasure.requests IS
+'Requests to unmask from which a token was removed.';
 COMMENT ON COLUMN login_ingest.erasure.quarantined IS 'Quarantined messages that were deleted.';
-COMMENT ON COLUMN login_ingest.erasure.remaining IS 'Things that the database found afterwards.';
-COMMENT ON COLUMN login_ingest.erasure.uncovered IS
-'Rows, by the database, under keys of which fewer tokens were named than there are subjects.';
-COMMENT ON COLUMN login_ingest.erasure.sealed IS
-'Messages in the quarantine at the end, by the database.';
-COMMENT ON COLUMN login_ingest.erasure.held IS
-'Quarantined messages that still hold a subject: the command says so.';
-COMMENT ON COLUMN login_ingest.erasure.unopened IS
-'Things that could not be looked into: the command says so; the database adds messages that the '
-'command has not seen.';
+COMMENT ON COLUMN login_ingest.erasure.remaining IS
+'Rows, links, matches and requests with a subject after the erasure.';
+COMMENT ON COLUMN login_ingest.erasure.unsearched IS
+'Rows under keys for which fewer tokens than subjects were given: not all subjects were searched '
+'there.';
+COMMENT ON COLUMN login_ingest.erasure.quarantine_size IS
+'Messages in the quarantine at the end of the erasure.';
+COMMENT ON COLUMN login_ingest.erasure.still_matching IS
+'Quarantined messages that contain a subject after the erasure. Reported by the command, which '
+'alone can open them.';
+COMMENT ON COLUMN login_ingest.erasure.unreadable IS
+'Messages and rows that could not be examined. Reported by the command; the database adds messages '
+'that the command did not examine.';
 COMMENT ON COLUMN login_ingest.erasure.verified IS
-'Whether nothing of the subjects was left or could not be looked into.';
+'True if nothing remains and everything was examined.';
 
 CREATE FUNCTION login_ingest.begin_erasure(
     p_erasure text,
@@ -81,37 +86,37 @@ BEGIN
 END $$;
 GRANT EXECUTE ON FUNCTION login_ingest.begin_erasure TO login_ingest_recovery;
 COMMENT ON FUNCTION login_ingest.begin_erasure IS
-'Begins an erasure; does nothing if it has begun.';
+'Begins an erasure. Does nothing if it has begun.';
 
--- Only for the functions below: what was erased goes into the certificate and into the audit.
-CREATE FUNCTION login_ingest.count_erased(
+-- For functions of this schema only.
+CREATE FUNCTION login_ingest.record_erased(
     p_erasure text,
     p_place text,
-    gone bigint
+    p_erased bigint
 ) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     UPDATE login_ingest.erasure SET
-        logins = logins + CASE p_place WHEN 'logins' THEN gone ELSE 0 END,
-        links = links + CASE p_place WHEN 'links' THEN gone ELSE 0 END,
-        matches = matches + CASE p_place WHEN 'matches' THEN gone ELSE 0 END,
-        requests = requests + CASE p_place WHEN 'requests' THEN gone ELSE 0 END,
-        quarantined = quarantined + CASE p_place WHEN 'quarantined' THEN gone ELSE 0 END
-    WHERE erasure_id = p_erasure AND person = session_user AND finished_at IS NULL;
+        logins = logins + CASE p_place WHEN 'logins' THEN p_erased ELSE 0 END,
+        links = links + CASE p_place WHEN 'links' THEN p_erased ELSE 0 END,
+        matches = matches + CASE p_place WHEN 'matches' THEN p_erased ELSE 0 END,
+        requests = requests + CASE p_place WHEN 'requests' THEN p_erased ELSE 0 END,
+        quarantined = quarantined + CASE p_place WHEN 'quarantined' THEN p_erased ELSE 0 END
+    WHERE erasure_id = p_erasure AND actor = session_user AND finished_at IS NULL;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'no erasure of this person is under way'
+        RAISE EXCEPTION 'session_user has no unfinished erasure with this id'
         USING ERRCODE = 'insufficient_privilege';
     END IF;
-    IF gone > 0 THEN
+    IF p_erased > 0 THEN
         PERFORM login_ingest.record_audit('erase', json_build_object(
-            'erasure_id', p_erasure, 'place', p_place, 'erased', gone)::text);
+            'erasure_id', p_erasure, 'place', p_place, 'erased', p_erased)::text);
     END IF;
 END $$;
 
--- Rows that still hold a token of a key that is gone are found by its links.
-CREATE FUNCTION login_ingest.linked_tokens(p_field text, given text[]) RETURNS text[]
+-- Links lead to tokens under keys that the keyset no longer contains.
+CREATE FUNCTION login_ingest.linked_tokens(p_field text, p_tokens text[]) RETURNS text[]
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -119,266 +124,245 @@ DECLARE
     found_tokens text[];
 BEGIN
     PERFORM login_ingest.token_column(p_field);
-    WITH RECURSIVE known (token) AS (
-        SELECT unnest(given)
+    WITH RECURSIVE connected (token) AS (
+        SELECT unnest(p_tokens)
         UNION
-        SELECT CASE WHEN link.old_token = known.token THEN link.new_token ELSE link.old_token END
-        FROM known JOIN login_ingest.token_link link
-          ON link.field = p_field AND known.token IN (link.old_token, link.new_token)
+        SELECT CASE WHEN link.old_token = connected.token
+                    THEN link.new_token ELSE link.old_token END
+        FROM connected JOIN login_ingest.token_link link
+          ON link.field = p_field AND connected.token IN (link.old_token, link.new_token)
     )
-    SELECT array_agg(token ORDER BY token) INTO found_tokens FROM known;
+    SELECT array_agg(token ORDER BY token) INTO found_tokens FROM connected;
     RETURN found_tokens;
 END $$;
 GRANT EXECUTE ON FUNCTION login_ingest.linked_tokens TO login_ingest_recovery;
 COMMENT ON FUNCTION login_ingest.linked_tokens IS
-'The given tokens and all that links connect with them.';
+'Returns the tokens and all tokens that are connected with them by links.';
 
 CREATE FUNCTION login_ingest.erase_tokens(
     p_erasure text,
     p_field text,
-    tokens text[],
-    at_most integer
+    p_tokens text[],
+    p_limit integer
 ) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    gone bigint;
+    erased bigint;
 BEGIN
     EXECUTE format($sql$
-        WITH picked AS (
-            SELECT tableoid AS part, ctid AS place FROM %2$s
+        WITH selected AS (
+            SELECT tableoid AS row_table, ctid AS row_ctid FROM %2$s
             WHERE %1$I = ANY ($1) LIMIT $2 FOR UPDATE
         )
-        UPDATE %2$s AS login SET %1$I = NULL FROM picked
-        WHERE login.tableoid = picked.part AND login.ctid = picked.place AND login.%1$I = ANY ($1)
+        UPDATE %2$s AS login SET %1$I = NULL FROM selected
+        WHERE login.tableoid = selected.row_table AND login.ctid = selected.row_ctid
+          AND login.%1$I = ANY ($1)
     $sql$, login_ingest.token_column(p_field), login_ingest.user_logins())
-    USING tokens, at_most;
-    GET DIAGNOSTICS gone = ROW_COUNT;
-    PERFORM login_ingest.count_erased(p_erasure, 'logins', gone);
-    RETURN gone;
+    USING p_tokens, p_limit;
+    GET DIAGNOSTICS erased = ROW_COUNT;
+    PERFORM login_ingest.record_erased(p_erasure, 'logins', erased);
+    RETURN erased;
 END $$;
 GRANT EXECUTE ON FUNCTION login_ingest.erase_tokens TO login_ingest_recovery;
 COMMENT ON FUNCTION login_ingest.erase_tokens IS
-'Sets tokens in user_logins to null, in at most so many rows: in how many.';
+'Sets tokens to null in at most p_limit rows of user_logins. Returns the number of rows.';
 
 CREATE FUNCTION login_ingest.erase_users(
     p_erasure text,
-    users text[],
-    at_most integer
+    p_users text[],
+    p_limit integer
 ) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    gone bigint;
+    deleted bigint;
 BEGIN
     EXECUTE format($sql$
-        WITH picked AS (
-            SELECT tableoid AS part, ctid AS place FROM %1$s
+        WITH selected AS (
+            SELECT tableoid AS row_table, ctid AS row_ctid FROM %1$s
             WHERE user_id = ANY ($1) LIMIT $2 FOR UPDATE
         )
-        DELETE FROM %1$s AS login USING picked
-        WHERE login.tableoid = picked.part AND login.ctid = picked.place AND user_id = ANY ($1)
+        DELETE FROM %1$s AS login USING selected
+        WHERE login.tableoid = selected.row_table AND login.ctid = selected.row_ctid
+          AND user_id = ANY ($1)
     $sql$, login_ingest.user_logins())
-    USING users, at_most;
-    GET DIAGNOSTICS gone = ROW_COUNT;
-    PERFORM login_ingest.count_erased(p_erasure, 'logins', gone);
-    RETURN gone;
+    USING p_users, p_limit;
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    PERFORM login_ingest.record_erased(p_erasure, 'logins', deleted);
+    RETURN deleted;
 END $$;
 GRANT EXECUTE ON FUNCTION login_ingest.erase_users TO login_ingest_recovery;
 COMMENT ON FUNCTION login_ingest.erase_users IS
-'Deletes at most so many rows of users from user_logins: how many.';
+'Deletes at most p_limit rows of users from user_logins. Returns the number of rows.';
 
 CREATE FUNCTION login_ingest.erase_links(
     p_erasure text,
     p_field text,
-    tokens text[]
+    p_tokens text[]
 ) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    gone bigint;
+    deleted bigint;
 BEGIN
     PERFORM login_ingest.token_column(p_field);
-    -- The lock that whoever writes links holds: one that is not committed yet must not survive.
+    -- Writers of links hold this lock until they commit, so that no uncommitted link survives.
     PERFORM login_ingest.wait_for_lock('links');
     DELETE FROM login_ingest.token_link
-    WHERE field = p_field AND (old_token = ANY (tokens) OR new_token = ANY (tokens));
-    GET DIAGNOSTICS gone = ROW_COUNT;
-    PERFORM login_ingest.count_erased(p_erasure, 'links', gone);
-    -- What an unfinished upgrade from MD5 has found would bring the token back.
-    DELETE FROM login_ingest.md5_match
-    WHERE field = p_field AND (new_token = ANY (tokens) OR digest = ANY (tokens));
-    RETURN gone;
+    WHERE field = p_field AND (old_token = ANY (p_tokens) OR new_token = ANY (p_tokens));
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    PERFORM login_ingest.record_erased(p_erasure, 'links', deleted);
+    RETURN deleted;
 END $$;
 GRANT EXECUTE ON FUNCTION login_ingest.erase_links TO login_ingest_recovery;
-COMMENT ON FUNCTION login_ingest.erase_links IS 'Deletes the links of tokens: how many.';
-
--- What an unfinished upgrade from MD5 has found would bring the token back.
-CREATE FUNCTION login_ingest.erase_matches(
-    p_erasure text,
-    p_field text,
-    tokens text[]
-) RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    gone bigint;
-BEGIN
-    PERFORM login_ingest.token_column(p_field);
-    DELETE FROM login_ingest.md5_match
-    WHERE field = p_field AND (new_token = ANY (tokens) OR digest = ANY (tokens));
-    GET DIAGNOSTICS gone = ROW_COUNT;
-    PERFORM login_ingest.count_erased(p_erasure, 'matches', gone);
-    RETURN gone;
-END $$;
-GRANT EXECUTE ON FUNCTION login_ingest.erase_matches TO login_ingest_recovery;
-COMMENT ON FUNCTION login_ingest.erase_matches IS 'Deletes the noted digests of tokens: how many.';
-
--- A request keeps its person, reason and approval, and the tokens of other values.
-CREATE FUNCTION login_ingest.erase_requests(p_erasure text, erased text[]) RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    gone bigint;
-BEGIN
-    UPDATE login_ingest.unmask_request
-    SET tokens = ARRAY(SELECT token FROM unnest(tokens) AS token WHERE token <> ALL (erased))
-    WHERE tokens && erased;
-    GET DIAGNOSTICS gone = ROW_COUNT;
-    PERFORM login_ingest.count_erased(p_erasure, 'requests', gone);
-    RETURN gone;
-END $$;
-GRANT EXECUTE ON FUNCTION login_ingest.erase_requests TO login_ingest_recovery;
-COMMENT ON FUNCTION login_ingest.erase_requests IS
-'Takes tokens out of the requests to unmask: out of how many.';
+COMMENT ON FUNCTION login_ingest.erase_links IS
+'Deletes the links of tokens. Returns their number.';
 
 CREATE FUNCTION login_ingest.erase_quarantined(
     p_erasure text,
-    message_ids text[]
+    p_message_ids text[]
 ) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    gone bigint;
+    deleted bigint;
 BEGIN
-    DELETE FROM login_ingest.quarantine WHERE message_id = ANY (message_ids);
-    GET DIAGNOSTICS gone = ROW_COUNT;
-    PERFORM login_ingest.count_erased(p_erasure, 'quarantined', gone);
-    RETURN gone;
+    DELETE FROM login_ingest.quarantine WHERE message_id = ANY (p_message_ids);
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    PERFORM login_ingest.record_erased(p_erasure, 'quarantined', deleted);
+    RETURN deleted;
 END $$;
 GRANT EXECUTE ON FUNCTION login_ingest.erase_quarantined TO login_ingest_recovery;
-COMMENT ON FUNCTION login_ingest.erase_quarantined IS 'Deletes quarantined messages: how many.';
+COMMENT ON FUNCTION login_ingest.erase_quarantined IS
+'Deletes quarantined messages. Returns their number.';
 
-CREATE FUNCTION login_ingest.erasure_remains(p_kind text, subjects text[]) RETURNS bigint
+CREATE FUNCTION login_ingest.count_remaining_links(p_field text, p_tokens text[]) RETURNS bigint
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT count(*) FROM login_ingest.token_link
+    WHERE field = p_field AND (old_token = ANY (p_tokens) OR new_token = ANY (p_tokens))
+$$;
+COMMENT ON FUNCTION login_ingest.count_remaining_links IS
+'Returns the number of links with one of the tokens.';
+
+-- An operation with tokens in a table of its own counts them in a function count_remaining_... of
+-- its own file.
+CREATE FUNCTION login_ingest.count_remaining(p_kind text, p_keys text[]) RETURNS bigint
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    searched text := CASE p_kind WHEN 'user' THEN 'user_id'
-                                   ELSE login_ingest.token_column(p_kind) END;
-    logins bigint;
+    column_name text := CASE p_kind WHEN 'user' THEN 'user_id'
+                                    ELSE login_ingest.token_column(p_kind) END;
+    counter regproc;
+    counted bigint;
+    total bigint;
 BEGIN
     EXECUTE format('SELECT count(*) FROM %s WHERE %I = ANY ($1)',
-                   login_ingest.user_logins(), searched) INTO logins USING subjects;
+                   login_ingest.user_logins(), column_name) INTO total USING p_keys;
     IF p_kind = 'user' THEN
-        RETURN logins;
+        RETURN total;
     END IF;
-    RETURN logins
-         + (SELECT count(*) FROM login_ingest.token_link
-            WHERE field = p_kind
-              AND (old_token = ANY (subjects) OR new_token = ANY (subjects)))
-         + (SELECT count(*) FROM login_ingest.md5_match
-            WHERE field = p_kind
-              AND (new_token = ANY (subjects) OR digest = ANY (subjects)))
-         + (SELECT count(*) FROM login_ingest.unmask_request WHERE tokens && subjects);
+    FOR counter IN
+        SELECT oid FROM pg_proc
+        WHERE pronamespace = 'login_ingest'::regnamespace AND proname ~ '^count_remaining_.+$'
+    LOOP
+        EXECUTE format('SELECT %s($1, $2)', counter) INTO counted USING p_kind, p_keys;
+        total := total + counted;
+    END LOOP;
+    RETURN total;
 END $$;
-GRANT EXECUTE ON FUNCTION login_ingest.erasure_remains TO login_ingest_recovery;
-COMMENT ON FUNCTION login_ingest.erasure_remains IS
-'How many rows, links, noted digests and requests hold one of the tokens or users.';
+GRANT EXECUTE ON FUNCTION login_ingest.count_remaining TO login_ingest_recovery;
+COMMENT ON FUNCTION login_ingest.count_remaining IS
+'Returns the number of rows, links, recorded digests and requests with one of the tokens or users.';
 
--- A value has one token under each key: where fewer tokens than values are named under a key, its
--- rows may be those of a value that was not looked for. Heads are grouped first, so that few are
+-- A value has one token under each key. If fewer tokens than values were given under a key, its
+-- rows may contain a value that was not searched. Prefixes are grouped first, so that few are
 -- decoded.
-CREATE FUNCTION login_ingest.uncovered_rows(p_kind text, keys text[], subjects integer)
+CREATE FUNCTION login_ingest.unsearched_rows(p_kind text, p_keys text[], p_subjects integer)
 RETURNS bigint
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    uncovered bigint;
+    counted bigint;
 BEGIN
     EXECUTE format($sql$
-        SELECT coalesce(sum(heads.rows), 0)::bigint
+        SELECT coalesce(sum(prefixes.rows), 0)::bigint
         FROM (
-            SELECT left(%1$I, length($1) + 9) AS head, count(*) AS rows FROM %2$s GROUP BY 1
-        ) AS heads
-        JOIN login_ingest.masked_field AS field ON field.name = split_part(heads.head, ':', 1)
-        WHERE login_ingest.token_key(heads.head) IS NOT NULL AND $3 > (
-            SELECT count(DISTINCT named.token) FROM unnest($2) AS named (token)
-            WHERE starts_with(named.token, $1 || ':')
-              AND login_ingest.token_key(named.token) = login_ingest.token_key(heads.head))
+            SELECT left(%1$I, length($1) + 9) AS prefix, count(*) AS rows FROM %2$s GROUP BY 1
+        ) AS prefixes
+        JOIN login_ingest.masked_field AS field ON field.name = split_part(prefixes.prefix, ':', 1)
+        WHERE login_ingest.token_key(prefixes.prefix) IS NOT NULL AND $3 > (
+            SELECT count(DISTINCT input.token) FROM unnest($2) AS input (token)
+            WHERE starts_with(input.token, $1 || ':')
+              AND login_ingest.token_key(input.token) = login_ingest.token_key(prefixes.prefix))
     $sql$, login_ingest.token_column(p_kind), login_ingest.user_logins())
-    INTO uncovered USING p_kind, keys, subjects;
-    RETURN uncovered;
+    INTO counted USING p_kind, p_keys, p_subjects;
+    RETURN counted;
 END $$;
 
--- The database counts what it sees. Sealed bodies only the caller opens, so their numbers are the
--- caller's, and stand in the certificate beside how many of them there were.
+-- Only the caller can open sealed bodies, so the caller reports their counts. The certificate also
+-- has the number of messages in the quarantine.
 CREATE FUNCTION login_ingest.finish_erasure(
     p_erasure text,
-    keys text[],
-    looked_into bigint,
-    still_held bigint,
-    not_opened bigint
+    p_keys text[],
+    p_examined bigint,
+    p_still_matching bigint,
+    p_unreadable bigint
 ) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    done login_ingest.erasure;
+    finished login_ingest.erasure;
 BEGIN
-    SELECT * INTO done FROM login_ingest.erasure
-    WHERE erasure_id = p_erasure AND person = session_user AND finished_at IS NULL FOR UPDATE;
+    SELECT * INTO finished FROM login_ingest.erasure
+    WHERE erasure_id = p_erasure AND actor = session_user AND finished_at IS NULL FOR UPDATE;
     IF NOT FOUND THEN
         RETURN false;
     END IF;
-    IF looked_into >= 0 AND still_held >= 0 AND not_opened >= 0 THEN NULL; ELSE
-        RAISE EXCEPTION 'a count is missing' USING ERRCODE = 'invalid_parameter_value';
+    IF (p_examined >= 0 AND p_still_matching >= 0 AND p_unreadable >= 0) IS NOT TRUE THEN
+        RAISE EXCEPTION 'a count is null or negative' USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    IF done.subjects > (
-        SELECT count(DISTINCT key) FROM unnest(keys) AS key
-        WHERE done.kind = 'user' OR starts_with(key, done.kind || ':')
+    IF finished.subjects > (
+        SELECT count(DISTINCT key) FROM unnest(p_keys) AS key
+        WHERE finished.kind = 'user' OR starts_with(key, finished.kind || ':')
     ) THEN
         RAISE EXCEPTION 'fewer keys than subjects' USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    done.remaining := login_ingest.erasure_remains(done.kind, keys);
-    done.uncovered := CASE done.kind WHEN 'user' THEN 0
-        ELSE login_ingest.uncovered_rows(done.kind, keys, done.subjects) END;
-    SELECT count(*) INTO done.sealed FROM login_ingest.quarantine;
-    done.held := still_held;
-    done.unopened := not_opened + greatest(done.sealed - looked_into, 0);
-    done.verified := done.remaining = 0 AND done.uncovered = 0
-        AND done.held = 0 AND done.unopened = 0;
+    finished.remaining := login_ingest.count_remaining(finished.kind, p_keys);
+    finished.unsearched := CASE finished.kind WHEN 'user' THEN 0
+        ELSE login_ingest.unsearched_rows(finished.kind, p_keys, finished.subjects) END;
+    SELECT count(*) INTO finished.quarantine_size FROM login_ingest.quarantine;
+    finished.still_matching := p_still_matching;
+    finished.unreadable := p_unreadable + greatest(finished.quarantine_size - p_examined, 0);
+    finished.verified := finished.remaining = 0 AND finished.unsearched = 0
+        AND finished.still_matching = 0 AND finished.unreadable = 0;
     UPDATE login_ingest.erasure
-    SET remaining = done.remaining, uncovered = done.uncovered, sealed = done.sealed,
-        held = done.held, unopened = done.unopened, verified = done.verified,
+    SET remaining = finished.remaining, unsearched = finished.unsearched,
+        quarantine_size = finished.quarantine_size, still_matching = finished.still_matching,
+        unreadable = finished.unreadable, verified = finished.verified,
         finished_at = clock_timestamp()
     WHERE erasure_id = p_erasure;
     PERFORM login_ingest.record_audit('erase.finish', json_build_object(
-        'erasure_id', p_erasure, 'logins', done.logins, 'links', done.links,
-        'matches', done.matches, 'requests', done.requests, 'quarantined', done.quarantined,
-        'remaining', done.remaining, 'uncovered', done.uncovered, 'sealed', done.sealed,
-        'held', done.held, 'unopened', done.unopened, 'verified', done.verified)::text);
-    RETURN done.verified;
+        'erasure_id', p_erasure, 'logins', finished.logins, 'links', finished.links,
+        'matches', finished.matches, 'requests', finished.requests,
+        'quarantined', finished.quarantined, 'remaining', finished.remaining,
+        'unsearched', finished.unsearched, 'quarantine_size', finished.quarantine_size,
+        'still_matching', finished.still_matching, 'unreadable', finished.unreadable,
+        'verified', finished.verified)::text);
+    RETURN finished.verified;
 END $$;
 GRANT EXECUTE ON FUNCTION login_ingest.finish_erasure TO login_ingest_recovery;
 COMMENT ON FUNCTION login_ingest.finish_erasure IS
-'Ends an erasure: whether it is verified. False if no erasure of the person is under way.';
+'Finishes an erasure. Returns true if it is verified, false if not, and false if session_user has '
+'no unfinished erasure with this id.';
 
 RESET ROLE;

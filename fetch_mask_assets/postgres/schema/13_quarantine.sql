@@ -1,8 +1,9 @@
--- What becomes of quarantined messages: replayed, discarded, expired.
+-- Replay, discard and expiry of quarantined messages.
 
--- The limit of what callers may ask for; it belongs to the login that migrates.
+-- Callers control their settings, so the limit is in the database. The table belongs to the login
+-- that migrates.
 CREATE TABLE login_ingest.quarantine_policy (
-    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     min_keep_days integer NOT NULL DEFAULT 7 CHECK (min_keep_days > 0)
 );
 INSERT INTO login_ingest.quarantine_policy DEFAULT VALUES;
@@ -10,36 +11,36 @@ GRANT SELECT ON login_ingest.quarantine_policy TO login_ingest_owner;
 GRANT SELECT ON login_ingest.quarantine_policy TO login_ingest_recovery;
 GRANT SELECT ON login_ingest.quarantine_policy TO login_ingest_auditor;
 COMMENT ON TABLE login_ingest.quarantine_policy IS
-'One row: how long the quarantine is kept at least. Only whoever migrates may change it.';
-COMMENT ON COLUMN login_ingest.quarantine_policy.only_row IS 'True, so that there is one row.';
+'Minimum retention of the quarantine. One row, which only the login that migrates can change.';
+COMMENT ON COLUMN login_ingest.quarantine_policy.singleton IS 'Always true: the table has one row.';
 
 SET ROLE login_ingest_owner;
 
 CREATE TABLE login_ingest.replay (
     replay_id text PRIMARY KEY,
     at timestamptz NOT NULL DEFAULT now(),
-    person text NOT NULL DEFAULT session_user,
+    actor text NOT NULL DEFAULT session_user,
     replayed bigint NOT NULL CHECK (replayed >= 0),
     still_rejected bigint NOT NULL CHECK (still_rejected >= 0)
 );
 GRANT SELECT ON login_ingest.replay TO login_ingest_recovery, login_ingest_auditor;
 COMMENT ON TABLE login_ingest.replay IS
-'One row for each replay: what became a login, what did not.';
-COMMENT ON COLUMN login_ingest.replay.person IS 'The session_user who replayed.';
+'Replays, with the number of messages that were loaded and that were rejected again.';
+COMMENT ON COLUMN login_ingest.replay.actor IS 'session_user of the replay.';
 
 CREATE TABLE login_ingest.discard (
     discard_id text PRIMARY KEY,
     at timestamptz NOT NULL DEFAULT now(),
-    person text NOT NULL DEFAULT session_user,
+    actor text NOT NULL DEFAULT session_user,
     action text NOT NULL CHECK (action IN ('discard', 'expire')),
-    why text NOT NULL CHECK (why <> ''),
+    reason text NOT NULL CHECK (reason <> ''),
     messages bigint NOT NULL CHECK (messages >= 0)
 );
 GRANT SELECT ON login_ingest.discard TO login_ingest_recovery, login_ingest_auditor;
 COMMENT ON TABLE login_ingest.discard IS
-'Quarantined messages that were discarded, or that expired.';
-COMMENT ON COLUMN login_ingest.discard.person IS 'The session_user who discarded.';
-COMMENT ON COLUMN login_ingest.discard.messages IS 'How many messages went.';
+'Discards and expiries of quarantined messages.';
+COMMENT ON COLUMN login_ingest.discard.actor IS 'session_user of the discard.';
+COMMENT ON COLUMN login_ingest.discard.messages IS 'Number of deleted messages.';
 
 CREATE VIEW login_ingest.quarantine_balance AS
 SELECT
@@ -68,43 +69,44 @@ FROM (
 GRANT SELECT ON login_ingest.quarantine_balance TO login_ingest_loader;
 GRANT SELECT ON login_ingest.quarantine_balance TO login_ingest_recovery;
 GRANT SELECT ON login_ingest.quarantine_balance TO login_ingest_auditor;
-COMMENT ON VIEW login_ingest.quarantine_balance IS 'What became of all that was ever quarantined.';
+COMMENT ON VIEW login_ingest.quarantine_balance IS
+'Number of messages that were quarantined, by what happened to them.';
 COMMENT ON COLUMN login_ingest.quarantine_balance.quarantined IS
-'By the batches: all that was ever quarantined.';
-COMMENT ON COLUMN login_ingest.quarantine_balance.waiting IS 'What is in the quarantine now.';
+'Messages that batches have quarantined.';
+COMMENT ON COLUMN login_ingest.quarantine_balance.waiting IS 'Messages in the quarantine.';
 COMMENT ON COLUMN login_ingest.quarantine_balance.holds IS
-'Whether every message is accounted for once.';
+'True if every message is counted exactly once.';
 
-CREATE FUNCTION login_ingest.take_quarantined(
-    after text,
-    chosen text[],
-    only_reason text,
-    at_most integer
+CREATE FUNCTION login_ingest.lock_quarantined(
+    p_after text,
+    p_message_ids text[],
+    p_rejected_for text,
+    p_limit integer
 ) RETURNS TABLE (message_id text, sent_at timestamptz, receive_count integer, sealed_body bytea)
 LANGUAGE sql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT q.message_id, q.sent_at, q.receive_count, q.sealed_body
     FROM login_ingest.quarantine q
-    WHERE q.message_id > after
-      AND (chosen IS NULL OR q.message_id = ANY (chosen))
-      AND (only_reason IS NULL OR q.reason = only_reason)
+    WHERE q.message_id > p_after
+      AND (p_message_ids IS NULL OR q.message_id = ANY (p_message_ids))
+      AND (p_rejected_for IS NULL OR q.reason = p_rejected_for)
     ORDER BY q.message_id
-    LIMIT at_most
+    LIMIT p_limit
     FOR UPDATE SKIP LOCKED
 $$;
-GRANT EXECUTE ON FUNCTION login_ingest.take_quarantined TO login_ingest_recovery;
-COMMENT ON FUNCTION login_ingest.take_quarantined IS
-'Locks at most so many messages after an id and gives them; passes over what others have locked.';
+GRANT EXECUTE ON FUNCTION login_ingest.lock_quarantined TO login_ingest_recovery;
+COMMENT ON FUNCTION login_ingest.lock_quarantined IS
+'Locks and returns at most p_limit messages with greater ids than p_after. Skips locked messages.';
 
--- The delete decides: a message that another replay took first is not there, and loads no second
--- time. A row that the table refuses takes its delete back with it.
+-- A message that another replay has deleted is skipped, so that it is not loaded twice. If the
+-- insert fails, the delete is rolled back.
 CREATE FUNCTION login_ingest.replay_messages(
     p_replay text,
-    logins jsonb,
-    rejections jsonb,
-    unopened integer
-) RETURNS TABLE (replayed_now bigint, rejected_now bigint)
+    p_logins jsonb,
+    p_rejections jsonb,
+    p_unreadable integer
+) RETURNS TABLE (replayed_count bigint, rejected_count bigint)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -115,23 +117,23 @@ DECLARE
     written bigint;
 BEGIN
     FOR masked IN
-        SELECT name, array_agg(given ->> token_column) AS tokens
-        FROM login_ingest.masked_field, jsonb_array_elements(logins) AS given
-        WHERE given ->> token_column IS NOT NULL
+        SELECT name, array_agg(input ->> token_column) AS tokens
+        FROM login_ingest.masked_field, jsonb_array_elements(p_logins) AS input
+        WHERE input ->> token_column IS NOT NULL
         GROUP BY name ORDER BY name
     LOOP
-        PERFORM login_ingest.require_usable(
+        PERFORM login_ingest.require_usable_keys(
             masked.name, login_ingest.token_keys(masked.name, masked.tokens));
     END LOOP;
-    SELECT string_agg(quote_ident(column_name), ', ' ORDER BY place) INTO columns
+    SELECT string_agg(quote_ident(column_name), ', ' ORDER BY ordinal_position) INTO columns
     FROM login_ingest.login_column;
-    replayed_now := 0;
+    replayed_count := 0;
     UPDATE login_ingest.quarantine q SET reason = r.reason, field = r.field
-    FROM jsonb_to_recordset(rejections) AS r (message_id text, reason text, field text)
+    FROM jsonb_to_recordset(p_rejections) AS r (message_id text, reason text, field text)
     WHERE q.message_id = r.message_id;
-    GET DIAGNOSTICS rejected_now = ROW_COUNT;
-    rejected_now := rejected_now + unopened;
-    FOR login IN SELECT given FROM jsonb_array_elements(logins) AS given LOOP
+    GET DIAGNOSTICS rejected_count = ROW_COUNT;
+    rejected_count := rejected_count + p_unreadable;
+    FOR login IN SELECT input FROM jsonb_array_elements(p_logins) AS input LOOP
         BEGIN
             DELETE FROM login_ingest.quarantine WHERE message_id = login ->> 'message_id';
             CONTINUE WHEN NOT FOUND;
@@ -140,118 +142,124 @@ BEGIN
                            login_ingest.user_logins(), columns) USING login;
             GET DIAGNOSTICS written = ROW_COUNT;
             IF written <> 1 THEN
-                RAISE EXCEPTION 'user_logins drops rows silently'
+                RAISE EXCEPTION 'a trigger or rule of user_logins discarded the row'
                 USING ERRCODE = 'triggered_action_exception';
             END IF;
             UPDATE login_ingest.ledger SET app_version = login ->> 'app_version_text'
             WHERE message_id = login ->> 'message_id';
-            replayed_now := replayed_now + 1;
+            replayed_count := replayed_count + 1;
         EXCEPTION WHEN data_exception OR integrity_constraint_violation THEN
             UPDATE login_ingest.quarantine SET reason = 'refused_by_database', field = NULL
             WHERE message_id = login ->> 'message_id';
-            rejected_now := rejected_now + 1;
+            rejected_count := rejected_count + 1;
         END;
     END LOOP;
-    INSERT INTO login_ingest.replay AS known (replay_id, replayed, still_rejected)
-    VALUES (p_replay, replayed_now, rejected_now)
+    INSERT INTO login_ingest.replay AS existing (replay_id, replayed, still_rejected)
+    VALUES (p_replay, replayed_count, rejected_count)
     ON CONFLICT (replay_id) DO UPDATE
-    SET replayed = known.replayed + EXCLUDED.replayed,
-        still_rejected = known.still_rejected + EXCLUDED.still_rejected
-    WHERE known.person = session_user;
+    SET replayed = existing.replayed + EXCLUDED.replayed,
+        still_rejected = existing.still_rejected + EXCLUDED.still_rejected
+    WHERE existing.actor = session_user;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'another person''s replay' USING ERRCODE = 'insufficient_privilege';
+        RAISE EXCEPTION 'the replay belongs to another actor'
+        USING ERRCODE = 'insufficient_privilege';
     END IF;
     PERFORM login_ingest.record_audit('quarantine.replay', json_build_object(
-        'replay_id', p_replay, 'replayed', replayed_now, 'still_rejected', rejected_now)::text);
+        'replay_id', p_replay, 'replayed', replayed_count, 'still_rejected', rejected_count)::text);
     RETURN NEXT;
 END $$;
 GRANT EXECUTE ON FUNCTION login_ingest.replay_messages TO login_ingest_recovery;
 COMMENT ON FUNCTION login_ingest.replay_messages IS
-'Loads messages that are logins now, gives the others their new reason: how many of each.';
+'Loads quarantined messages that are valid now, and updates the reasons of the others. Returns the '
+'number of each.';
 
 CREATE FUNCTION login_ingest.discard_messages(
     p_discard text,
-    chosen text[],
-    only_reason text,
+    p_message_ids text[],
+    p_rejected_for text,
     p_reason text,
-    at_most integer
+    p_limit integer
 ) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    gone text[];
+    deleted_ids text[];
 BEGIN
-    IF chosen IS NULL AND only_reason IS NULL THEN
-        RAISE EXCEPTION 'nothing was chosen' USING ERRCODE = 'invalid_parameter_value';
+    IF p_message_ids IS NULL AND p_rejected_for IS NULL THEN
+        RAISE EXCEPTION 'message ids or a reason must be given'
+        USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    WITH picked AS (
+    WITH selected AS (
         SELECT message_id FROM login_ingest.quarantine
-        WHERE (chosen IS NULL OR message_id = ANY (chosen))
-          AND (only_reason IS NULL OR reason = only_reason)
-        ORDER BY message_id LIMIT at_most FOR UPDATE
+        WHERE (p_message_ids IS NULL OR message_id = ANY (p_message_ids))
+          AND (p_rejected_for IS NULL OR reason = p_rejected_for)
+        ORDER BY message_id LIMIT p_limit FOR UPDATE
     ), deleted AS (
-        DELETE FROM login_ingest.quarantine q USING picked WHERE q.message_id = picked.message_id
+        DELETE FROM login_ingest.quarantine q USING selected
+        WHERE q.message_id = selected.message_id
         RETURNING q.message_id
     )
-    SELECT coalesce(array_agg(message_id ORDER BY message_id), ARRAY[]::text[]) INTO gone
+    SELECT coalesce(array_agg(message_id ORDER BY message_id), ARRAY[]::text[]) INTO deleted_ids
     FROM deleted;
-    IF cardinality(gone) = 0 THEN
+    IF cardinality(deleted_ids) = 0 THEN
         RETURN 0;
     END IF;
-    INSERT INTO login_ingest.discard AS known (discard_id, action, why, messages)
-    VALUES (p_discard, 'discard', p_reason, cardinality(gone))
-    ON CONFLICT (discard_id) DO UPDATE SET messages = known.messages + EXCLUDED.messages
-    WHERE known.person = session_user;
+    INSERT INTO login_ingest.discard AS existing (discard_id, action, reason, messages)
+    VALUES (p_discard, 'discard', p_reason, cardinality(deleted_ids))
+    ON CONFLICT (discard_id) DO UPDATE SET messages = existing.messages + EXCLUDED.messages
+    WHERE existing.actor = session_user;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'another person''s discard' USING ERRCODE = 'insufficient_privilege';
+        RAISE EXCEPTION 'the discard belongs to another actor'
+        USING ERRCODE = 'insufficient_privilege';
     END IF;
     PERFORM login_ingest.record_audit('quarantine.discard', json_build_object(
-        'discard_id', p_discard, 'why', p_reason, 'messages', cardinality(gone),
-        'message_ids', to_json(gone))::text);
-    RETURN cardinality(gone);
+        'discard_id', p_discard, 'reason', p_reason, 'messages', cardinality(deleted_ids),
+        'message_ids', to_json(deleted_ids))::text);
+    RETURN cardinality(deleted_ids);
 END $$;
 GRANT EXECUTE ON FUNCTION login_ingest.discard_messages TO login_ingest_recovery;
 COMMENT ON FUNCTION login_ingest.discard_messages IS
-'Deletes at most so many chosen messages: how many.';
+'Deletes at most p_limit messages by id or by reason. Returns their number.';
 
 CREATE FUNCTION login_ingest.expire_quarantine(
-    keep_days integer,
-    at_most integer,
+    p_keep_days integer,
+    p_limit integer,
     OUT verdict text,
-    OUT gone bigint,
-    OUT at_least integer
+    OUT deleted bigint,
+    OUT min_days integer
 )
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    gone := 0;
-    SELECT min_keep_days INTO STRICT at_least FROM login_ingest.quarantine_policy;
-    IF (keep_days >= at_least) IS NOT TRUE THEN
+    deleted := 0;
+    SELECT min_keep_days INTO STRICT min_days FROM login_ingest.quarantine_policy;
+    IF (p_keep_days >= min_days) IS NOT TRUE THEN
         verdict := 'retention_too_short';
         PERFORM login_ingest.record_audit('quarantine.expire', json_build_object(
-            'verdict', verdict, 'keep_days', keep_days, 'at_least', at_least)::text);
+            'verdict', verdict, 'keep_days', p_keep_days, 'min_days', min_days)::text);
         RETURN;
     END IF;
     verdict := 'expired';
     WITH old AS (
         SELECT message_id FROM login_ingest.quarantine
-        WHERE quarantined_at < now() - make_interval(days => keep_days)
-        ORDER BY quarantined_at, message_id LIMIT at_most FOR UPDATE SKIP LOCKED
+        WHERE quarantined_at < now() - make_interval(days => p_keep_days)
+        ORDER BY quarantined_at, message_id LIMIT p_limit FOR UPDATE SKIP LOCKED
     )
     DELETE FROM login_ingest.quarantine q USING old WHERE q.message_id = old.message_id;
-    GET DIAGNOSTICS gone = ROW_COUNT;
-    IF gone > 0 THEN
-        INSERT INTO login_ingest.discard (discard_id, action, why, messages)
-        VALUES (gen_random_uuid()::text, 'expire', 'older than ' || keep_days || ' days', gone);
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    IF deleted > 0 THEN
+        INSERT INTO login_ingest.discard (discard_id, action, reason, messages)
+        VALUES (gen_random_uuid()::text, 'expire', 'older than ' || p_keep_days || ' days',
+                deleted);
         PERFORM login_ingest.record_audit('quarantine.expire', json_build_object(
-            'verdict', verdict, 'keep_days', keep_days, 'messages', gone)::text);
+            'verdict', verdict, 'keep_days', p_keep_days, 'messages', deleted)::text);
     END IF;
 END $$;
 GRANT EXECUTE ON FUNCTION login_ingest.expire_quarantine TO login_ingest_recovery;
 COMMENT ON FUNCTION login_ingest.expire_quarantine IS
-'Deletes at most so many messages that are older than the given days. The verdict: expired, '
+'Deletes at most p_limit messages that are older than p_keep_days. Returns a verdict: expired, '
 'retention_too_short.';
 
 RESET ROLE;

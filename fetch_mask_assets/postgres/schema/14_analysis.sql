@@ -1,10 +1,10 @@
--- What analysts query. All of it is right while keys are rotated. Only tokens count: a null was
--- erased, and anything else may be a placeholder, whose rows have nothing in common.
+-- Views for analysts, correct during a rotation. They count only tokens: a null was erased, and
+-- another text may be a placeholder, whose rows have nothing in common.
 
 SET ROLE login_ingest_owner;
 
--- The groups without links first, so that an index on (token, user, day) gives them in order, and
--- then those that links bring together.
+-- First the tokens without links, in the order of an index on (token, user, day), then the tokens
+-- that are linked.
 CREATE FUNCTION login_ingest.make_repeated_view(p_field login_ingest.masked_field) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -49,19 +49,18 @@ BEGIN
     PERFORM login_ingest.describe_view(
         view_name,
         upper(left(p_field.plural, 1)) || substr(p_field.plural, 2)
-            || ' that occur in more than one login. Only tokens count. Right while keys are rotated.',
+            || ' that occur in more than one login. Correct during a rotation.',
         jsonb_build_object(
             p_field.token_column, format('The newest token of %s.', p_field.description),
-            'logins', 'How many logins have it.',
-            'users', 'Across how many users. A null user is none.',
-            'first_day', 'The UTC day of the first of these logins.',
-            'last_day', 'The UTC day of the last of these logins.'));
+            'logins', 'Number of logins.',
+            'users', 'Number of users. A null user is not counted.',
+            'first_day', 'UTC day of the first login.',
+            'last_day', 'UTC day of the last login.'));
 END $$;
 COMMENT ON FUNCTION login_ingest.make_repeated_view IS
-'Makes the view of the values of a field that occur more than once.';
+'Creates the view of the values of a field that occur in more than one login.';
 
--- Written so that a condition on the token or on the user reaches an index: rows whose token has no
--- link, and rows that a link leads to.
+-- The two parts let a condition on the token or on the user use an index.
 CREATE FUNCTION login_ingest.make_users_view(p_field login_ingest.masked_field) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -94,17 +93,17 @@ BEGIN
     p_field.name || ':');
     PERFORM login_ingest.describe_view(
         view_name,
-        format('One row for each %s and user of it. Only tokens count. Quick for one token and for '
-               'one user.', p_field.singular),
+        format('Users of each %s. A condition on the token or on the user uses an index.',
+               p_field.singular),
         jsonb_build_object(
             p_field.token_column, format('The newest token of %s.', p_field.description),
             'user_id', 'The user, as the app sent it.',
-            'logins', 'How many logins of the user have it.',
-            'first_day', 'The UTC day of the first of these logins.',
-            'last_day', 'The UTC day of the last of these logins.'));
+            'logins', 'Number of logins of the user.',
+            'first_day', 'UTC day of the first login.',
+            'last_day', 'UTC day of the last login.'));
 END $$;
 COMMENT ON FUNCTION login_ingest.make_users_view IS
-'Makes the view of the users that have used each value of a field.';
+'Creates the view of the users of each value of a field.';
 
 CREATE FUNCTION login_ingest.make_readable_view() RETURNS void
 LANGUAGE plpgsql
@@ -114,29 +113,29 @@ DECLARE
     columns text;
     comments jsonb;
 BEGIN
-    SELECT string_agg(format('%I', known.column_name)
-                      || CASE known.column_name WHEN 'app_version' THEN $sql$,
+    SELECT string_agg(format('%I', listed.column_name)
+                      || CASE listed.column_name WHEN 'app_version' THEN $sql$,
                          CASE WHEN app_version >= 0 THEN concat_ws(
                              '.', app_version / 1000000, app_version / 1000 % 1000,
                              app_version % 1000
                          ) END AS version$sql$ ELSE '' END,
-                      ', ' ORDER BY known.place),
-           jsonb_object_agg(known.column_name, CASE
-               WHEN field.name IS NULL THEN known.description
+                      ', ' ORDER BY listed.ordinal_position),
+           jsonb_object_agg(listed.column_name, CASE
+               WHEN field.name IS NULL THEN listed.description
                ELSE format('The newest token of %s.', field.description) END)
     INTO columns, comments
-    FROM login_ingest.login_column AS known
-    LEFT JOIN login_ingest.masked_field AS field ON field.token_column = known.column_name;
+    FROM login_ingest.login_column AS listed
+    LEFT JOIN login_ingest.masked_field AS field ON field.token_column = listed.column_name;
     EXECUTE format('CREATE OR REPLACE VIEW login_ingest.readable_logins AS
                     SELECT %s FROM login_ingest.user_logins_linked', columns);
     PERFORM login_ingest.describe_view(
         'readable_logins',
-        'Every login, with tokens that hold while keys are rotated and the version as text.',
+        'Logins with the newest tokens, and with the version as text.',
         comments || jsonb_build_object('version',
-            'app_version as major.minor.patch, to read. As text 10.0.0 comes before 2.0.0: sort and '
-            'compare by app_version.'));
+            'app_version as major.minor.patch. As text, 10.0.0 sorts before 2.0.0: sort and compare '
+            'by app_version.'));
 END $$;
-COMMENT ON FUNCTION login_ingest.make_readable_view IS 'Makes the view readable_logins.';
+COMMENT ON FUNCTION login_ingest.make_readable_view IS 'Creates the view readable_logins.';
 
 CREATE FUNCTION login_ingest.describe_view(p_view text, p_comment text, p_columns jsonb)
 RETURNS void
@@ -154,7 +153,7 @@ BEGIN
     END LOOP;
 END $$;
 COMMENT ON FUNCTION login_ingest.describe_view IS
-'Gives a view to analysts, with its comment and those of its columns.';
+'Grants a view to analysts, and sets its comments.';
 
 CREATE FUNCTION login_ingest.make_analysis_views() RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
@@ -171,12 +170,12 @@ BEGIN
     PERFORM login_ingest.make_readable_view();
 END $$;
 COMMENT ON FUNCTION login_ingest.make_analysis_views IS
-'Makes repeated_... and ..._users for each masked field, and readable_logins.';
+'Creates repeated_... and ..._users for each masked field, and readable_logins.';
 
 SELECT login_ingest.make_analysis_views();
 
--- A device of n users makes n * (n - 1) / 2 pairs: one that half the world uses says nothing of two
--- of them, and would make more rows than the table has.
+-- A device of n users has n * (n - 1) / 2 pairs. A device of many users relates no two of them, and
+-- would have more pairs than the table has rows.
 CREATE VIEW login_ingest.users_sharing_devices AS
 WITH of_device AS MATERIALIZED (
     SELECT * FROM login_ingest.device_users
@@ -202,15 +201,16 @@ WHERE one.user_id < other.user_id
 GROUP BY one.user_id, other.user_id;
 GRANT SELECT ON login_ingest.users_sharing_devices TO login_ingest_analyst;
 COMMENT ON VIEW login_ingest.users_sharing_devices IS
-'Pairs of users that have used the same device, each pair once. A device of more than 50 users '
-'makes no pairs: see repeated_devices for it.';
+'Pairs of users of the same device, each pair once. Devices of more than 50 users are left out: '
+'see repeated_devices.';
 COMMENT ON COLUMN login_ingest.users_sharing_devices.user_id IS
-'One user of the pair, the first in the order of text.';
-COMMENT ON COLUMN login_ingest.users_sharing_devices.other_user_id IS 'The other user of the pair.';
-COMMENT ON COLUMN login_ingest.users_sharing_devices.devices IS 'How many devices both have used.';
+'User of the pair that sorts first.';
+COMMENT ON COLUMN login_ingest.users_sharing_devices.other_user_id IS 'Other user of the pair.';
+COMMENT ON COLUMN login_ingest.users_sharing_devices.devices IS
+'Number of devices that both have used.';
 COMMENT ON COLUMN login_ingest.users_sharing_devices.since IS
-'The first day by which both had used one of these devices.';
+'First day by which both had used one of these devices.';
 COMMENT ON COLUMN login_ingest.users_sharing_devices.last_day IS
-'The last day on which one of them used one of these devices.';
+'Last day on which one of them used one of these devices.';
 
 RESET ROLE;

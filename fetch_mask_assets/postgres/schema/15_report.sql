@@ -1,19 +1,18 @@
--- What a report counts and its reader may not read. Counts come from functions, so that the auditor
--- learns them and no token.
+-- Counts for the privacy report. The auditor can call these functions and cannot read a token.
 
 SET ROLE login_ingest_owner;
 
--- Heads are grouped first, so that few are looked at, and only CASE promises that what is no token
--- is not decoded. The version byte makes "A" and one of the sixteen letters after it. Source:
--- https://developers.google.com/tink/wire-format
+-- Prefixes are grouped first, so that few are decoded. Only CASE ensures that a text which is not a
+-- token is not decoded. The version byte encodes to "A" and one of sixteen letters.
+-- Source: https://developers.google.com/tink/wire-format
 CREATE FUNCTION login_ingest.rows_by_key(
     p_keyset text
-) RETURNS TABLE (key_id bigint, key_rows bigint)
+) RETURNS TABLE (key_id bigint, row_count bigint)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    searched text;
+    column_name text;
 BEGIN
     IF p_keyset = 'quarantine' THEN
         RETURN QUERY
@@ -22,7 +21,7 @@ BEGIN
         WHERE length(q.sealed_body) > 5 AND get_byte(q.sealed_body, 0) = 1 GROUP BY 1;
         RETURN;
     END IF;
-    SELECT token_column INTO searched FROM login_ingest.masked_field WHERE name = p_keyset;
+    SELECT token_column INTO column_name FROM login_ingest.masked_field WHERE name = p_keyset;
     IF NOT FOUND THEN
         RETURN;
     END IF;
@@ -38,15 +37,15 @@ BEGIN
         WHERE prefix IS NOT NULL GROUP BY 1
         $query$,
         '^' || p_keyset || ':' || 'A[QRSTUVWXYZabcdef][A-Za-z0-9_-]{6}$',
-        searched, length(p_keyset) + 9, login_ingest.user_logins());
+        column_name, length(p_keyset) + 9, login_ingest.user_logins());
 END $$;
 GRANT EXECUTE ON FUNCTION login_ingest.rows_by_key TO login_ingest_recovery, login_ingest_auditor;
 COMMENT ON FUNCTION login_ingest.rows_by_key IS
-'How many rows, or sealed messages, are under each key of a keyset: a masked field, or '
+'Returns the number of rows, or of sealed messages, under each key of a keyset: a masked field, or '
 'quarantine. Reads the whole table.';
 
 CREATE FUNCTION login_ingest.link_counts()
-RETURNS TABLE (of_field text, tokens bigint, digests bigint)
+RETURNS TABLE (field text, tokens bigint, digests bigint)
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -56,10 +55,10 @@ AS $$
 $$;
 GRANT EXECUTE ON FUNCTION login_ingest.link_counts TO login_ingest_recovery, login_ingest_auditor;
 COMMENT ON FUNCTION login_ingest.link_counts IS
-'How many links each field has, from tokens and from MD5 digests.';
+'Returns the number of links of each field, from tokens and from MD5 digests.';
 
-CREATE FUNCTION login_ingest.rows_without_token()
-RETURNS TABLE (of_field text, rows_without bigint)
+CREATE FUNCTION login_ingest.null_token_counts()
+RETURNS TABLE (field text, null_rows bigint)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -73,10 +72,10 @@ BEGIN
     INTO counts;
     RETURN QUERY SELECT key, value::bigint FROM jsonb_each_text(counts) ORDER BY key;
 END $$;
-GRANT EXECUTE ON FUNCTION login_ingest.rows_without_token TO login_ingest_recovery;
-GRANT EXECUTE ON FUNCTION login_ingest.rows_without_token TO login_ingest_auditor;
-COMMENT ON FUNCTION login_ingest.rows_without_token IS
-'How many rows of user_logins have no token, for each masked field.';
+GRANT EXECUTE ON FUNCTION login_ingest.null_token_counts TO login_ingest_recovery;
+GRANT EXECUTE ON FUNCTION login_ingest.null_token_counts TO login_ingest_auditor;
+COMMENT ON FUNCTION login_ingest.null_token_counts IS
+'Returns the number of rows of user_logins without a token, for each masked field.';
 
 CREATE FUNCTION login_ingest.login_counts(
     OUT login_rows bigint,
@@ -96,6 +95,6 @@ BEGIN
 END $$;
 GRANT EXECUTE ON FUNCTION login_ingest.login_counts TO login_ingest_recovery, login_ingest_auditor;
 COMMENT ON FUNCTION login_ingest.login_counts IS
-'How many rows user_logins has, how many without a token, the oldest day.';
+'Returns the number of rows of user_logins, the rows without a token, and the oldest day.';
 
 RESET ROLE;

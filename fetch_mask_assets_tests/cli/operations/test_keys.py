@@ -1,4 +1,4 @@
-"""The life of keys from the command line: made, listed, rotated, retired, brought back."""
+"""Keys from the command line: created, listed, rotated, retired, restored."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from fetch_mask_assets import settings
 from fetch_mask_assets.aws import connect_aws
 from fetch_mask_assets.cli.operations.keys import keys
 from fetch_mask_assets.errors import DatabaseError, KeysetError, NotReadyError
+from fetch_mask_assets.keys.files import KeysetFiles
 from fetch_mask_assets.keys.keyset import KEYSET_NAMES, Keyring
-from fetch_mask_assets.keys.storage import KeysetFiles, Keysets, create_keysets, read_keyring
+from fetch_mask_assets.keys.storage import Keysets, create_keysets, read_keyring
 from fetch_mask_assets.local_stack.state import free_port
 from fetch_mask_assets.operations.rotation import key_changes
 from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
@@ -32,39 +33,39 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Keys:
-    """The commands, in a process whose environment points at what the test has of its own."""
+    """The commands, with the test's own keysets and database."""
 
     directory: Path
     database: LoginDatabase
 
     def run(self, *arguments: str, stdin: str = "") -> Result:
-        """A command; its error of ours is in `exception`."""
+        """Run a command; its own error is in `exception`."""
         return CliRunner().invoke(keys, arguments, input=stdin)
 
     def json(self, *arguments: str) -> list[dict[str, Any]]:
-        """What a command that succeeds prints for programs."""
+        """Return the JSON that a successful command prints."""
         result = self.run(*arguments, "--json")
         assert result.exit_code == 0, result.output
         answer: list[dict[str, Any]] = json.loads(result.stdout)
         return answer
 
     def statuses(self, field: str = "ip") -> dict[int, tuple[str, int]]:
-        """For each key: its status, and the rows under it."""
-        lines = self.json("list", "--field", field)
-        return {line["key_id"]: (line["status"], line["rows"]) for line in lines}
+        """Return the status and the rows of each key."""
+        rows = self.json("list", "--field", field)
+        return {row["key_id"]: (row["status"], row["rows"]) for row in rows}
 
     def error(self, *arguments: str) -> str:
-        """What a command that is refused says."""
+        """Return the message of a refused command."""
         result = self.run(*arguments)
         assert isinstance(result.exception, KeysetError | DatabaseError), result.output
         return str(result.exception)
 
     def keyring(self) -> Keyring:
-        """The keys as a run reads them."""
+        """Return the keys as a run reads them."""
         return read_keyring(self.directory)
 
     def load(self, texts: list[str]) -> Keyring:
-        """Takes messages to the table, as a run does."""
+        """Load messages into the table, as a run does."""
         keyring = self.keyring()
         require_ready(self.database, keyring)
         masked = masked_batch(keyring, texts)
@@ -73,7 +74,7 @@ class Keys:
         return keyring
 
     def audit(self) -> list[tuple[str, dict[str, Any]]]:
-        """What is on record."""
+        """Return the rows of the audit."""
         rows = self.database.query(
             "SELECT action, detail FROM login_ingest.audit ORDER BY audit_id"
         )
@@ -99,7 +100,7 @@ def commands(empty: Keys) -> Keys:
     return empty
 
 
-def test_init_makes_three_keysets_that_open_and_records_them(empty: Keys) -> None:
+def test_init_creates_three_keysets_that_open_and_audits_them(empty: Keys) -> None:
     made = empty.json("init", "--yes")
     assert [each["keyset"] for each in made] == list(KEYSET_NAMES)
     assert {each["keyset"]: each["key_id"] for each in made} == empty.keyring().primary_key_ids
@@ -107,35 +108,33 @@ def test_init_makes_three_keysets_that_open_and_records_them(empty: Keys) -> Non
     assert empty.run("check").exit_code == 0
 
 
-def test_init_makes_only_what_is_asked_for(empty: Keys) -> None:
+def test_init_creates_only_the_given_keyset(empty: Keys) -> None:
     empty.json("init", "--yes", "--field", "ip")
     assert [path.name for path in empty.directory.iterdir()] == ["ip.json"]
 
 
 @pytest.mark.parametrize("command", [("init",), ("rotate",)])
-def test_a_question_that_is_not_answered_with_yes_changes_nothing(
-    empty: Keys, command: tuple[str, ...]
-) -> None:
+def test_without_confirmation_nothing_changes(empty: Keys, command: tuple[str, ...]) -> None:
     for answer in ("", "n\n", "\n"):
         assert empty.run(*command, stdin=answer).exit_code == 1
     assert not empty.directory.exists()
     assert empty.audit() == []
 
 
-def test_init_overwrites_no_keyset_and_makes_none_beside_one(commands: Keys) -> None:
+def test_init_fails_if_one_keyset_exists_and_creates_none(commands: Keys) -> None:
     before = commands.keyring().check_values
     (commands.directory / "quarantine.json").unlink()
-    assert "there is a keyset of ip at" in commands.error("init", "--yes")
+    assert "a keyset of ip exists at" in commands.error("init", "--yes")
     assert not (commands.directory / "quarantine.json").exists()
     commands.json("init", "--yes", "--field", "quarantine")
     after = commands.keyring().check_values
     assert (after["ip"], after["device_id"]) == (before["ip"], before["device_id"])
 
 
-def test_init_makes_no_keyset_of_which_the_database_knows_keys(commands: Keys) -> None:
+def test_init_fails_if_the_database_has_keys_of_the_keyset(commands: Keys) -> None:
     commands.load(bodies(1))
     (commands.directory / "ip.json").unlink()
-    assert "knows keys of ip already" in commands.error("init", "--yes", "--field", "ip")
+    assert "has keys of ip" in commands.error("init", "--yes", "--field", "ip")
     assert not (commands.directory / "ip.json").exists()
     assert len(commands.audit()) == 3
 
@@ -154,7 +153,7 @@ def test_a_rotation_masks_under_the_new_key_and_unmasks_under_both(commands: Key
     assert commands.audit()[-1] == ("keys.rotate", change)
 
 
-def test_rotate_without_a_field_rotates_all_and_says_what_comes_next(commands: Keys) -> None:
+def test_rotate_without_a_field_rotates_all_and_prints_the_next_steps(commands: Keys) -> None:
     before = commands.keyring().primary_key_ids
     result = commands.run("rotate", "--yes")
     assert "remask_logins" in result.stderr
@@ -162,7 +161,7 @@ def test_rotate_without_a_field_rotates_all_and_says_what_comes_next(commands: K
     assert all(after[name] != before[name] for name in KEYSET_NAMES)
 
 
-def test_of_two_rotations_at_once_none_loses_the_others_key(commands: Keys) -> None:
+def test_concurrent_rotations_keep_all_new_keys(commands: Keys) -> None:
     keysets = Keysets(KeysetFiles(commands.directory))
     with ThreadPoolExecutor(4) as pool:
         made = list(
@@ -172,7 +171,7 @@ def test_of_two_rotations_at_once_none_loses_the_others_key(commands: Keys) -> N
     assert len(commands.statuses()) == 5
 
 
-def test_a_rotation_that_cannot_be_written_is_not_on_record(
+def test_a_rotation_that_cannot_be_written_is_not_audited(
     commands: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
@@ -207,9 +206,7 @@ def test_keysets_of_another_database_are_not_rotated(commands: Keys, tmp_path: P
 
 
 @pytest.mark.parametrize(("field", "texts"), [("ip", bodies(3)), ("quarantine", ["no login"] * 3)])
-def test_a_key_is_not_retired_while_anything_is_under_it(
-    commands: Keys, field: str, texts: list[str]
-) -> None:
+def test_a_used_key_is_not_retired(commands: Keys, field: str, texts: list[str]) -> None:
     old = commands.load(texts).primary_key_ids[field]
     commands.json("rotate", "--yes", "--field", field)
     assert f"3 rows are under key {old} of {field}" in commands.error("retire", str(old), "--yes")
@@ -222,7 +219,7 @@ def test_the_primary_key_is_not_retired(commands: Keys) -> None:
     assert "rotate first" in commands.error("retire", str(key_id), "--yes")
 
 
-def test_a_retired_key_is_kept_disabled_and_runs_go_on(commands: Keys) -> None:
+def test_a_retired_key_stays_disabled_in_the_keyset_and_runs_continue(commands: Keys) -> None:
     old = commands.load(bodies(3))
     token, key_id = old.masker("ip").mask("192.0.2.1"), old.masker("ip").primary_key_id
     commands.json("rotate", "--yes", "--field", "ip")
@@ -245,14 +242,14 @@ def test_retiring_twice_changes_no_more(commands: Keys) -> None:
     assert _retired_at(commands, key_id) == first
 
 
-def test_a_worker_with_the_keysets_from_before_is_stopped(commands: Keys, tmp_path: Path) -> None:
+def test_a_worker_with_old_keysets_is_refused(commands: Keys, tmp_path: Path) -> None:
     copytree(commands.directory, tmp_path / "old copy")
     key_id = _retired_key(commands)
     with pytest.raises(NotReadyError, match=f"keyset of ip, {key_id}, is retired"):
         require_ready(commands.database, read_keyring(tmp_path / "old copy"))
 
 
-def test_a_lost_key_without_rows_may_be_retired_so_that_runs_go_on(commands: Keys) -> None:
+def test_a_lost_key_without_rows_can_be_retired(commands: Keys) -> None:
     commands.load(bodies(1))
     commands.json("rotate", "--yes", "--field", "ip")
     _delete_rows(commands)
@@ -263,7 +260,7 @@ def test_a_lost_key_without_rows_may_be_retired_so_that_runs_go_on(commands: Key
     assert commands.statuses()[lost] == ("retired", 0)
 
 
-def test_rows_under_a_lost_key_are_pointed_out(commands: Keys) -> None:
+def test_list_warns_of_rows_under_a_lost_key(commands: Keys) -> None:
     commands.load(bodies(5))
     commands.json("rotate", "--yes", "--field", "ip")
     lost = _remove_first_key(commands.directory / "ip.json")
@@ -273,7 +270,7 @@ def test_rows_under_a_lost_key_are_pointed_out(commands: Keys) -> None:
 
 
 @pytest.mark.parametrize("command", ["retire", "restore"])
-def test_a_key_that_nobody_knows_is_named(commands: Keys, command: str) -> None:
+def test_an_unknown_key_is_refused_by_its_id(commands: Keys, command: str) -> None:
     assert "no keyset has a key 7" in commands.error(command, "7", "--yes")
     assert "key 7 is not in the keyset of ip" in commands.error(
         command, "7", "--yes", "--field", "ip"
@@ -281,11 +278,11 @@ def test_a_key_that_nobody_knows_is_named(commands: Keys, command: str) -> None:
 
 
 @pytest.mark.parametrize("key_id", ["-1", "4294967296", "canary"])
-def test_what_is_no_key_id_is_refused(commands: Keys, key_id: str) -> None:
+def test_an_invalid_key_id_is_refused(commands: Keys, key_id: str) -> None:
     assert commands.run("retire", "--yes", "--", key_id).exit_code == 2
 
 
-def test_check_says_what_is_not_well_and_exits_with_1(commands: Keys) -> None:
+def test_check_reports_failures_and_exits_with_1(commands: Keys) -> None:
     (commands.directory / "ip.json").chmod(0o644)
     result = commands.run("check")
     assert result.exit_code == 1
@@ -312,7 +309,7 @@ def test_no_command_shows_a_key(commands: Keys) -> None:
     assert not any(secret in output for secret in secrets for output in outputs)
 
 
-def test_wrapped_keysets_in_secrets_manager_live_the_same_life(
+def test_wrapped_keysets_in_secrets_manager_are_created_rotated_and_retired(
     empty: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(settings.KEYSETS, f"aws-secretsmanager://{empty.directory.parent.name}")
@@ -326,7 +323,7 @@ def test_wrapped_keysets_in_secrets_manager_live_the_same_life(
     empty.json("retire", str(old), "--yes")
     assert empty.statuses() == {old: ("disabled", 0), change["key_id"]: ("primary", 0)}
     assert empty.run("check").exit_code == 0
-    assert "left as it is" in empty.error("init", "--yes")
+    assert "was not changed" in empty.error("init", "--yes")
 
 
 def _retired_key(commands: Keys) -> int:

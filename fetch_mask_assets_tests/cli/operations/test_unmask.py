@@ -384,7 +384,7 @@ def test_the_first_broken_row_of_the_audit_is_reported(run: Run) -> None:
     run.approved([run.keyring.masker("ip").mask(ADDRESS)])
     with psycopg.connect(run.url) as connection:
         connection.execute("ALTER TABLE login_ingest.audit DISABLE TRIGGER append_only")
-        connection.execute("UPDATE login_ingest.audit SET person = 'eve' WHERE audit_id = 2")
+        connection.execute("UPDATE login_ingest.audit SET actor = 'eve' WHERE audit_id = 2")
     done = run(run.ann, "unmask", "audit", "--verify")
     assert done.exit_code == 1
     assert "BROKEN at row 2" in done.stderr

@@ -17,7 +17,7 @@ from fetch_mask_assets import settings
 from fetch_mask_assets.cli.operations.upgrade_md5 import upgrade_md5
 from fetch_mask_assets.errors import FetchMaskError, NotReadyError
 from fetch_mask_assets.keys.storage import create_keysets, read_keyring
-from fetch_mask_assets.operations.md5_upgrade.digests import md5
+from fetch_mask_assets.operations.md5_upgrade.md5 import md5
 from fetch_mask_assets_tests.support.people import person
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ SMALL = ("--networks", "10.0.0.0/24", "--pattern", "NNN-NNN", "--cores", "1")
 def operator(
     environment: dict[str, str], database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    """Somebody who may recover, before a table of MD5 digests."""
+    """A member of recovery, and a table of MD5 digests."""
     for name, text in environment.items():
         monkeypatch.setenv(name, text)
     with psycopg.connect(database_url) as connection, connection.cursor() as cursor:
@@ -40,8 +40,8 @@ def operator(
             "INSERT INTO user_logins (user_id, masked_ip, masked_device_id) VALUES ('u', %s, %s)",
             [(md5(ip).hex(), md5(i).hex()) for ip, i in zip(IPS, IDS, strict=True)],
         )
-    with person(database_url, "login_ingest_recovery") as somebody:
-        monkeypatch.setenv(settings.RECOVERY_DATABASE_URL, somebody.url)
+    with person(database_url, "login_ingest_recovery") as steward:
+        monkeypatch.setenv(settings.RECOVERY_DATABASE_URL, steward.url)
         yield
 
 
@@ -91,17 +91,17 @@ def test_no_value_is_printed_or_stored(database_url: str) -> None:
         assert value not in stored
 
 
-def test_a_dry_run_says_what_a_run_would_recover_and_changes_nothing(database_url: str) -> None:
+def test_a_dry_run_reports_recoverable_digests_and_changes_nothing(database_url: str) -> None:
     before = _everything(database_url)
-    said = _run(*SMALL, "--dry-run")
-    assert "ip: 3 distinct MD5 digests, 2 would be recovered, 1 left" in said
+    output = _run(*SMALL, "--dry-run")
+    assert "ip: 3 distinct MD5 digests, 2 would be recovered, 1 left" in output
     assert _everything(database_url) == before
 
 
-def test_the_beginning_the_end_and_the_counts_are_in_the_audit(database_url: str) -> None:
+def test_the_audit_records_start_end_and_counts(database_url: str) -> None:
     _run(*SMALL)
     audit = _rows(database_url, "SELECT action, detail FROM login_ingest.audit ORDER BY audit_id")
-    changes = ["replace-digests.note", "replace-digests.begin", "replace-digests.end"] * 2
+    changes = ["upgrade-md5.record", "upgrade-md5.begin", "upgrade-md5.finish"] * 2
     assert [action for action, _ in audit] == ["upgrade-md5 begin", *changes, "upgrade-md5 end"]
     assert json.loads(str(audit[1][1])) == {"field": "ip", "digests": 2}
     assert json.loads(str(audit[3][1]))["links"] == 2
@@ -143,11 +143,11 @@ def test_known_values_are_tried_for_the_field_that_is_asked_for(tmp_path: Path) 
     assert (report["field"], report["recovered"]) == ("device_id", 1)
 
 
-def test_networks_may_stand_in_a_file(tmp_path: Path) -> None:
+def test_networks_are_read_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "networks"
     path.write_text("10.0.0.0/24\n\n172.16.0.0/24\n")
     [report] = json.loads(_run("--networks", str(path), "--field", "ip", "--json"))["fields"]
-    assert (report["recovered"], report["digests_left"], report["tried"]) == (3, 0, 512)
+    assert (report["recovered"], report["digests_left"], report["values_tried"]) == (3, 0, 512)
 
 
 def test_other_keys_are_refused_before_anything_changes(
@@ -164,7 +164,7 @@ def test_other_keys_are_refused_before_anything_changes(
     assert _everything(database_url) == before
 
 
-def test_somebody_who_may_not_recover_is_refused(
+def test_a_login_outside_recovery_is_refused(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with person(database_url, "login_ingest_analyst") as analyst:
@@ -173,7 +173,7 @@ def test_somebody_who_may_not_recover_is_refused(
             _run(*SMALL)
 
 
-def test_dropping_links_is_not_mixed_with_an_upgrade() -> None:
+def test_drop_links_excludes_an_upgrade() -> None:
     with pytest.raises(FetchMaskError, match="without other options"):
         _run("--drop-links", "--dry-run")
 
@@ -181,7 +181,7 @@ def test_dropping_links_is_not_mixed_with_an_upgrade() -> None:
 _COMMAND = "from fetch_mask_assets.cli.main import main\nif __name__ == '__main__':\n    main()\n"
 
 
-def test_killed_again_and_again_it_ends_with_every_row_changed_once(
+def test_after_repeated_kills_every_row_is_changed_once(
     database_url: str, tmp_path: Path, keysets_directory: Path
 ) -> None:
     script = tmp_path / "command.py"
@@ -203,8 +203,8 @@ def test_killed_again_and_again_it_ends_with_every_row_changed_once(
         (keyring.masker("ip").mask("10.0.0.1"), 2),
         (keyring.masker("ip").mask("10.0.0.77"), 1),
     }
-    noted = "SELECT FROM login_ingest.md5_match UNION ALL SELECT FROM login_ingest.md5_upgrade"
-    assert _rows(database_url, noted) == []
+    recorded = "SELECT FROM login_ingest.md5_match UNION ALL SELECT FROM login_ingest.md5_upgrade"
+    assert _rows(database_url, recorded) == []
 
 
 def _wait_until_alone(database_url: str) -> None:

@@ -1,4 +1,4 @@
-"""The views as assets: what a run records of them, and what their checks say."""
+"""The views as assets: the figures that a run records, and their checks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BATCH = [body(1, ip=IP), body(2, ip=IP, device_id="device-00000001"), body(1, ip
 
 
 @BOTH_KINDS
-def test_a_run_records_what_the_views_hold_and_finds_them_right(pipeline: Pipeline) -> None:
+def test_a_run_records_the_figures_of_the_views_and_their_checks_pass(pipeline: Pipeline) -> None:
     pipeline.send(BATCH)
     assert pipeline.run(messages=4).success
     result = pipeline.run(job="analyse_logins")
@@ -36,9 +36,9 @@ def test_a_run_records_what_the_views_hold_and_finds_them_right(pipeline: Pipeli
         for each in result.get_asset_check_evaluations()
     } == {(name, CHECK, True) for name in VIEWS}
     ips = metadata(result, "repeated_ips")
-    assert (ips["dagster/row_count"], ips["logins"], ips["largest_users"]) == (1, 3, 2)
+    assert (ips["dagster/row_count"], ips["logins"], ips["max_users"]) == (1, 3, 2)
     devices = metadata(result, "repeated_devices")
-    assert (devices["rows"], devices["logins"], devices["of_several_users"]) == (1, 3, 1)
+    assert (devices["rows"], devices["logins"], devices["with_several_users"]) == (1, 3, 1)
     assert metadata(result, "users_sharing_devices")["rows"] == 1
     logins = metadata(result, "readable_logins")
     assert (logins["rows"], logins["versions"], logins["misread_versions"]) == (4, 4, 0)
@@ -50,7 +50,7 @@ def test_an_empty_table_is_analysed_too(pipeline: Pipeline) -> None:
     assert all(each.passed for each in result.get_asset_check_evaluations())
 
 
-def test_nothing_of_a_value_and_no_token_is_recorded(pipeline: Pipeline) -> None:
+def test_no_value_and_no_token_is_recorded(pipeline: Pipeline) -> None:
     pipeline.send(BATCH)
     pipeline.run(messages=4)
     events = repr(pipeline.run(job="analyse_logins").all_events)
@@ -59,7 +59,7 @@ def test_nothing_of_a_value_and_no_token_is_recorded(pipeline: Pipeline) -> None
         assert secret not in events
 
 
-def test_a_view_that_is_wrong_is_red_and_says_in_which_numbers(pipeline: Pipeline) -> None:
+def test_the_check_of_a_wrong_view_fails_and_names_the_numbers(pipeline: Pipeline) -> None:
     pipeline.send(BATCH)
     pipeline.run(messages=4)
     with psycopg.connect(pipeline.database.url) as connection:
@@ -76,7 +76,7 @@ def test_a_view_that_is_wrong_is_red_and_says_in_which_numbers(pipeline: Pipelin
     assert "Do not use" in (wrong[0].description or "")
 
 
-def test_it_runs_as_an_analyst_who_may_write_nothing(
+def test_it_runs_as_an_analyst_without_the_right_to_write(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with person(pipeline.database.url, "login_ingest_analyst") as eve:

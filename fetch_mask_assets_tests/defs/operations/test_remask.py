@@ -1,4 +1,4 @@
-"""The job that brings old rows under the new keys: what it says, refuses and survives."""
+"""The job that re-masks old rows: its counts, checks, refusals and interruptions."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Table:
             return job.execute_in_process(instance=instance, raise_on_error=False)
 
     def execute(self, statement: str) -> None:
-        """Does something to the table that nobody should."""
+        """Change the table behind the job's back."""
         with psycopg.connect(self.database.url, autocommit=True) as connection:
             connection.execute(statement.encode())
 
@@ -135,7 +135,7 @@ def test_a_run_re_masks_counts_and_passes_every_check(table: Table) -> None:
         "every_token_opens",
     }
     each = {"rows_replaced": 4, "rows_before": 6, "rows_after": 6, "tokens_replaced": 3}
-    each |= {"groups_before": 4, "groups_after": 4, "rows_left": 0, "loaded_meanwhile": 0}
+    each |= {"groups_before": 4, "groups_after": 4, "rows_left": 0, "rows_loaded_during_run": 0}
     expected = {f"{field.name}_{name}": n for field in MASKED_FIELDS for name, n in each.items()}
     counts = metadata(result, "remasked_logins")
     assert expected.items() <= counts.items()
@@ -151,7 +151,7 @@ def test_without_a_rotation_a_run_changes_nothing_and_passes(table: Table) -> No
     assert table.database.query("SELECT ctid::text FROM user_logins") == before
 
 
-def test_batches_that_are_loaded_meanwhile_are_accounted_for(
+def test_batches_loaded_during_the_run_are_counted(
     table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = table.keyring
@@ -167,10 +167,10 @@ def test_batches_that_are_loaded_meanwhile_are_accounted_for(
     monkeypatch.setattr(TokenTable, "replace", beside)
     result = table.run()
     assert all(check.passed for check in checks(result).values()), checks(result)
-    assert metadata(result, "remasked_logins")["ip_loaded_meanwhile"] == 6
+    assert metadata(result, "remasked_logins")["ip_rows_loaded_during_run"] == 6
 
 
-def test_keys_that_do_not_fit_are_refused_and_nothing_changes(table: Table) -> None:
+def test_keys_of_another_database_are_refused_and_nothing_changes(table: Table) -> None:
     table.commit(table.keyring, [1, 2])
     assert table.run().success
     for path in table.keysets.iterdir():
@@ -183,7 +183,7 @@ def test_keys_that_do_not_fit_are_refused_and_nothing_changes(table: Table) -> N
     assert table.database.query("SELECT ctid::text, masked_ip FROM user_logins") == before
 
 
-def test_an_altered_token_is_left_alone_and_fails_a_check_and_the_command(table: Table) -> None:
+def test_an_altered_token_is_not_changed_and_fails_a_check_and_the_command(table: Table) -> None:
     table.commit(table.keyring, [1, 2])
     table.execute(
         "UPDATE user_logins SET masked_device_id = 'device_id:' || repeat('A', 50)"
@@ -198,7 +198,7 @@ def test_an_altered_token_is_left_alone_and_fails_a_check_and_the_command(table:
     assert "unknown_key: a key is missing" in str(done.exception)
 
 
-def test_rows_that_somebody_deletes_meanwhile_fail_a_check(
+def test_rows_deleted_during_the_run_fail_a_check(
     table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table.commit(table.keyring, [1, 2, 3])
@@ -214,7 +214,9 @@ def test_rows_that_somebody_deletes_meanwhile_fail_a_check(
     assert broken == {"rows_kept", "groups_kept"}
 
 
-def test_nothing_of_a_run_holds_a_value(table: Table, capfd: pytest.CaptureFixture[str]) -> None:
+def test_no_log_or_output_of_a_run_contains_a_value(
+    table: Table, capfd: pytest.CaptureFixture[str]
+) -> None:
     ring = table.keyring
     masked = mask_batch(raw_batch([body(1, ip=CANARY_IP, device_id="canary-4711")]), ring)
     register(table.database.url, ring)
@@ -223,12 +225,12 @@ def test_nothing_of_a_run_holds_a_value(table: Table, capfd: pytest.CaptureFixtu
     with DagsterInstance.ephemeral() as instance:
         job = build_definitions(table.environment).resolve_job_def(REMASK_LOGINS)
         result = job.execute_in_process(instance=instance)
-        told = [str(event) for event in instance.all_logs(result.run_id)]
-    said = "".join([*told, *capfd.readouterr()])
-    assert "tokens replaced" in said
-    assert CANARY_IP not in said
-    assert "canary-4711" not in said
-    assert masked["masked_ip"][0] not in said
+        events = [str(event) for event in instance.all_logs(result.run_id)]
+    output = "".join([*events, *capfd.readouterr()])
+    assert "tokens replaced" in output
+    assert CANARY_IP not in output
+    assert "canary-4711" not in output
+    assert masked["masked_ip"][0] not in output
 
 
 def test_the_recovery_connection_is_used_where_it_is_set() -> None:
@@ -238,7 +240,7 @@ def test_the_recovery_connection_is_used_where_it_is_set() -> None:
     assert own.model_dump()["url"] == settings.RECOVERY_DATABASE_URL
 
 
-def test_the_command_says_what_it_did(table: Table) -> None:
+def test_the_command_prints_its_counts(table: Table) -> None:
     table.commit(table.keyring, [1, 2])
     table.rotate()
     done = CliRunner().invoke(remask, [])
@@ -252,9 +254,7 @@ def test_the_command_says_what_it_did(table: Table) -> None:
 
 
 @pytest.mark.timeout(900)  # at full size it takes minutes
-def test_killed_again_and_again_under_load_it_ends_with_every_group_as_it_was(
-    table: Table, tmp_path: Path
-) -> None:
+def test_after_repeated_kills_under_load_every_group_is_kept(table: Table, tmp_path: Path) -> None:
     """Readers of the view see one group for each value, at every look they take."""
     chance = random.Random(1)  # noqa: S311 (moments, not secrets)
     old = table.keyring
@@ -280,9 +280,9 @@ def test_killed_again_and_again_under_load_it_ends_with_every_group_as_it_was(
 
 _DRIVER = """
 import sys
-from fetch_mask_assets.operations.rotation import postgres as remasking
+from fetch_mask_assets.operations.rotation import postgres, remask_run
 from fetch_mask_assets.cli.operations.remask import remask
-remasking.TOKENS_AT_ONCE, remasking.ROWS_AT_ONCE = map(int, sys.argv[1:3])
+remask_run.TOKENS_PER_PAGE, postgres.ROWS_PER_TRANSACTION = map(int, sys.argv[1:3])
 del sys.argv[1:3]
 remask()
 """

@@ -1,4 +1,4 @@
-"""What an alert says, and that a failure is told once."""
+"""The texts of alerts, and that a failure is reported once."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ CHECK = FailedCheck(
     "only_tokens",
     "run-1",
     is_warning=False,
-    means="Mask or remove them.",
+    meaning="Mask or remove them.",
     numbers={"broken": 3},
     at=5.0,
 )
 NOW = 1_000_000.0
 
 
-def test_an_alert_of_a_check_names_the_batch_what_is_safe_and_what_to_do() -> None:
+def test_an_alert_of_a_check_has_the_batch_the_impact_and_the_remedy() -> None:
     alert = check_failed([CHECK], {True})
 
     assert alert.run_id == "run-1"
@@ -82,7 +82,7 @@ def test_an_alert_of_many_failures_names_five_runs_and_how_many_more(
         ({True, None}, "committed whole or not at all"),
     ],
 )
-def test_an_alert_of_many_failures_says_no_more_than_is_known(
+def test_the_impact_of_many_failures_covers_commits_that_are_unknown(
     committed: set[bool | None], description: str
 ) -> None:
     assert description in check_failed(_failures(3), committed).impact
@@ -100,11 +100,11 @@ def test_an_alert_of_warnings_and_an_error_is_an_error() -> None:
     [
         (True, False, "No batch of this run is committed"),
         (True, True, "is committed, whole"),
-        (True, None, "did not say"),
+        (True, None, "database is unreachable"),
         (False, False, "takes none from the queue"),
     ],
 )
-def test_an_alert_of_a_run_says_what_became_of_its_batch(
+def test_an_alert_of_a_run_states_the_commit_of_its_batch(
     takes_messages: bool,  # noqa: FBT001 (a case)
     is_committed: bool | None,  # noqa: FBT001 (a case)
     description: str,
@@ -138,9 +138,9 @@ def test_an_alert_of_a_stale_table_keeps_its_id_until_something_is_loaded() -> N
 
 
 @pytest.mark.parametrize(
-    "alert", [check_failed([CHECK], {None}), make_test_alert(7.0)], ids=["check", "trial"]
+    "alert", [check_failed([CHECK], {None}), make_test_alert(7.0)], ids=["check", "test"]
 )
-def test_an_alert_and_an_outbox_survive_being_written_down(alert: Alert) -> None:
+def test_alert_state_survives_serialization(alert: Alert) -> None:
     alert_state = AlertState(1.0, 2.0, {"a": 1.0}, {"b": 2.0}, (("log", alert),))
 
     assert AlertState.from_json(alert_state.as_json()) == alert_state
@@ -157,61 +157,63 @@ def _passed(number: int, at: float) -> Observation:
     return Observation(f"check:{number}", "check", at, None)
 
 
-def _look(
+def _observe(
     alert_state: AlertState, *observations: Observation, now: float = NOW
 ) -> tuple[AlertState, list[str]]:
-    """The outbox after a look from which everything was sent, and the runs it told of."""
+    """The state after observations of which everything was sent, and the reported runs."""
     after = alert_state.with_observations(observations, ["log"], now)
-    told = [alert.run_id for _, alert in after.pending]
+    reported = [alert.run_id for _, alert in after.pending]
     for each in after.pending:
         after = after.without(each)
-    return after, told
+    return after, reported
 
 
-def test_a_failure_that_is_seen_again_is_told_once() -> None:
-    alert_state, first = _look(AlertState(NOW, NOW), _failed(1, subject=None))
-    _, again = _look(alert_state, _failed(1, subject=None), now=NOW + 30)
+def test_a_failure_that_is_observed_again_is_reported_once() -> None:
+    alert_state, first = _observe(AlertState(NOW, NOW), _failed(1, subject=None))
+    _, again = _observe(alert_state, _failed(1, subject=None), now=NOW + 30)
 
     assert (first, again) == (["run-1"], [])
 
 
-def test_what_an_alert_tells_of_besides_is_not_told_again() -> None:
-    both = replace(_failed(2, NOW + 1, None), also=("None:1",))
-    alert_state, first = _look(AlertState(NOW, NOW), both)
-    _, again = _look(alert_state, _failed(1, NOW, None), _failed(3, NOW + 2, None), now=NOW + 30)
+def test_failures_that_an_alert_covers_are_not_reported_again() -> None:
+    both = replace(_failed(2, NOW + 1, None), covered_ids=("None:1",))
+    alert_state, first = _observe(AlertState(NOW, NOW), both)
+    _, again = _observe(alert_state, _failed(1, NOW, None), _failed(3, NOW + 2, None), now=NOW + 30)
 
     assert (first, again) == (["run-2"], ["run-3"])
 
 
-def test_a_state_that_lasts_is_told_once_and_again_after_it_has_passed() -> None:
-    alert_state, first = _look(AlertState(NOW, NOW), _failed(1, NOW), _failed(2, NOW + 1))
-    alert_state, still = _look(alert_state, _failed(3, NOW + 20), now=NOW + 30)
-    alert_state, after = _look(
+def test_a_state_that_lasts_is_reported_once_and_again_after_it_has_passed() -> None:
+    alert_state, first = _observe(AlertState(NOW, NOW), _failed(1, NOW), _failed(2, NOW + 1))
+    alert_state, still = _observe(alert_state, _failed(3, NOW + 20), now=NOW + 30)
+    alert_state, after = _observe(
         alert_state, _passed(4, NOW + 40), _failed(5, NOW + 50), now=NOW + 60
     )
-    _, late = _look(alert_state, _passed(4, NOW + 40), _failed(6, NOW + 70), now=NOW + 90)
+    _, late = _observe(alert_state, _passed(4, NOW + 40), _failed(6, NOW + 70), now=NOW + 90)
 
     assert (first, still, after, late) == (["run-1"], [], ["run-5"], [])
 
 
-def test_each_failed_run_is_told() -> None:
-    _, told = _look(AlertState(NOW, NOW), _failed(1, subject=None), _failed(2, subject=None))
+def test_each_failed_run_is_reported() -> None:
+    _, reported = _observe(AlertState(NOW, NOW), _failed(1, subject=None), _failed(2, subject=None))
 
-    assert told == ["run-1", "run-2"]
+    assert reported == ["run-1", "run-2"]
 
 
-def test_what_comes_into_sight_late_is_told_and_what_is_long_past_is_not() -> None:
+def test_an_event_that_becomes_visible_late_is_reported_and_an_old_one_is_not() -> None:
     late = _failed(1, NOW - OVERLAP_SECONDS + 1, subject=None)
     past = _failed(2, NOW - OVERLAP_SECONDS - 1, subject=None)
-    _, told = _look(AlertState(NOW, NOW), late, past)
+    _, reported = _observe(AlertState(NOW, NOW), late, past)
 
-    assert told == ["run-1"]
+    assert reported == ["run-1"]
 
 
-def test_what_happened_while_nobody_looked_is_told_at_the_next_look() -> None:
-    _, told = _look(AlertState(NOW, NOW), _failed(1, NOW + 500, subject=None), now=NOW + 90_000)
+def test_events_between_distant_observations_are_reported() -> None:
+    _, reported = _observe(
+        AlertState(NOW, NOW), _failed(1, NOW + 500, subject=None), now=NOW + 90_000
+    )
 
-    assert told == ["run-1"]
+    assert reported == ["run-1"]
 
 
 def test_an_alert_waits_for_each_destination_by_itself() -> None:
@@ -233,18 +235,18 @@ def test_a_destination_that_is_down_for_long_does_not_fill_the_storage() -> None
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.booleans()), max_size=30))
-def test_looks_that_overlap_tell_the_same_as_one_look(events: list[tuple[int, bool]]) -> None:
+def test_overlapping_observations_report_the_same_as_one(events: list[tuple[int, bool]]) -> None:
     observations = [
         _failed(number, NOW + number) if fails else _passed(100 + number, NOW + number)
         for number, fails in dict(events).items()
     ]
     ordered = sorted(observations, key=lambda each: each.at)
-    alert_state, told = AlertState(NOW, NOW), list[str]()
+    alert_state, reported = AlertState(NOW, NOW), list[str]()
     for count in range(len(ordered) + 1):
-        alert_state, new = _look(alert_state, *ordered[:count], now=NOW + 20)
-        told += new
+        alert_state, new = _observe(alert_state, *ordered[:count], now=NOW + 20)
+        reported += new
 
-    assert told == _look(AlertState(NOW, NOW), *ordered, now=NOW + 20)[1]
+    assert reported == _observe(AlertState(NOW, NOW), *ordered, now=NOW + 20)[1]
 
 
 def test_severities_are_plain_words() -> None:

@@ -20,7 +20,7 @@ from fetch_mask_assets.masking.version_number import version_number, version_tex
 from fetch_mask_assets.operations.analysis.postgres import view_and_table
 from fetch_mask_assets.operations.analysis.views import ANALYSIS_VIEWS, AnalysisView, differing
 from fetch_mask_assets.operations.rotation.postgres import TokenTable
-from fetch_mask_assets.operations.rotation.remasking import remask
+from fetch_mask_assets.operations.rotation.remask_plan import plan_remask
 from fetch_mask_assets.pipeline.batch.frames import mask_batch
 from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
@@ -60,16 +60,18 @@ def rings() -> list[Keyring]:
 
 @pytest.fixture
 def database(database_url: str, rings: list[Keyring]) -> LoginDatabase:
-    """The test's own database, which knows all keys."""
+    """The database of the test, with all keys registered."""
     register(database_url, rings[-1])
     return LoginDatabase(database_url)
 
 
-# What the views count
+# The counts of the views
 
 
 @BOTH_KINDS
-def test_what_occurs_once_is_not_repeated(database: LoginDatabase, rings: list[Keyring]) -> None:
+def test_a_value_that_occurs_once_is_not_repeated(
+    database: LoginDatabase, rings: list[Keyring]
+) -> None:
     _commit(database, rings[0], [Login(1, 1, 1), Login(2, 2, 2)])
     for view in ("repeated_ips", "repeated_devices", "users_sharing_devices"):
         assert database.query(f"SELECT * FROM login_ingest.{view}") == []
@@ -113,7 +115,7 @@ def test_a_device_of_very_many_users_makes_no_pairs_and_is_still_counted(
 
 
 @BOTH_KINDS
-def test_what_is_erased_or_no_token_is_equal_to_nothing(
+def test_an_erased_value_and_a_value_that_is_no_token_equal_nothing(
     database: LoginDatabase, rings: list[Keyring]
 ) -> None:
     for text in (None, MD5_OF_NOTHING, "", "unknown", "192.0.2.1", "device_id", "ip"):
@@ -260,7 +262,7 @@ def test_an_analyst_reads_the_figures_of_both_sides(
 
 
 @BOTH_KINDS
-def test_the_table_and_every_view_and_column_explains_itself(database: LoginDatabase) -> None:
+def test_the_table_and_every_view_and_column_has_a_comment(database: LoginDatabase) -> None:
     silent = database.query(
         "SELECT relname, attname FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid"
         " WHERE (relkind = 'v' AND relnamespace = 'login_ingest'::regnamespace"
@@ -274,7 +276,7 @@ def test_the_table_and_every_view_and_column_explains_itself(database: LoginData
 
 
 @pytest.mark.parametrize("view", ANALYSIS_VIEWS, ids=lambda view: view.name)
-def test_dagster_and_the_database_say_the_same_of_a_view(
+def test_dagster_and_the_database_describe_a_view_alike(
     database: LoginDatabase, view: AnalysisView
 ) -> None:
     columns = database.query(
@@ -283,7 +285,9 @@ def test_dagster_and_the_database_say_the_same_of_a_view(
         " WHERE attrelid = %s::regclass ORDER BY attnum",
         f"login_ingest.{view.name}",
     )
-    assert columns == [(name, *about) for name, about in view.columns.items()]
+    assert columns == [
+        (name, column.type, column.description) for name, column in view.columns.items()
+    ]
     [(description,)] = database.query(
         "SELECT obj_description(%s::regclass, 'pg_class')", f"login_ingest.{view.name}"
     )
@@ -316,7 +320,7 @@ def test_one_token_or_user_is_found_by_index(
 # The index, and a table that was there before
 
 
-def test_an_index_that_was_left_half_made_is_made_again(database: LoginDatabase) -> None:
+def test_an_invalid_index_is_made_again(database: LoginDatabase) -> None:
     _run(
         database,
         "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'user_logins_user_id'::regclass",
@@ -325,7 +329,7 @@ def test_an_index_that_was_left_half_made_is_made_again(database: LoginDatabase)
     assert _number(database, _VALID_INDEXES) == 1
 
 
-def test_an_index_on_users_that_somebody_made_is_enough(database: LoginDatabase) -> None:
+def test_an_existing_index_on_users_is_enough(database: LoginDatabase) -> None:
     _run(
         database,
         "DROP INDEX user_logins_user_id",
@@ -365,11 +369,11 @@ def _remask_some(database: LoginDatabase, masker: FieldMasker, chance: random.Ra
     """A part of a re-masking, as if it had been killed at some point."""
     table = TokenTable(database.url)
     stored = database.query(f"SELECT DISTINCT {masker.field.column} FROM user_logins ORDER BY 1")
-    wanted = remask(masker, chance.sample([token for (token,) in stored], len(stored) // 2))
+    plan = plan_remask(masker, chance.sample([token for (token,) in stored], len(stored) // 2))
     change = table.begin(masker)
-    table.link(change, wanted)
+    table.link(change, plan)
     if chance.random() < 0.7:
-        table.replace(change, wanted.replacements)
+        table.replace(change, plan.replacements)
 
 
 def _expected(logins: list[Login]) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def test_rows_under_an_unknown_key_leave_the_certificate_unverified(
 
     assert (certificate.logins, certificate.unreadable, certificate.verified) == (0, 1, False)
     # The database sees them too, without a keyset.
-    assert certificate.uncovered == 1
+    assert certificate.unsearched == 1
 
 
 def test_an_md5_digest_is_erased_with_its_matches(
@@ -249,7 +249,7 @@ def test_the_certificate_and_the_audit_have_actor_and_reason_without_the_value(
     assert texts == (steward.name, "ip", "asked for", "T-1")
     assert certificate.finished_at is not None
     audit = _rows(
-        database_url, "SELECT person, action, detail FROM login_ingest.audit ORDER BY audit_id"
+        database_url, "SELECT actor, action, detail FROM login_ingest.audit ORDER BY audit_id"
     )
     assert [action for _, action, _ in audit] == ["erase.begin", "erase", "erase", "erase.finish"]
     assert {name for name, _, _ in audit} == {steward.name}
@@ -387,9 +387,9 @@ def test_erasing_needs_the_recovery_role_and_an_erasure_of_the_same_actor(
         "SELECT login_ingest.erase_requests('e', ARRAY['x'])",
         "SELECT login_ingest.erase_quarantined('e', ARRAY['x'])",
         "SELECT login_ingest.erase_matches('e', 'ip', ARRAY['x'])",
-        "SELECT login_ingest.erasure_remains('ip', ARRAY['x'])",
-        "SELECT login_ingest.count_erased('e', 'logins', 1)",
-        "SELECT login_ingest.uncovered_rows('ip', ARRAY['x'], 1)",
+        "SELECT login_ingest.count_remaining('ip', ARRAY['x'])",
+        "SELECT login_ingest.record_erased('e', 'logins', 1)",
+        "SELECT login_ingest.unsearched_rows('ip', ARRAY['x'], 1)",
     ]
     for role in ("login_ingest_loader", "login_ingest_analyst", "login_ingest_auditor"):
         with person(database_url, role) as other:
@@ -466,7 +466,8 @@ def test_the_database_counts_links_requests_matches_and_unexamined_messages(
     assert _finish_by_hand(steward, "ip", 1, [token], (1, 0, 0)) == "False"
 
     assert _rows(
-        database_url, "SELECT remaining, sealed, unopened, verified FROM login_ingest.erasure"
+        database_url,
+        "SELECT remaining, quarantine_size, unreadable, verified FROM login_ingest.erasure",
     ) == [(3, 2, 1, False)]
 
 

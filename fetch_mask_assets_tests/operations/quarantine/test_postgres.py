@@ -81,7 +81,7 @@ def test_a_message_that_is_now_a_login_becomes_a_row_and_leaves_the_quarantine(
     ledger = "SELECT app_version FROM login_ingest.ledger WHERE message_id = %s"
     assert _rows(database_url, ledger, good) == [("2.3.0",)]
     assert _rows(
-        database_url, "SELECT replay_id, person, replayed, still_rejected FROM login_ingest.replay"
+        database_url, "SELECT replay_id, actor, replayed, still_rejected FROM login_ingest.replay"
     ) == [("r1", steward.name, 1, 1)]
     assert _audit(database_url)[-1] == (
         steward.name,
@@ -287,11 +287,11 @@ def test_messages_masked_under_a_retired_key_are_not_replayed(
 @pytest.mark.parametrize(
     ("name", "text", "rule"),
     [
-        ("masked_ip", "192.0.2.1", "is_a_token"),
-        ("masked_device_id", "device-1", "is_a_token"),
-        ("masked_device_id", "the ip's", "is_a_token"),
-        ("masked_ip", "a stranger's", "key_is_in_use"),
-        ("masked_ip", "a retired key's", "key_is_in_use"),
+        ("masked_ip", "192.0.2.1", "token_valid"),
+        ("masked_device_id", "device-1", "token_valid"),
+        ("masked_device_id", "the ip's", "token_valid"),
+        ("masked_ip", "a stranger's", "key_usable"),
+        ("masked_ip", "a retired key's", "key_usable"),
     ],
 )
 def test_the_database_replays_nothing_but_tokens_of_the_field_under_keys_in_use(  # noqa: PLR0913, PLR0917 (a case and its fixtures)
@@ -434,7 +434,7 @@ def test_discarded_messages_are_counted_and_recorded_and_do_not_come_again(
     assert _audit(database_url)[0] == (
         steward.name,
         "quarantine.discard",
-        {"discard_id": "d1", "why": "noise", "messages": 1, "message_ids": [ids[0]]},
+        {"discard_id": "d1", "reason": "noise", "messages": 1, "message_ids": [ids[0]]},
     )
     again = LoginDatabase(database_url).commit_batch(
         BatchToCommit(str(uuid4()), masked_batch(keyring, ["junk"], [ids[0]]), lambda _id: b"")
@@ -478,7 +478,7 @@ def test_old_messages_expire_in_steps_and_younger_ones_stay(
             (
                 name,
                 "quarantine.expire",
-                {"verdict": "retention_too_short", "keep_days": days, "at_least": 7},
+                {"verdict": "retention_too_short", "keep_days": days, "min_days": 7},
             )
             for days in (6, 0, -1)
         ),
@@ -516,7 +516,7 @@ def test_messages_leave_the_quarantine_through_the_functions_only(
     ]
     assert [sqlstate(steward.url, each) for each in statements] == ["42501"] * 5
     calls = [
-        "SELECT * FROM login_ingest.take_quarantined('', NULL, NULL, 1)",
+        "SELECT * FROM login_ingest.lock_quarantined('', NULL, NULL, 1)",
         "SELECT * FROM login_ingest.replay_messages('r', '[]', '[]', 0)",
         "SELECT login_ingest.discard_messages('d', NULL, 'not_json', 'x', 1)",
     ]
@@ -566,7 +566,7 @@ def _waiting(url: str) -> list[str]:
 
 
 def _audit(url: str) -> list[tuple[str, str, Any]]:
-    rows = _rows(url, "SELECT person, action, detail FROM login_ingest.audit ORDER BY audit_id")
+    rows = _rows(url, "SELECT actor, action, detail FROM login_ingest.audit ORDER BY audit_id")
     return [(who, action, json.loads(detail)) for who, action, detail in rows]
 
 

@@ -1,11 +1,10 @@
-"""The page of a report: self-contained, escaped, and honest about what could not be read."""
+"""The page of a report: self-contained, escaped, with a first page and details."""
 
 from __future__ import annotations
 
 import json
 import re
 from base64 import b64encode
-from datetime import date
 from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,25 +12,18 @@ from typing import Any
 
 import pytest
 
-from fetch_mask_assets.operations.report.page import not_protected, render_json, render_page
-from fetch_mask_assets.operations.report.page.charts import (
-    HEIGHT,
-    WIDTH,
-    Bar,
-    columns,
-    daily,
-    shares,
+from fetch_mask_assets.operations.report.page import (
+    MAX_LISTED,
+    not_protected,
+    render_json,
+    render_page,
 )
-from fetch_mask_assets.operations.report.report import (
-    PARTS,
-    Period,
-    QuarantinePart,
-    ReasonCount,
-    Unreadable,
-)
-from fetch_mask_assets_tests.support.report_factory import DAY, NOON, report
+from fetch_mask_assets.operations.report.part import Unreadable
+from fetch_mask_assets.operations.report.parts import PARTS
+from fetch_mask_assets_tests.support.report_factory import changed, check, checks, report
 
 _ROOT = Path(__file__).parents[3]
+NAMES = [part.name for part in PARTS]
 _VOID = {"meta", "br", "hr", "img", "link", "input"}
 
 
@@ -55,7 +47,7 @@ class Reader(HTMLParser):
         assert self._open.pop() == tag
 
 
-def test_a_page_asks_nothing_of_anybody() -> None:
+def test_a_page_loads_nothing() -> None:
     page = render_page(report())
     tags = Reader(page).tags
 
@@ -80,21 +72,21 @@ def test_the_policy_of_the_page_allows_its_own_style_and_nothing_else() -> None:
     )
 
 
-def test_a_page_has_a_language_headings_and_the_number_beside_each_chart() -> None:
+def test_a_page_has_a_language_headings_and_scopes() -> None:
     tags = Reader(render_page(report())).tags
 
     assert ("html", {"lang": "en"}) in tags
     assert sum(tag == "h1" for tag, _ in tags) == 1
-    assert sum(tag == "h2" for tag, _ in tags) == len(PARTS) + 1
-    assert all(names.get("aria-label") or names.get("aria-hidden") for tag, names in tags
-               if tag == "svg")  # fmt: skip
+    assert {names["id"] for tag, names in tags if tag == "h2"} == {
+        "summary", "verify", *NAMES, "limits"
+    }  # fmt: skip
     assert all(
         names.get("scope") for tag, names in tags if tag == "th" and "data-label" not in names
     )
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_a_part_that_could_not_be_read_says_so_on_the_page(part: str) -> None:
+@pytest.mark.parametrize("part", NAMES)
+def test_an_unreadable_part_is_named_on_the_first_page_and_in_its_details(part: str) -> None:
     page = render_page(report(**{part: Unreadable("the disk is gone.")}))
 
     assert "Not everything in this report holds." in page
@@ -102,22 +94,47 @@ def test_a_part_that_could_not_be_read_says_so_on_the_page(part: str) -> None:
     assert page.count("the disk is gone.") == 2
 
 
+def test_the_first_page_has_a_row_for_each_part_and_its_faults_before_the_details() -> None:
+    first, _, details = render_page(report(keys=Unreadable("gone."))).partition("<details>")
+
+    assert [part.title for part in PARTS if f">{part.title}</th>" not in first] == []
+    assert first.count(">holds</span>") == len(PARTS) - 1
+    assert first.count(">could not be read</span>") == 1
+    assert "gone." in first
+    assert "<table" in details
+
+
+def test_the_first_page_lists_few_faults_and_the_details_all() -> None:
+    failed = tuple(check(failed=number) for number in range(1, 20))
+    first, _, details = render_page(report(checks=checks(*failed))).partition("<details>")
+
+    assert first.count("balance_holds failed") == MAX_LISTED
+    assert f"And {19 - MAX_LISTED} more, in the details." in first
+    assert details.count("balance_holds failed") == 19
+
+
+def test_the_first_page_has_the_hash_of_the_audit_to_be_filed() -> None:
+    first, _, _ = render_page(report()).partition("<details>")
+
+    assert '<dd class="hash">0102</dd>' in first
+
+
 def test_everything_unreadable_is_still_a_page() -> None:
-    gone: Any = dict.fromkeys(PARTS, Unreadable("gone."))
+    gone: Any = dict.fromkeys(NAMES, Unreadable("gone."))
 
     Reader(render_page(report(**gone)))
     assert json.loads(render_json(report(**gone)))["holds"] is False
 
 
 def test_text_from_the_database_is_escaped() -> None:
-    reason = ReasonCount("<b>", "<script>alert(1)</script>", 1, 1)
-    page = render_page(report(quarantine=QuarantinePart((reason,), 1, 0, 0, 0, 0, 1, holds=True)))
+    reasons = changed("quarantine", "reasons", field="<b>", reason="<script>alert(1)</script>")
+    page = render_page(report(quarantine=reasons))
 
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
 
 
-def test_the_page_says_what_is_not_protected_in_the_words_of_the_documents() -> None:
+def test_the_page_has_the_text_of_the_limits() -> None:
     page = render_page(report())
     text = (_ROOT / "docs/limits.md").read_text(encoding="utf-8")
 
@@ -125,34 +142,3 @@ def test_the_page_says_what_is_not_protected_in_the_words_of_the_documents() -> 
     headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
     assert headings
     assert [name for name in headings if f"<h3>{name}</h3>" not in page] == []
-
-
-def test_columns_are_stacked_from_the_ground_and_the_highest_fills_the_chart() -> None:
-    assert columns([(1, 1), (), (0, 1)]) == (
-        Bar(20.0, 60.0, 160.0, 60.0, 0),
-        Bar(20.0, 0.0, 160.0, 60.0, 1),
-        Bar(420.0, 60.0, 160.0, 60.0, 1),
-    )
-
-
-@pytest.mark.parametrize("nothing", [[], [()], [(0, 0)]])
-def test_a_chart_of_nothing_is_empty(nothing: list[tuple[int, ...]]) -> None:
-    assert columns(nothing) == ()
-
-
-def test_shares_fill_the_bar() -> None:
-    assert shares((0, 0)) == ()
-    assert shares((3, 0, 1)) == (
-        Bar(0.0, 0, WIDTH * 3 / 4, HEIGHT, 0),
-        Bar(WIDTH * 3 / 4, 0, WIDTH / 4, HEIGHT, 2),
-    )
-
-
-def test_days_on_which_nothing_was_have_their_place_in_a_chart() -> None:
-    period = Period(NOON.replace(day=2), NOON.replace(day=5, hour=0))
-
-    assert daily([(DAY, (1,))], period) == (
-        (date(2026, 5, 2), ()),
-        (date(2026, 5, 3), ()),
-        (DAY, (1,)),
-    )

@@ -1,141 +1,119 @@
-"""What of a report does not hold, what could not be read, and what is never shown."""
+"""The findings of a report, and the texts that it withholds."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from pathlib import Path
 
 import pytest
 
-from fetch_mask_assets.audit.chain import Chain, ChainBreak
-from fetch_mask_assets.operations.report.audit_summary import ActionCount
-from fetch_mask_assets.operations.report.report import (
-    PARTS,
+from fetch_mask_assets.operations.report.part import (
     WITHHELD,
-    BatchRow,
-    BatchSum,
-    ChecksPart,
-    LinkCount,
-    PeriodError,
-    Report,
-    ReportedKey,
+    Part,
     Severity,
-    TableSum,
     Unreadable,
-    as_json,
-    findings,
-    holds,
-    period_of,
     shown_code,
     shown_ticket,
-    summed,
 )
-from fetch_mask_assets_tests.support.report_factory import NOON, check, report
+from fetch_mask_assets.operations.report.parts import PARTS
+from fetch_mask_assets.operations.report.report import PeriodError, Report, as_json, period_of
+from fetch_mask_assets_tests.support.report_factory import (
+    NOON,
+    changed,
+    check,
+    checks,
+    report,
+)
 
-WHOLE: Any = report()
+NAMES = [part.name for part in PARTS]
 
 
-def weights(made: Report) -> list[tuple[str, Severity]]:
-    return [(each.part, each.severity) for each in findings(made)]
+def severities(made: Report) -> list[tuple[str, Severity]]:
+    return [(each.part, each.severity) for each in made.findings]
 
 
 def test_a_report_in_which_nothing_is_wrong_holds() -> None:
-    assert findings(WHOLE) == ()
-    assert holds(WHOLE)
+    assert report().findings == ()
+    assert report().holds
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", NAMES)
 def test_a_part_that_could_not_be_read_is_never_good(part: str) -> None:
     made = report(**{part: Unreadable("the disk is gone.")})
 
-    assert not holds(made)
-    assert weights(made) == [(part, Severity.UNREADABLE)]
+    assert not made.holds
+    assert severities(made) == [(part, Severity.UNREADABLE)]
+    assert made.verdict(part) == "unreadable"
     assert as_json(made, "")[part] == {"unreadable": "the disk is gone."}
 
 
 BROKEN = [
-    ("checks", ChecksPart((check(failed=1, passed=9),), NOON)),
-    ("checks", ChecksPart((check(not_evaluated=1),), NOON)),
-    ("balance", replace(WHOLE.balance, whole=replace(WHOLE.balance.whole, unbalanced=1))),
-    ("balance", replace(WHOLE.balance, ledger_rows=8)),
-    ("balance", replace(WHOLE.balance, ledger_rows=10)),
-    ("balance", replace(WHOLE.balance, table=TableSum(6, 7, 0, 0, 0, 0, 0))),
-    ("balance", replace(WHOLE.balance, table=TableSum(7, 7, 0, 0, 0, 0, 1))),
-    ("keys", replace(WHOLE.keys, keys=(ReportedKey("ip", 1, None, None, 5),))),
-    ("quarantine", replace(WHOLE.quarantine, holds=False)),
-    ("erasures", replace(WHOLE.erasures, unverified=1)),
-    ("retention", replace(WHOLE.retention, overdue=1)),
-    ("audit", replace(WHOLE.audit, chain=Chain(1, 1, b"", broken=ChainBreak(2, "it was edited")))),
-    ("audit", replace(WHOLE.audit, chain=Chain(3, 3, b"", has_expected=False))),
+    ("checks", checks(check(failed=1, passed=9))),
+    ("checks", checks(check(not_evaluated=1))),
+    ("balance", changed("balance", "totals", unbalanced=1)),
+    ("balance", changed("balance", "ledger", messages=8)),
+    ("balance", changed("balance", "ledger", messages=10)),
+    ("balance", changed("balance", "user_logins", missing_rows=1)),
+    ("balance", changed("balance", "user_logins", non_token_rows=1)),
+    ("keys", changed("keys", "keys", status="not registered", rows=5)),
+    ("quarantine", changed("quarantine", "account", holds=False)),
+    ("erasures", changed("erasures", "totals", unverified=1)),
+    ("retention", changed("retention", "ages", overdue=1)),
+    ("audit", changed("audit", "chain", broken_at=2, broken_because="it was edited")),
+    ("audit", changed("audit", "chain", has_expected=False)),
 ]
 
 
 @pytest.mark.parametrize(("part", "value"), BROKEN)
-def test_what_is_broken_does_not_hold(part: str, value: object) -> None:
+def test_a_report_with_a_broken_part_does_not_hold(part: str, value: object) -> None:
     made = report(**{part: value})
 
-    assert not holds(made)
-    assert weights(made) == [(part, Severity.BROKEN)]
+    assert not made.holds
+    assert severities(made) == [(part, Severity.BROKEN)]
+    assert made.verdict(part) == "broken"
 
 
-TO_KNOW = [
-    ("checks", ChecksPart((check(warned=2),), NOON)),
-    ("checks", ChecksPart((check(passed=1, not_evaluated=3),), NOON)),
-    ("balance", replace(WHOLE.balance, table=TableSum(8, 7, 0, 0, 0, 0, 0))),
-    ("keys", replace(WHOLE.keys, keys=(ReportedKey("ip", 1, NOON, NOON, 5),))),
-    ("keys", replace(WHOLE.keys, links=(LinkCount("ip", 0, 3),))),
-    (
-        "audit",
-        replace(WHOLE.audit, actions=(ActionCount("ann", "unmask.approve", "own_request", 1),)),
-    ),
+NOTICES = [
+    ("checks", checks(check(warned=2))),
+    ("checks", checks(check(passed=1, not_evaluated=3))),
+    ("balance", changed("balance", "user_logins", unrecorded_rows=1)),
+    ("keys", changed("keys", "keys", status="retired", retired_at=NOON, rows=5)),
+    ("keys", changed("keys", "links", digests=3)),
+    ("audit", changed("audit", "period_totals", refused=1)),
 ]
 
 
-@pytest.mark.parametrize(("part", "value"), TO_KNOW)
-def test_what_is_only_to_know_is_said_and_holds(part: str, value: object) -> None:
+@pytest.mark.parametrize(("part", "value"), NOTICES)
+def test_a_report_with_notices_holds(part: str, value: object) -> None:
     made = report(**{part: value})
 
-    assert holds(made)
-    assert weights(made) == [(part, Severity.NOTICE)]
+    assert made.holds
+    assert severities(made) == [(part, Severity.NOTICE)]
+    assert made.verdict(part) == "holds"
 
 
-def test_a_check_that_was_never_planned_is_said() -> None:
-    never = replace(check(), counts=check(failed=0).counts, newest=None)
-
-    [found] = findings(report(checks=ChecksPart((check(), never), NOON)))
+def test_a_check_that_was_never_planned_is_a_notice() -> None:
+    [found] = report(checks=checks(check(), check(passed=0))).findings
 
     assert "never planned" in found.description
 
 
 def test_a_period_that_was_not_counted_to_its_end_is_not_good() -> None:
-    made = report(checks=ChecksPart((replace(check(), is_cut=True),), NOON))
-
-    assert not holds(made)
+    assert not report(checks=checks(check() | {"is_cut": True})).holds
 
 
 @pytest.mark.parametrize("schema", ["0008", None])
 def test_another_schema_than_this_release_needs_does_not_hold(schema: str | None) -> None:
-    assert not holds(report(made=replace(WHOLE.made, schema=schema)))
+    assert not report({"schema": schema}).holds
 
 
-def test_a_batch_holds_when_it_adds_up_and_the_ledger_agrees() -> None:
-    assert BatchRow(1, "run", NOON, 10, 7, 2, 1, 9).holds
-    assert not BatchRow(1, "run", NOON, 10, 7, 2, 0, 9).holds
-    assert not BatchRow(1, "run", NOON, 10, 7, 2, 1, 8).holds
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.name)
+def test_every_fact_that_is_declared_is_in_a_report(part: Part) -> None:
+    facts = report().facts[part.name]
 
-
-def test_rows_that_a_replay_added_and_an_erasure_deleted_are_accounted_for() -> None:
-    table = TableSum(rows=8, loaded=7, replayed=3, erased=2, without_ip=0,
-                     without_device_id=0, untokened=0)  # fmt: skip
-
-    assert (table.accounted, table.missing, table.foreign) == (8, 0, 0)
-
-
-def test_no_batches_sum_up_to_nothing() -> None:
-    assert summed([]) == BatchSum()
-    assert summed([BatchSum(1, 2, 3, 4, 5, 6, 7)] * 2) == BatchSum(2, 4, 6, 8, 10, 12, 14)
+    assert not isinstance(facts, Unreadable)
+    assert {*part.records, *part.tables} <= {*facts}
 
 
 def test_a_period_is_so_many_days_that_end_now_unless_it_is_named() -> None:
@@ -176,5 +154,15 @@ def test_json_holds_what_the_page_holds_and_its_verdict() -> None:
 
     assert (data["holds"], data["findings"], data["not_protected"]) == (True, [], "limits")
     assert data["audit"]["chain"]["last_hash"] == "0102"
+    assert data["provenance"]["actor"] == "auditor"
     assert datetime.fromisoformat(data["period"]["since"]).tzinfo == UTC
-    assert set(PARTS) <= set(data)
+    assert set(NAMES) <= set(data)
+    assert data["verdicts"] == dict.fromkeys(NAMES, "holds")
+
+
+def test_the_keys_of_the_json_and_of_its_parts_are_documented() -> None:
+    text = (Path(__file__).parents[3] / "docs/report.md").read_text(encoding="utf-8")
+    data = as_json(report(), "")
+    keys = {*data, *(key for name in (*NAMES, "period", "provenance") for key in data[name])}
+
+    assert {key for key in keys if f"`{key}`" not in text} == set()

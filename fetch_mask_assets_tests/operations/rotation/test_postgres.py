@@ -19,18 +19,19 @@ from fetch_mask_assets.keys import postgres as keys_postgres
 from fetch_mask_assets.keys.keyset import KEYSET_NAMES, Keyring, new_keyset, open_keyring
 from fetch_mask_assets.keys.links import batch_links
 from fetch_mask_assets.masking.fields import DEVICE_ID, IP
-from fetch_mask_assets.operations.rotation import postgres as remasking
-from fetch_mask_assets.operations.rotation.postgres import (
-    Remasked,
-    TokenTable,
+from fetch_mask_assets.operations.rotation import postgres as rotation_postgres
+from fetch_mask_assets.operations.rotation import remask_run
+from fetch_mask_assets.operations.rotation.postgres import TokenTable
+from fetch_mask_assets.operations.rotation.remask_plan import plan_remask
+from fetch_mask_assets.operations.rotation.remask_rules import (
+    REMASK_RULES,
+    FieldComparison,
+    FieldSnapshot,
+)
+from fetch_mask_assets.operations.rotation.remask_run import (
+    RemaskProgress,
     remask_field,
     unopened_tokens,
-)
-from fetch_mask_assets.operations.rotation.remasking import (
-    REMASK_RULES,
-    Groups,
-    RemaskFacts,
-    remask,
 )
 from fetch_mask_assets.pipeline.batch.frames import mask_batch
 from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
@@ -78,7 +79,7 @@ def keys() -> Keys:
 
 @pytest.fixture
 def database(database_url: str, keys: Keys) -> LoginDatabase:
-    """The test's own database, which knows all keys."""
+    """The test's own database, with all keys registered."""
     register(database_url, keys.ring(1, 2, 3))
     return LoginDatabase(database_url)
 
@@ -91,7 +92,7 @@ def table(database_url: str) -> TokenTable:
 
 @pytest.fixture
 def login(database_url: str) -> Iterator[Callable[[str], str]]:
-    """A call that makes a login with one of our roles; its libpq connection string."""
+    """Return a function that creates a login with a role and returns its libpq string."""
     made: list[str] = []
 
     def make(role: str) -> str:
@@ -151,7 +152,7 @@ def test_after_two_rotations_every_link_ends_at_the_newest_token(
     assert _links(database, "ip") == {first.mask(address): newest, second.mask(address): newest}
 
 
-def test_links_of_a_key_that_is_no_longer_there_go_along_with_the_next_rotation(
+def test_links_of_a_removed_key_move_to_the_newest_token(
     database: LoginDatabase, table: TokenTable, keys: Keys
 ) -> None:
     address = "192.0.2.1"
@@ -165,7 +166,7 @@ def test_links_of_a_key_that_is_no_longer_there_go_along_with_the_next_rotation(
     }
 
 
-def test_a_rotation_that_is_taken_back_turns_the_links_round(
+def test_a_reverted_rotation_reverses_the_links(
     database: LoginDatabase, table: TokenTable, keys: Keys
 ) -> None:
     _commit(database, keys.ring(1, 2), [1])
@@ -217,18 +218,18 @@ def test_runs_with_different_primary_keys_that_commit_at_once_agree(
 
 
 @BOTH_KINDS
-def test_every_row_comes_under_the_primary_key_and_means_what_it_meant(
+def test_every_row_comes_under_the_primary_key_and_keeps_its_value(
     database: LoginDatabase, table: TokenTable, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remasking, "TOKENS_AT_ONCE", 7)
-    monkeypatch.setattr(remasking, "ROWS_AT_ONCE", 3)
+    monkeypatch.setattr(remask_run, "TOKENS_PER_PAGE", 7)
+    monkeypatch.setattr(rotation_postgres, "ROWS_PER_TRANSACTION", 3)
     numbers = [number % 50 for number in range(120)]
     _commit(database, keys.ring(1), numbers)
     ring = keys.ring(1, 2)
     for masker in ring.maskers:
-        before = table.groups(masker.field)
+        before = table.snapshot(masker.field)
         done = remask_field(table, masker, _ignore)
-        assert done == Remasked(tokens=50, rows=120, passes=2)
+        assert done == RemaskProgress(tokens=50, rows=120, passes=2)
         assert _broken(table, masker, before) == {}
         assert table.rows_under(masker.field, masker.primary_key_id) == 120
     rows = database.query("SELECT user_id, masked_ip, masked_device_id FROM user_logins")
@@ -241,16 +242,16 @@ def test_every_row_comes_under_the_primary_key_and_means_what_it_meant(
     )
 
 
-def test_a_second_time_there_is_nothing_to_do(
+def test_a_second_re_masking_changes_nothing(
     database: LoginDatabase, table: TokenTable, keys: Keys
 ) -> None:
     _commit(database, keys.ring(1), [1, 2])
     masker = keys.ring(1, 2).masker("ip")
     remask_field(table, masker, _ignore)
-    assert remask_field(table, masker, _ignore) == Remasked(passes=1)
+    assert remask_field(table, masker, _ignore) == RemaskProgress(passes=1)
 
 
-def test_tokens_that_do_not_open_are_counted_by_kind_and_left_alone(
+def test_tokens_that_do_not_open_are_counted_by_reason_and_not_changed(
     database: LoginDatabase, table: TokenTable, keys: Keys
 ) -> None:
     _commit(database, keys.ring(1), [1, 2])
@@ -261,7 +262,7 @@ def test_tokens_that_do_not_open_are_counted_by_kind_and_left_alone(
     for text in ("5d41402abc4b2a76b9719d911017c592", "", "é{~", None):
         _run(database, "INSERT INTO user_logins (masked_ip) VALUES (%s)", text)
     masker = keys.ring(1, 2).masker("ip")
-    before = table.groups(IP)
+    before = table.snapshot(IP)
     stored = _stored(database, "masked_ip")
     assert remask_field(table, masker, _ignore).rows == 1
     assert unopened_tokens(table, masker) == {"not_a_token": 3, "unknown_key": 1, "altered": 1}
@@ -270,19 +271,19 @@ def test_tokens_that_do_not_open_are_counted_by_kind_and_left_alone(
     assert sum((Counter(stored) - Counter(_stored(database, "masked_ip"))).values()) == 1
 
 
-def test_old_tokens_that_come_in_meanwhile_are_found_by_a_later_pass(
+def test_old_tokens_that_arrive_during_the_run_are_found_by_a_later_pass(
     database: LoginDatabase, table: TokenTable, keys: Keys
 ) -> None:
     _commit(database, keys.ring(1), [1, 2])
     masker = keys.ring(1, 2).masker("ip")
     late = iter([[3, 4], [1, 5]])
 
-    def commit_late(_: Remasked) -> None:
+    def commit_late(_: RemaskProgress) -> None:
         for numbers in (next(late, None),):
             if numbers:
                 _commit(database, keys.ring(1), numbers)
 
-    before = table.groups(IP)
+    before = table.snapshot(IP)
     done = remask_field(table, masker, commit_late)
     assert done.rows == 6
     assert _broken(table, masker, before) == {}
@@ -294,16 +295,16 @@ def test_erased_rows_stay_erased_and_get_no_link(
 ) -> None:
     _commit(database, keys.ring(1), [1, 2])
     masker = keys.ring(1, 2).masker("ip")
-    wanted = remask(masker, _stored(database, "masked_ip"))
+    plan = plan_remask(masker, _stored(database, "masked_ip"))
     _run(database, "UPDATE user_logins SET masked_ip = NULL WHERE user_id = %s", "user-1")
     change = table.begin(masker)
-    table.link(change, wanted)
-    assert table.replace(change, wanted.replacements) == 1
+    table.link(change, plan)
+    assert table.replace(change, plan.replacements) == 1
     assert list(_links(database)) == [keys.ring(1).masker("ip").mask("192.0.2.2")]
     assert database.query("SELECT count(*) FROM user_logins WHERE masked_ip IS NULL") == [(1,)]
 
 
-def test_a_deadlock_is_tried_again(
+def test_a_deadlock_is_retried(
     database: LoginDatabase,
     table: TokenTable,
     keys: Keys,
@@ -317,11 +318,11 @@ def test_a_deadlock_is_tried_again(
             raise failure
         real(*given)
 
-    monkeypatch.setattr(remasking, "write_job_links", sometimes)
+    monkeypatch.setattr(rotation_postgres, "write_job_links", sometimes)
     assert remask_field(table, keys.ring(1, 2).masker("ip"), _ignore).rows == 2
 
 
-# What the checks see
+# The rules
 
 
 @pytest.mark.parametrize(
@@ -334,18 +335,18 @@ def test_a_deadlock_is_tried_again(
     ],
     ids=["a row lost", "a row added", "a value turned into another", "a wrong link"],
 )
-def test_the_checks_see_what_harms_the_groups(
+def test_the_rules_detect_changed_groups(
     database: LoginDatabase, table: TokenTable, keys: Keys, harm: str, broken: dict[str, int]
 ) -> None:
     _commit(database, keys.ring(1), [1, 2, 3])
     masker = keys.ring(1, 2).masker("ip")
-    before = table.groups(IP)
+    before = table.snapshot(IP)
     remask_field(table, masker, _ignore)
     _run(database, harm)
     assert _broken(table, masker, before) == broken
 
 
-# Who may do what
+# Privileges
 
 
 def test_the_loader_links_and_reads_neither_links_nor_tokens(
@@ -383,12 +384,12 @@ def test_the_recovery_role_can_re_mask(
     _commit(database, keys.ring(1), [1, 2])
     table = TokenTable(login("recovery"))
     masker = keys.ring(1, 2).masker("device_id")
-    before = table.groups(DEVICE_ID)
+    before = table.snapshot(DEVICE_ID)
     assert remask_field(table, masker, _ignore).rows == 2
     assert _broken(table, masker, before) == {}
 
 
-def test_an_extract_with_old_tokens_can_be_joined_with_what_is_there_now(
+def test_an_extract_with_old_tokens_can_be_joined_with_current_rows(
     database: LoginDatabase, table: TokenTable, keys: Keys
 ) -> None:
     _commit(database, keys.ring(1), [1, 2])
@@ -405,7 +406,7 @@ def test_an_extract_with_old_tokens_can_be_joined_with_what_is_there_now(
     ) == [("user-1", 2), ("user-2", 1)]
 
 
-def test_everything_made_for_rotations_says_what_it_is(database: LoginDatabase) -> None:
+def test_every_database_object_of_rotation_has_a_comment(database: LoginDatabase) -> None:
     silent = database.query(
         "SELECT relname, attname FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid"
         " WHERE relname = 'token_link' AND attnum > 0 AND col_description(attrelid, attnum) IS NULL"
@@ -436,22 +437,22 @@ def _commit(database: LoginDatabase, ring: Keyring, numbers: Iterable[int]) -> N
 
 
 def _remask_some(table: TokenTable, masker: FieldMasker, chance: random.Random) -> None:
-    """A part of a re-masking, as if it had been killed at some point."""
+    """Do a part of a re-masking, as if it had been killed."""
     stored = [
         token
         for (token,) in LoginDatabase(table.url).query(
             "SELECT DISTINCT masked_ip FROM user_logins ORDER BY 1"
         )
     ]
-    wanted = remask(masker, chance.sample(stored, len(stored) // 2))
+    plan = plan_remask(masker, chance.sample(stored, len(stored) // 2))
     change = table.begin(masker)
-    table.link(change, wanted)
+    table.link(change, plan)
     if chance.random() < 0.7:
-        table.replace(change, wanted.replacements)
+        table.replace(change, plan.replacements)
 
 
 def _groups(database: LoginDatabase) -> dict[int, int]:
-    """The logins of each value, if each value is one group under the view, of both fields."""
+    """Return the logins of each value; fail if a value is not one group under the view."""
     groups: dict[tuple[str, str], set[int]] = defaultdict(set)
     counts: Counter[int] = Counter()
     for user, ip, device in database.query(
@@ -466,15 +467,15 @@ def _groups(database: LoginDatabase) -> dict[int, int]:
     return dict(counts)
 
 
-def _broken(table: TokenTable, masker: FieldMasker, before: Groups) -> dict[str, int]:
-    facts = RemaskFacts(
+def _broken(table: TokenTable, masker: FieldMasker, before: FieldSnapshot) -> dict[str, int]:
+    compared = FieldComparison(
         field=masker.field.name,
         before=before,
-        after=table.groups(masker.field),
+        after=table.snapshot(masker.field),
         rows_left=table.rows_left(masker),
         unopened=unopened_tokens(table, masker),
     )
-    counts = {rule.name: rule.count_broken(facts) for rule in REMASK_RULES}
+    counts = {rule.name: rule.count_broken(compared) for rule in REMASK_RULES}
     return {name: count for name, count in counts.items() if count}
 
 
@@ -497,5 +498,5 @@ def _run(database: LoginDatabase, statement: str, *values: object) -> None:
         connection.execute(statement.encode(), values or None)
 
 
-def _ignore(_: Remasked) -> None:
+def _ignore(_: RemaskProgress) -> None:
     pass

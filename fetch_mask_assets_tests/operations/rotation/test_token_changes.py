@@ -1,4 +1,4 @@
-"""Tokens, links and keys change by the database's functions, which refuse what cannot be."""
+"""Tokens, links and keys change only by functions of the database, which refuse invalid calls."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from fetch_mask_assets.errors import DatabaseError
 from fetch_mask_assets.keys.keyset import KEYSET_NAMES, Keyring, new_keyset, open_keyring
 from fetch_mask_assets.keys.keyset_change import rotated
 from fetch_mask_assets.keys.links import batch_links
-from fetch_mask_assets.operations.rotation.postgres import Remasked, TokenTable, remask_field
-from fetch_mask_assets.operations.rotation.remasking import remask
+from fetch_mask_assets.operations.rotation.postgres import TokenTable
+from fetch_mask_assets.operations.rotation.remask_plan import plan_remask
+from fetch_mask_assets.operations.rotation.remask_run import RemaskProgress, remask_field
 from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets_tests.support.logins import body, masked_batch, register
@@ -52,14 +53,14 @@ def new(keysets: dict[str, str]) -> Keyring:
 
 @pytest.fixture
 def database(database_url: str, new: Keyring) -> LoginDatabase:
-    """The test's own database, which knows all keys."""
+    """The test's own database, with all keys registered."""
     register(database_url, new)
     return LoginDatabase(database_url)
 
 
 @pytest.fixture
 def steward(database: LoginDatabase) -> Iterator[Person]:
-    """Somebody who may recover, and nothing else."""
+    """A member of recovery only."""
     with person(database.url, RECOVERY) as somebody:
         yield somebody
 
@@ -97,7 +98,7 @@ def nothing(_: object) -> None:
     pass
 
 
-# What nobody may write but by the functions
+# Direct writes
 
 
 @pytest.mark.parametrize("role", [LOADER, RECOVERY])
@@ -111,12 +112,12 @@ def nothing(_: object) -> None:
         "INSERT INTO login_ingest.token_link VALUES ('ip', 'ip:a', 'ip:b')",
         "INSERT INTO login_ingest.md5_match VALUES ('ip', 'ip:a', 'a')",
         "DELETE FROM login_ingest.md5_match",
-        "UPDATE login_ingest.remask_job SET ended_at = now()",
+        "UPDATE login_ingest.remask_job SET finished_at = now()",
         "INSERT INTO login_ingest.remask_job (action, field) VALUES ('remask', 'ip')",
         "SELECT login_ingest.upsert_links('ip', '{}', '{}')",
         "SELECT login_ingest.add_job_counts(1, '{}', '{}', 1, 1)",
-        "SELECT login_ingest.open_remask_job(1, 'remask')",
-        "SELECT login_ingest.rows_under('ip', 1)",
+        "SELECT login_ingest.lock_remask_job(1, 'remask')",
+        "SELECT login_ingest.rows_under_key('ip', 1)",
     ],
 )
 def test_tokens_links_and_keys_are_not_written_directly(
@@ -143,7 +144,9 @@ def test_the_loader_changes_no_token_and_retires_no_key(loader: Person, statemen
     assert sqlstate(loader.url, statement) == DENIED
 
 
-def test_the_owners_rights_lent_to_nobody_do_not_make_a_member(database: LoginDatabase) -> None:
+def test_a_grant_on_a_function_does_not_replace_membership_in_recovery(
+    database: LoginDatabase,
+) -> None:
     with person(database.url) as eve:
         with psycopg.connect(database.url) as connection:
             grant = "GRANT EXECUTE ON FUNCTION login_ingest.retire_key(text, bigint)"
@@ -166,45 +169,45 @@ def test_a_re_masking_is_on_record_with_what_the_database_counted(
     to_keys = [new.masker("ip").primary_key_id]
     assert begin == (
         "remask.begin",
-        {"change": 1, "field": "ip", "to_keys": to_keys, "resumes": []},
+        {"job": 1, "field": "ip", "to_keys": to_keys, "resumes": []},
     )
     expected = {
         "from_keys": [old.masker("ip").primary_key_id],
         "to_keys": to_keys,
         "links": 2,
-        "rows": 3,
+        "rows_changed": 3,
     }
-    assert end == ("remask.end", {"change": 1, "field": "ip"} | expected)
+    assert end == ("remask.finish", {"job": 1, "field": "ip"} | expected)
 
 
-def test_a_killed_re_masking_has_no_end_and_the_next_one_says_so(
+def test_a_killed_re_masking_has_no_end_and_the_next_one_resumes_it(
     steward: Person, old: Keyring, new: Keyring, database: LoginDatabase
 ) -> None:
     commit(database.url, old, 1, 2)
     table = TokenTable(steward.url)
     killed = table.begin(new.masker("ip"))
-    some = remask(new.masker("ip"), [old.masker("ip").mask("192.0.2.1")])
+    some = plan_remask(new.masker("ip"), [old.masker("ip").mask("192.0.2.1")])
     table.link(killed, some)
     table.replace(killed, some.replacements)
-    assert remask_field(table, new.masker("ip"), nothing) == Remasked(1, 1, 2, unfinished=1)
+    assert remask_field(table, new.masker("ip"), nothing) == RemaskProgress(1, 1, 2, unfinished=1)
     actions = audit(database.url)
-    assert [action for action, _ in actions] == ["remask.begin", "remask.begin", "remask.end"]
+    assert [action for action, _ in actions] == ["remask.begin", "remask.begin", "remask.finish"]
     [left] = actions[1][1]["resumes"]
-    assert (left["change"], left["person"], left["rows"]) == (1, steward.name, 1)
+    assert (left["job"], left["actor"], left["rows_changed"]) == (1, steward.name, 1)
     assert remask_field(table, new.masker("ip"), nothing).unfinished == 0
 
 
-def test_an_end_whose_answer_was_lost_is_repeated_and_recorded_once(
+def test_an_end_that_is_repeated_is_recorded_once(
     steward: Person, new: Keyring, database: LoginDatabase
 ) -> None:
     table = TokenTable(steward.url)
     change = table.begin(new.masker("ip"))
-    table.end(change)
-    table.end(change)
-    assert [action for action, _ in audit(database.url)] == ["remask.begin", "remask.end"]
+    table.finish(change)
+    table.finish(change)
+    assert [action for action, _ in audit(database.url)] == ["remask.begin", "remask.finish"]
 
 
-def test_a_change_is_its_persons_and_only_while_it_is_under_way(
+def test_a_job_belongs_to_its_login_and_ends_once(
     steward: Person, old: Keyring, new: Keyring, database: LoginDatabase
 ) -> None:
     commit(database.url, old, 1)
@@ -219,7 +222,7 @@ def test_a_change_is_its_persons_and_only_while_it_is_under_way(
         assert refusal(eve.url, replacing, *values) == (DENIED, None)
         ending = "SELECT login_ingest.finish_remask_job(%s, 'remask')"
         assert refusal(eve.url, ending, change.number) == (DENIED, None)
-    TokenTable(steward.url).end(change)
+    TokenTable(steward.url).finish(change)
     assert refusal(steward.url, replacing, *values) == (DENIED, None)
 
 
@@ -231,7 +234,7 @@ def test_a_token_is_replaced_only_by_one_that_readers_see_as_equal(
     change = table.begin(new.masker("ip"))
     one, two = old.masker("ip").mask("192.0.2.1"), old.masker("ip").mask("192.0.2.2")
     assert table.replace(change, {one: new.masker("ip").mask("192.0.2.1")}) == 0
-    table.link(change, remask(new.masker("ip"), [one, two]))
+    table.link(change, plan_remask(new.masker("ip"), [one, two]))
     assert table.replace(change, {one: new.masker("ip").mask("192.0.2.2")}) == 0
     assert table.replace(change, {one: new.masker("ip").mask("192.0.2.1")}) == 1
 
@@ -239,15 +242,15 @@ def test_a_token_is_replaced_only_by_one_that_readers_see_as_equal(
 @pytest.mark.parametrize(
     ("replacement", "rule"),
     [
-        ("192.0.2.1", "is_a_token"),
-        ("", "is_a_token"),
-        ("the other field's", "is_a_token"),
-        ("a line more", "is_a_token"),
-        ("a stranger's key", "key_is_in_use"),
-        ("the old key", "key_of_job"),
+        ("192.0.2.1", "token_valid"),
+        ("", "token_valid"),
+        ("the other field's", "token_valid"),
+        ("a line more", "token_valid"),
+        ("a stranger's key", "key_usable"),
+        ("the old key", "job_key"),
     ],
 )
-def test_what_is_no_token_under_the_key_of_the_change_replaces_none(  # noqa: PLR0913, PLR0917 (a case and its fixtures)
+def test_only_tokens_under_the_keys_of_the_job_replace_others(  # noqa: PLR0913, PLR0917 (a case and its fixtures)
     steward: Person,
     old: Keyring,
     new: Keyring,
@@ -281,7 +284,7 @@ def test_no_call_changes_more_than_its_bound(
             connection.execute("INSERT INTO user_logins SELECT * FROM user_logins")
     table = TokenTable(steward.url)
     change = table.begin(new.masker("ip"))
-    some = remask(new.masker("ip"), [old.masker("ip").mask("192.0.2.1")])
+    some = plan_remask(new.masker("ip"), [old.masker("ip").mask("192.0.2.1")])
     table.link(change, some)
     statement = "SELECT login_ingest.replace_tokens(%s, %s, %s, 1000000)"
     values = [change.number, list(some.replacements), list(some.replacements.values())]
@@ -297,7 +300,7 @@ NOTE = "SELECT login_ingest.record_md5_matches(%s, %s::text[], %s::text[])"
 NOTED = "SELECT field, digest, new_token FROM login_ingest.md5_match ORDER BY digest"
 
 
-def test_only_digests_of_md5_are_noted_and_only_with_tokens_under_keys_in_use(
+def test_only_md5_digests_are_recorded_and_only_with_tokens_under_usable_keys(
     steward: Person, old: Keyring, new: Keyring, database: LoginDatabase
 ) -> None:
     stranger = open_keyring({name: new_keyset(name) for name in KEYSET_NAMES})
@@ -306,26 +309,26 @@ def test_only_digests_of_md5_are_noted_and_only_with_tokens_under_keys_in_use(
     with psycopg.connect(steward.url) as connection:
         connection.execute(retire.encode())
     for field, digests, tokens, rule in (
-        ("ip", ["192.0.2.1"], [token], "is_an_md5"),
-        ("ip", [""], [token], "is_an_md5"),
-        ("ip", [None], [token], "is_an_md5"),
-        ("ip", [digest + "\n"], [token], "is_an_md5"),
-        ("ip", [digest.upper()], [token], "is_an_md5"),
-        ("ip", [digest, "1" * 32], [token], "is_an_md5"),
-        ("ip", [digest], ["192.0.2.1"], "is_a_token"),
-        ("ip", [digest], [None], "is_a_token"),
-        ("ip", [digest], [new.masker("device_id").mask("d")], "is_a_token"),
-        ("device_id", [digest], [token], "is_a_token"),
-        ("user_id", [digest], [token], "is_a_token"),
-        (None, [digest], [token], "is_a_token"),
-        ("ip", [digest], [stranger.masker("ip").mask("192.0.2.1")], "key_is_in_use"),
-        ("ip", [digest], [old.masker("ip").mask("192.0.2.1")], "key_is_in_use"),
+        ("ip", ["192.0.2.1"], [token], "md5_valid"),
+        ("ip", [""], [token], "md5_valid"),
+        ("ip", [None], [token], "md5_valid"),
+        ("ip", [digest + "\n"], [token], "md5_valid"),
+        ("ip", [digest.upper()], [token], "md5_valid"),
+        ("ip", [digest, "1" * 32], [token], "md5_valid"),
+        ("ip", [digest], ["192.0.2.1"], "token_valid"),
+        ("ip", [digest], [None], "token_valid"),
+        ("ip", [digest], [new.masker("device_id").mask("d")], "token_valid"),
+        ("device_id", [digest], [token], "token_valid"),
+        ("user_id", [digest], [token], "token_valid"),
+        (None, [digest], [token], "token_valid"),
+        ("ip", [digest], [stranger.masker("ip").mask("192.0.2.1")], "key_usable"),
+        ("ip", [digest], [old.masker("ip").mask("192.0.2.1")], "key_usable"),
     ):
         assert refusal(steward.url, NOTE, field, digests, tokens) == (REFUSED, rule), (tokens, rule)
     assert database.query(NOTED) == []
 
 
-def test_a_note_is_on_record_and_the_first_of_a_digest_stays(
+def test_a_match_is_audited_and_the_first_of_a_digest_stays(
     steward: Person, new: Keyring, database: LoginDatabase
 ) -> None:
     one, two = new.masker("ip").mask("192.0.2.1"), new.masker("ip").mask("192.0.2.2")
@@ -335,7 +338,7 @@ def test_a_note_is_on_record_and_the_first_of_a_digest_stays(
         connection.execute(NOTE, ["ip", ["1" * 32], [two]])
         connection.execute(NOTE, ["ip", [], []])
     assert database.query(NOTED) == [("ip", "0" * 32, one), ("ip", "1" * 32, two)]
-    noted = ("replace-digests.note", {"field": "ip", "digests": 1})
+    noted = ("upgrade-md5.record", {"field": "ip", "digests": 1})
     assert audit(database.url) == [noted, noted]
 
 
@@ -343,16 +346,16 @@ def test_only_md5_digests_are_replaced_and_only_by_tokens(
     steward: Person, new: Keyring, database: LoginDatabase
 ) -> None:
     """Whatever is noted by who may write the notes directly, which is nobody of our roles."""
-    begin = "SELECT change FROM login_ingest.begin_remask_job('replace-digests', 'ip', '{}')"
+    begin = "SELECT job FROM login_ingest.begin_remask_job('upgrade-md5', 'ip', '{}')"
     note = "INSERT INTO login_ingest.md5_match (field, new_token, digest) VALUES ('ip', %s, %s)"
     assert refusal(steward.url, note, new.masker("ip").mask("192.0.2.1"), "0" * 32) == (
         DENIED,
         None,
     )
     for token, digest, rule in (
-        (new.masker("ip").mask("192.0.2.1"), "192.0.2.1", "is_an_md5"),
-        (new.masker("ip").mask("192.0.2.1"), "", "is_an_md5"),
-        ("192.0.2.1", "0" * 32, "is_a_token"),
+        (new.masker("ip").mask("192.0.2.1"), "192.0.2.1", "md5_valid"),
+        (new.masker("ip").mask("192.0.2.1"), "", "md5_valid"),
+        ("192.0.2.1", "0" * 32, "token_valid"),
     ):
         with psycopg.connect(database.url) as connection:
             [(change,)] = connection.execute(begin).fetchall()
@@ -378,22 +381,22 @@ def test_the_loader_links_only_tokens_of_the_field_under_known_keys(
     device = new.masker("device_id").mask("device-1")
     assert refusal(loader.url, LINK, ["ip"], [good], [newest]) is None
     for field, before, after, rule in (
-        ("ip", "192.0.2.1", newest, "is_a_token"),
-        ("ip", good, "192.0.2.1", "is_a_token"),
-        ("ip", "5d41402abc4b2a76b9719d911017c592", newest, "is_a_token"),
-        ("ip", good, device, "is_a_token"),
-        ("device_id", good, newest, "is_a_token"),
-        ("user_id", good, newest, "is_a_token"),
-        (None, good, newest, "is_a_token"),
-        ("ip", stranger.masker("ip").mask("192.0.2.1"), newest, "key_is_known"),
-        ("ip", good, stranger.masker("ip").mask("192.0.2.1"), "key_is_in_use"),
+        ("ip", "192.0.2.1", newest, "token_valid"),
+        ("ip", good, "192.0.2.1", "token_valid"),
+        ("ip", "5d41402abc4b2a76b9719d911017c592", newest, "token_valid"),
+        ("ip", good, device, "token_valid"),
+        ("device_id", good, newest, "token_valid"),
+        ("user_id", good, newest, "token_valid"),
+        (None, good, newest, "token_valid"),
+        ("ip", stranger.masker("ip").mask("192.0.2.1"), newest, "key_registered"),
+        ("ip", good, stranger.masker("ip").mask("192.0.2.1"), "key_usable"),
     ):
         found = refusal(loader.url, LINK, [field], [before], [after])
         assert found == (REFUSED, rule), (field, rule)
-    assert refusal(loader.url, LINK, ["ip"], [good], []) == (REFUSED, "is_a_token")
+    assert refusal(loader.url, LINK, ["ip"], [good], []) == (REFUSED, "token_valid")
 
 
-def test_a_link_that_is_there_is_not_led_to_another_value(
+def test_an_existing_link_cannot_lead_to_another_value(
     loader: Person, old: Keyring, new: Keyring, database: LoginDatabase
 ) -> None:
     commit(database.url, new, 1)
@@ -402,7 +405,7 @@ def test_a_link_that_is_there_is_not_led_to_another_value(
     before = database.query(links)
     assert len(before) == 4
     one, two = old.masker("ip").mask("192.0.2.1"), new.masker("ip").mask("192.0.2.2")
-    assert refusal(loader.url, LINK, ["ip"], [one], [two]) == (REFUSED, "one_link")
+    assert refusal(loader.url, LINK, ["ip"], [one], [two]) == (REFUSED, "link_unique")
     assert database.query(links) == before
 
 
@@ -426,12 +429,12 @@ def test_links_that_recovery_writes_are_on_record(
     ("keyset", "key_id", "check"),
     [("other", 1, b"1"), ("ip", -1, b"1"), ("ip", 2**32, b"1"), ("ip", 1, b""), ("ip", 1, None)],
 )
-def test_what_can_be_no_key_is_not_registered(
+def test_an_invalid_key_is_not_registered(
     loader: Person, keyset: str, key_id: int, check: bytes | None
 ) -> None:
     values = [[keyset], [key_id], [check]]
     statement = "SELECT login_ingest.register_keys(%s::text[], %s::bigint[], %s::bytea[])"
-    assert refusal(loader.url, statement, *values) == (REFUSED, "no_conflict")
+    assert refusal(loader.url, statement, *values) == (REFUSED, "key_conflict")
 
 
 def test_a_key_that_conflicts_is_not_registered(
@@ -439,7 +442,7 @@ def test_a_key_that_conflicts_is_not_registered(
 ) -> None:
     statement = "SELECT login_ingest.register_keys(%s::text[], %s::bigint[], %s::bytea[])"
     known, check = next(iter(new.masker("ip").check_values.items()))
-    conflict = (REFUSED, "no_conflict")
+    conflict = (REFUSED, "key_conflict")
     before = database.query("SELECT * FROM login_ingest.masking_key ORDER BY 1, 2")
     assert refusal(loader.url, statement, ["ip"], [known], [b"other"]) == conflict
     assert refusal(loader.url, statement, ["device_id"], [7], [check]) == conflict
@@ -474,7 +477,7 @@ def test_a_sealed_message_under_a_retired_key_is_not_committed_either(
     assert database.query("SELECT count(*) FROM login_ingest.quarantine") == [(0,)]
 
 
-def test_a_batch_under_a_key_that_nobody_registered_is_not_committed(
+def test_a_batch_under_an_unregistered_key_is_not_committed(
     loader: Person, database: LoginDatabase
 ) -> None:
     stranger = open_keyring({name: new_keyset(name) for name in KEYSET_NAMES})
@@ -501,7 +504,7 @@ def test_commits_share_a_key_and_its_retirement_waits_for_them(
         assert sqlstate(steward.url, SOON, retire) is None
 
 
-def test_the_database_itself_retires_no_key_that_is_needed(
+def test_the_database_refuses_to_retire_a_used_key(
     steward: Person, old: Keyring, new: Keyring, database: LoginDatabase
 ) -> None:
     commit(database.url, old, 1, 2)
@@ -521,13 +524,13 @@ def test_the_database_itself_retires_no_key_that_is_needed(
             assert connection.execute(retire, key).fetchall() == [(rows,)]
     kept = "SELECT count(*) FROM login_ingest.masking_key WHERE retired_at IS NOT NULL"
     assert database.query(kept) == [(0,)]
-    assert [action for action, _ in audit(database.url)] == ["replace-digests.note"]
+    assert [action for action, _ in audit(database.url)] == ["upgrade-md5.record"]
 
 
 # At once
 
 
-def test_commits_rotations_re_maskings_and_the_audit_do_not_lock_each_other_up(
+def test_commits_rotations_re_maskings_and_the_audit_do_not_deadlock(
     database: LoginDatabase, old: Keyring, new: Keyring
 ) -> None:
     """Whoever is chosen to end a deadlock would say so; the retries of the product are past."""

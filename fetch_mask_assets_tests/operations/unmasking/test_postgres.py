@@ -494,7 +494,7 @@ def test_temporary_objects_do_not_shadow_those_of_the_functions(ann: Person, bob
         connection.execute("CREATE TEMP TABLE unmask_policy (max_tokens int, max_minutes int)")
         connection.execute("INSERT INTO unmask_policy VALUES (1000000, 1000000)")
         connection.execute(
-            "CREATE FUNCTION pg_temp.is_recovery(person text) RETURNS boolean"
+            "CREATE FUNCTION pg_temp.is_recovery(p_role text) RETURNS boolean"
             " LANGUAGE sql RETURN true"
         )
         connection.execute("SET search_path = pg_temp, login_ingest")

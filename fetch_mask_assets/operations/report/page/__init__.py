@@ -1,7 +1,6 @@
 """The privacy report as one self-contained page, or as JSON.
 
-The page asks nothing of anybody: no script, no font, no picture from elsewhere, and a policy in
-its head that forbids them.
+The page needs no script, no font and no picture from elsewhere; a policy in its head forbids them.
 """
 
 from __future__ import annotations
@@ -19,9 +18,12 @@ from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 from markupsafe import Markup
 
-from fetch_mask_assets.operations.report.check_history import days_of
-from fetch_mask_assets.operations.report.page.charts import columns, daily, shares
-from fetch_mask_assets.operations.report.report import Report, Unreadable, as_json, findings, holds
+from fetch_mask_assets.operations.report.part import Unreadable
+from fetch_mask_assets.operations.report.parts import AUDIT, PARTS
+from fetch_mask_assets.operations.report.report import Report, as_json
+
+MAX_LISTED = 5
+"""The first page lists at most so many faults, and so many notices; the details have the rest."""
 
 _HERE = Path(__file__).parent
 
@@ -35,19 +37,24 @@ def render_json(report: Report) -> str:
 def render_page(report: Report) -> str:
     """The report as one page of HTML."""
     style = (_HERE / "style.css").read_text(encoding="utf-8")
-    template = _environment().get_template("page.html.j2")
-    return template.render(
-        report=report,
-        holds=holds(report),
-        findings=findings(report),
-        style=Markup(style),  # noqa: S704 (our own file)
-        style_hash=b64encode(sha256(style.encode()).digest()).decode(),
-        limits=Markup(_limits_html()),  # noqa: S704 (our own file, rendered without raw HTML)
+    audit = report.facts[AUDIT.name]
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            report=report,
+            parts=PARTS,
+            last_hash=None if isinstance(audit, Unreadable) else audit["chain"]["last_hash"],
+            max_listed=MAX_LISTED,
+            style=Markup(style),  # noqa: S704 (our own file)
+            style_hash=b64encode(sha256(style.encode()).digest()).decode(),
+            limits=Markup(_limits_html()),  # noqa: S704 (our own file, rendered without raw HTML)
+        )
     )
 
 
 def not_protected() -> str:
-    """What is not protected: the text of docs/limits.md, which this package links to."""
+    """The text of docs/limits.md, which this package links to."""
     return (_HERE / "limits.md").read_text(encoding="utf-8")
 
 
@@ -59,9 +66,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(cell=_cell, moment=_moment, duration=_duration)
-    environment.tests.update(unreadable=lambda part: isinstance(part, Unreadable))
-    environment.globals.update(columns=columns, daily=daily, shares=shares, days_of=days_of)
+    environment.filters.update(cell=_cell, heading=_heading, moment=_moment)
+    environment.tests.update(unreadable=lambda each: isinstance(each, Unreadable))
     return environment
 
 
@@ -71,7 +77,7 @@ def _limits_html() -> str:
     markdown.add_render_rule("link_open", _nothing)
     markdown.add_render_rule("link_close", _nothing)
     tokens = markdown.parse(not_protected())
-    # The first heading is the document's own, which the page has in its words.
+    # The page has another heading for the document.
     kept = tokens[3:] if tokens and tokens[0].tag == "h1" else tokens
     for token in kept:
         if token.tag == "h2":
@@ -89,14 +95,21 @@ def _nothing(
     return ""
 
 
+def _heading(name: str) -> str:
+    """The name of a value in words: `already_known` is "Already known"."""
+    return name.removeprefix("is_").replace("_", " ").capitalize()
+
+
 def _cell(value: object) -> object:
     """A value as a cell of a table shows it."""
     if isinstance(value, Unreadable):
         return "could not be read"
     if isinstance(value, bool):
-        return "yes" if value else "NO"
+        return "yes" if value else "no"
     if isinstance(value, datetime):
-        return _moment(value)
+        return Markup('<span class="day">{}</span> {:%H:%M} UTC').format(
+            value.astimezone(UTC).date(), value.astimezone(UTC)
+        )
     if isinstance(value, int):
         return f"{value:,}"
     return "-" if value is None or value == "" else value
@@ -104,15 +117,3 @@ def _cell(value: object) -> object:
 
 def _moment(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-
-
-_UNITS = ((86_400.0, "days"), (3_600.0, "hours"), (60.0, "minutes"))
-_FEW = 2
-
-
-def _duration(seconds: float) -> str:
-    """A time in the unit in which a person would say it."""
-    for size, unit in _UNITS:
-        if seconds >= _FEW * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} seconds"

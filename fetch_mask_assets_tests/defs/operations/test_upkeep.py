@@ -1,4 +1,4 @@
-"""Quarantined messages are not kept for longer than the setting says."""
+"""Quarantined messages are deleted after the retention of the setting."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from dagster import DagsterInstance, Definitions, build_schedule_context
 
-from fetch_mask_assets.defs.operations.retention import (
+from fetch_mask_assets.defs.operations.upkeep import (
     EXPIRE_QUARANTINE,
     expire_quarantine,
     retention_schedule,
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 def test_the_schedule_passes_the_setting_to_the_job() -> None:
     schedule = retention_schedule(90)
 
-    config = {"ops": {"delete_old_quarantined": {"config": {"keep_days": 90}}}}
+    config = {"ops": {"delete_expired_messages": {"config": {"keep_days": 90}}}}
     assert schedule.job.name == EXPIRE_QUARANTINE
     with DagsterInstance.ephemeral() as instance:
         tick = schedule.evaluate_tick(build_schedule_context(instance))
     assert [request.run_config for request in tick.run_requests or ()] == [config]
 
 
-def test_whoever_recovers_deletes_old_messages_and_keeps_young_ones(
+def test_a_member_of_recovery_deletes_expired_messages_and_keeps_others(
     database_url: str, keysets_directory: Path
 ) -> None:
     _quarantine(database_url, keysets_directory, 3)
@@ -61,11 +61,11 @@ def test_a_database_that_is_down_fails_the_run() -> None:
 
 
 def _runs(url: str, *, keep_days: int) -> bool:
-    """Whether a run of the job succeeds."""
+    """Return whether a run of the job succeeds."""
     definitions = Definitions(
         jobs=[expire_quarantine], resources={"recovery_database": LoginDatabaseResource(url=url)}
     )
-    config = {"ops": {"delete_old_quarantined": {"config": {"keep_days": keep_days}}}}
+    config = {"ops": {"delete_expired_messages": {"config": {"keep_days": keep_days}}}}
     with DagsterInstance.ephemeral() as instance:
         try:
             result = definitions.resolve_job_def(EXPIRE_QUARANTINE).execute_in_process(

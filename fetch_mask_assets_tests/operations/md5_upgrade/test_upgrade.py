@@ -1,12 +1,7 @@
-"""An upgrade from MD5: what is found is replaced, whatever stops it, and nothing else changes."""
+"""An upgrade from MD5 replaces recovered digests, after any interruption, and nothing else."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -15,28 +10,26 @@ import pytest
 from fetch_mask_assets.errors import DatabaseError
 from fetch_mask_assets.keys.storage import read_keyring
 from fetch_mask_assets.masking.fields import DEVICE_ID, IP, MaskedField
-from fetch_mask_assets.operations.md5_upgrade import postgres as md5_upgrade
-from fetch_mask_assets.operations.md5_upgrade.digests import (
-    IPV4,
-    Search,
-    Span,
-    md5,
-    pattern_space,
-    wanted,
-)
+from fetch_mask_assets.operations.md5_upgrade import postgres as md5_postgres
+from fetch_mask_assets.operations.md5_upgrade.md5 import md5
 from fetch_mask_assets.operations.md5_upgrade.postgres import (
-    Attempt,
     DigestTable,
-    Md5UpgradeError,
-    Replaced,
-    count_findable,
+    ReplaceCount,
+    UpgradeRunningError,
     drop_links,
-    find_tokens,
-    only_upgrade,
-    replace_all,
-    untried,
+    upgrade_lease,
 )
-from fetch_mask_assets.operations.md5_upgrade.search import search_spans
+from fetch_mask_assets.operations.md5_upgrade.spaces import IPV4, Search, pattern_space
+from fetch_mask_assets.operations.md5_upgrade.spans import Span
+from fetch_mask_assets.operations.md5_upgrade.token_search import (
+    SearchPlan,
+    clear_progress,
+    count_recoverable,
+    find_tokens,
+    remaining_plan,
+)
+from fetch_mask_assets.operations.md5_upgrade.upgrade import replace_all
+from fetch_mask_assets.operations.md5_upgrade.values_file import ValuesFileError
 from fetch_mask_assets_tests.support.kinds import BOTH_KINDS
 from fetch_mask_assets_tests.support.logins import register
 from fetch_mask_assets_tests.support.people import person
@@ -48,14 +41,14 @@ if TYPE_CHECKING:
     from fetch_mask_assets.keys.keyset import Keyring
 
 NET = 10 << 24
-"""Ten million and more addresses start here; the tests try the first few thousand."""
+"""The number of 10.0.0.0; the tests try the first few thousand addresses after it."""
 
-SOME_ADDRESSES = Attempt((Search(IPV4, (Span(NET, NET + 5_000),)),), None, 1)
+SOME_ADDRESSES = SearchPlan((Search(IPV4, (Span(NET, NET + 5_000),)),), None, 1)
 
 
 @pytest.fixture
 def keyring(keysets_directory: Path, database_url: str) -> Keyring:
-    """The test's own keys, which its database knows."""
+    """The test's own keys, registered in its database."""
     keyring = read_keyring(keysets_directory)
     register(database_url, keyring)
     return keyring
@@ -63,9 +56,9 @@ def keyring(keysets_directory: Path, database_url: str) -> Keyring:
 
 @pytest.fixture
 def url(database_url: str) -> Iterator[str]:
-    """The test's own database, as somebody who may recover reaches it."""
-    with person(database_url, "login_ingest_recovery") as somebody:
-        yield somebody.url
+    """The test's own database, as a member of recovery."""
+    with person(database_url, "login_ingest_recovery") as steward:
+        yield steward.url
 
 
 @pytest.fixture
@@ -106,7 +99,7 @@ def test_digests_become_tokens_that_unmask_in_every_row(
 ) -> None:
     _fill(database_url, "masked_ip", [_hex("10.0.0.1"), _hex("10.0.0.1"), _hex("10.0.19.135")])
     assert find_tokens(addresses, keyring.masker("ip"), SOME_ADDRESSES, _nothing) == 2
-    assert replace_all(addresses, with_links=True, tell=_nothing) == Replaced(2, 3)
+    assert replace_all(addresses, with_links=True, on_progress=_nothing) == ReplaceCount(2, 3)
     tokens = [token for token in _column(database_url, "masked_ip") if token]
     assert sorted(map(keyring.masker("ip").unmask, tokens)) == [
         "10.0.0.1",
@@ -116,7 +109,7 @@ def test_digests_become_tokens_that_unmask_in_every_row(
     assert _links(database_url)[_hex("10.0.0.1")] == keyring.masker("ip").mask("10.0.0.1")
 
 
-def test_everything_else_stays_as_it_is(
+def test_other_texts_and_the_other_field_stay_unchanged(
     database_url: str, addresses: DigestTable, keyring: Keyring
 ) -> None:
     others = [
@@ -130,7 +123,7 @@ def test_everything_else_stays_as_it_is(
     _fill(database_url, "masked_ip", [*others, mixed, _hex("10.0.0.3")])
     _fill(database_url, "masked_device_id", [_hex("10.0.0.3")])
     find_tokens(addresses, keyring.masker("ip"), SOME_ADDRESSES, _nothing)
-    replace_all(addresses, with_links=True, tell=_nothing)
+    replace_all(addresses, with_links=True, on_progress=_nothing)
     left = _column(database_url, "masked_ip")
     assert [text in left for text in [*others, mixed]] == [True] * 6
     assert keyring.masker("ip").mask("10.0.0.3") in left
@@ -139,16 +132,16 @@ def test_everything_else_stays_as_it_is(
 
 
 @BOTH_KINDS
-def test_upper_case_is_recovered_and_linked_as_it_was_spelled(
+def test_upper_case_digests_are_recovered_and_each_spelling_is_linked(
     database_url: str, addresses: DigestTable, keyring: Keyring
 ) -> None:
     spellings = [_hex("10.0.0.1").upper(), _hex("10.0.0.1"), _hex("10.0.0.2").upper()]
     _fill(database_url, "masked_ip", spellings)
     # A digest in both letter cases is one digest.
     assert (addresses.count().digests, addresses.count().rows) == (2, 3)
-    assert count_findable(addresses.digests(), SOME_ADDRESSES, _nothing) == 2
+    assert count_recoverable(addresses.digests(), SOME_ADDRESSES, _nothing) == 2
     find_tokens(addresses, keyring.masker("ip"), SOME_ADDRESSES, _nothing)
-    assert replace_all(addresses, with_links=True, tell=_nothing) == Replaced(2, 3)
+    assert replace_all(addresses, with_links=True, on_progress=_nothing) == ReplaceCount(2, 3)
     assert _links(database_url).keys() == set(spellings)
 
 
@@ -157,7 +150,7 @@ def test_without_links_no_digest_stays_in_the_database(
 ) -> None:
     _fill(database_url, "masked_ip", [_hex("10.0.0.1")])
     find_tokens(addresses, keyring.masker("ip"), SOME_ADDRESSES, _nothing)
-    replace_all(addresses, with_links=False, tell=_nothing)
+    replace_all(addresses, with_links=False, on_progress=_nothing)
     assert _links(database_url) == {}
     assert addresses.digests() == b""
     with psycopg.connect(database_url) as connection:
@@ -175,7 +168,7 @@ def test_links_from_md5_can_be_dropped_and_others_stay(
         )
     _fill(database_url, "masked_ip", [_hex("10.0.0.1"), _hex("10.0.0.2").upper()])
     find_tokens(addresses, keyring.masker("ip"), SOME_ADDRESSES, _nothing)
-    replace_all(addresses, with_links=True, tell=_nothing)
+    replace_all(addresses, with_links=True, on_progress=_nothing)
     assert drop_links(url) == 2
     assert _links(database_url) == {"ip:old": "ip:new"}
 
@@ -186,23 +179,23 @@ def test_device_ids_of_a_pattern_and_of_a_file_are_found(
     table = DigestTable(url, DEVICE_ID)
     _fill(database_url, "masked_device_id", [_hex("123-456"), _hex("gerät 7"), _hex("999-999")])
     space = pattern_space("NNN-NNN")
-    attempt = Attempt(
+    plan = SearchPlan(
         (Search(space, (Span(0, space.size),)),), _private(tmp_path, "\ngerät 7\r\nelse\n"), 2
     )
-    assert find_tokens(table, keyring.masker("device_id"), attempt, _nothing) == 3
-    replace_all(table, with_links=True, tell=_nothing)
+    assert find_tokens(table, keyring.masker("device_id"), plan, _nothing) == 3
+    replace_all(table, with_links=True, on_progress=_nothing)
     assert set(_column(database_url, "masked_device_id")) == {
         keyring.masker("device_id").mask(each) for each in ("123-456", "gerät 7", "999-999")
     }
 
 
-def test_a_value_that_the_field_cannot_have_stays_a_digest(
+def test_the_digest_of_a_value_that_is_invalid_for_the_field_is_kept(
     database_url: str, addresses: DigestTable, keyring: Keyring, tmp_path: Path
 ) -> None:
     _fill(database_url, "masked_ip", [_hex("unknown"), _hex("2001:db8::1")])
-    attempt = Attempt((), _private(tmp_path, "unknown\n2001:db8::1\n"), 1)
-    assert find_tokens(addresses, keyring.masker("ip"), attempt, _nothing) == 1
-    replace_all(addresses, with_links=True, tell=_nothing)
+    plan = SearchPlan((), _private(tmp_path, "unknown\n2001:db8::1\n"), 1)
+    assert find_tokens(addresses, keyring.masker("ip"), plan, _nothing) == 1
+    replace_all(addresses, with_links=True, on_progress=_nothing)
     assert set(_column(database_url, "masked_ip")) == {
         _hex("unknown"),
         keyring.masker("ip").mask("2001:db8::1"),
@@ -210,89 +203,91 @@ def test_a_value_that_the_field_cannot_have_stays_a_digest(
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o700])
-def test_a_file_of_values_that_others_can_read_is_refused(
+def test_a_file_of_values_that_other_users_can_read_is_refused(
     database_url: str, addresses: DigestTable, keyring: Keyring, tmp_path: Path, mode: int
 ) -> None:
     _fill(database_url, "masked_ip", [_hex("10.0.0.1")])
     path = _private(tmp_path, "10.0.0.1\n")
     path.chmod(mode)
-    with pytest.raises(Md5UpgradeError, match="0600 or stricter"):
-        find_tokens(addresses, keyring.masker("ip"), Attempt((), path, 1), _nothing)
+    with pytest.raises(ValuesFileError, match="0600 or stricter"):
+        find_tokens(addresses, keyring.masker("ip"), SearchPlan((), path, 1), _nothing)
 
 
-def test_a_line_that_is_no_text_is_named_by_its_number_only(
+def test_a_line_that_is_not_utf8_is_reported_by_its_number_only(
     database_url: str, addresses: DigestTable, keyring: Keyring, tmp_path: Path
 ) -> None:
     _fill(database_url, "masked_ip", [_hex("10.0.0.1")])
     path = _private(tmp_path, "10.9.9.9\n")
     path.write_bytes(b"10.9.9.9\n10.9.9.8\xff\n")
-    with pytest.raises(Md5UpgradeError) as refusal:
-        find_tokens(addresses, keyring.masker("ip"), Attempt((), path, 1), _nothing)
+    with pytest.raises(ValuesFileError) as refusal:
+        find_tokens(addresses, keyring.masker("ip"), SearchPlan((), path, 1), _nothing)
     assert "line 2" in str(refusal.value)
     assert "10.9" not in str(refusal.value)
 
 
-def test_an_upgrade_stopped_before_it_replaced_goes_on_from_what_it_noted(
+def test_an_upgrade_stopped_before_the_replacement_continues_from_its_recorded_matches(
     database_url: str, addresses: DigestTable, keyring: Keyring
 ) -> None:
     _fill(database_url, "masked_ip", [_hex("10.0.0.1"), _hex("10.0.1.0")])
-    first = Attempt((Search(IPV4, (Span(NET, NET + 10),)),), None, 1)
+    first = SearchPlan((Search(IPV4, (Span(NET, NET + 10),)),), None, 1)
     assert find_tokens(addresses, keyring.masker("ip"), first, _nothing) == 1
     assert addresses.digests() == md5("10.0.1.0")
     assert find_tokens(addresses, keyring.masker("ip"), SOME_ADDRESSES, _nothing) == 1
-    assert replace_all(addresses, with_links=True, tell=_nothing) == Replaced(2, 2)
+    assert replace_all(addresses, with_links=True, on_progress=_nothing) == ReplaceCount(2, 2)
 
 
-def test_what_was_tried_is_not_tried_again_until_the_upgrade_is_complete(
+def test_searched_spans_are_skipped_until_the_upgrade_is_complete(
     addresses: DigestTable, keyring: Keyring
 ) -> None:
     span = Span(NET, NET + 2**20)
-    attempt = Attempt((Search(IPV4, (Span(NET, NET + 2**21),)),), None, 1)
-    addresses.note({md5("10.0.0.1"): keyring.masker("ip").mask("10.0.0.1")}, IPV4.name, {span: 1})
-    assert untried(addresses, attempt).searches[0].spans == (Span(NET + 2**20, NET + 2**21),)
-    assert untried(DigestTable(addresses.url, DEVICE_ID), attempt) == attempt
-    md5_upgrade.forget(addresses, attempt)
-    assert untried(addresses, attempt) == attempt
+    plan = SearchPlan((Search(IPV4, (Span(NET, NET + 2**21),)),), None, 1)
+    addresses.record_matches(
+        {md5("10.0.0.1"): keyring.masker("ip").mask("10.0.0.1")}, IPV4.name, {span: 1}
+    )
+    assert remaining_plan(addresses, plan).searches[0].spans == (Span(NET + 2**20, NET + 2**21),)
+    assert remaining_plan(DigestTable(addresses.url, DEVICE_ID), plan) == plan
+    clear_progress(addresses, plan)
+    assert remaining_plan(addresses, plan) == plan
 
 
-def test_the_ranges_on_record_are_too_wide_to_name_what_was_found_in_them(
+def test_recorded_spans_are_too_wide_to_identify_a_value(
     database_url: str, addresses: DigestTable, keyring: Keyring
 ) -> None:
     _fill(database_url, "masked_ip", [_hex("10.0.0.1")])
     find_tokens(addresses, keyring.masker("ip"), SOME_ADDRESSES, _nothing)
-    assert addresses.tried(IPV4) == []
+    assert addresses.searched_spans(IPV4) == []
 
 
-def test_a_transaction_that_dies_half_way_leaves_every_row_and_is_repeated(
+def test_a_failed_transaction_changes_no_row_and_can_be_repeated(
     database_url: str, addresses: DigestTable, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(md5_upgrade, "DIGESTS_AT_ONCE", 3)
+    monkeypatch.setattr(md5_postgres, "DIGESTS_PER_TRANSACTION", 3)
     texts = [IPV4.text(NET + number) for number in range(10)]
     _fill(database_url, "masked_ip", map(_hex, texts))
     find_tokens(addresses, keyring.masker("ip"), SOME_ADDRESSES, _nothing)
 
-    change = addresses.begin()
-    assert change
-    addresses.replace_some(change, with_links=True)
+    job = addresses.begin_job()
+    assert job
+    addresses.replace_next(job, with_links=True)
     with psycopg.connect(database_url) as connection:
         connection.execute("ALTER TABLE login_ingest.token_link ADD CHECK (false) NOT VALID")
         connection.commit()
         with pytest.raises(DatabaseError, match="23514"):
-            addresses.replace_some(change, with_links=True)
+            addresses.replace_next(job, with_links=True)
         connection.execute("ALTER TABLE login_ingest.token_link DROP CONSTRAINT token_link_check")
     assert addresses.count().digests == 7
-    assert replace_all(addresses, with_links=True, tell=_nothing) == Replaced(7, 7)
+    assert replace_all(addresses, with_links=True, on_progress=_nothing) == ReplaceCount(7, 7)
     assert len(_links(database_url)) == 10
 
 
-def test_rows_change_in_an_order_that_says_nothing_of_their_values(
+def test_rows_change_in_an_order_that_does_not_reveal_their_values(
     database_url: str, addresses: DigestTable, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(md5_upgrade, "DIGESTS_AT_ONCE", 5)
+    monkeypatch.setattr(md5_postgres, "DIGESTS_PER_TRANSACTION", 5)
     texts = [IPV4.text(NET + number) for number in range(50)]
     _fill(database_url, "masked_ip", map(_hex, texts))
     find_tokens(addresses, keyring.masker("ip"), SOME_ADDRESSES, _nothing)
-    replace_all(addresses, with_links=True, tell=_nothing)
+    replace_all(addresses, with_links=True, on_progress=_nothing)
     with psycopg.connect(database_url) as connection:
         rows = connection.execute(
             "SELECT xmin::text, array_agg(masked_ip) FROM user_logins GROUP BY 1 ORDER BY min(ctid)"
@@ -302,30 +297,34 @@ def test_rows_change_in_an_order_that_says_nothing_of_their_values(
     assert sum(groups, []) == sorted(sum(groups, []))  # noqa: RUF017 (fifty)
 
 
-def test_a_count_of_what_would_be_found_changes_nothing(
+def test_a_count_of_recoverable_digests_changes_nothing(
     database_url: str, addresses: DigestTable
 ) -> None:
     _fill(database_url, "masked_ip", [_hex("10.0.0.1"), _hex("beyond")])
     tried: list[int] = []
-    assert count_findable(addresses.digests(), SOME_ADDRESSES, tried.append) == 1
+    assert count_recoverable(addresses.digests(), SOME_ADDRESSES, tried.append) == 1
     assert sum(tried) == 5_000
     assert set(_column(database_url, "masked_ip")) == {_hex("10.0.0.1"), _hex("beyond")}
 
 
-def test_a_search_ends_when_nothing_is_left_to_find(
+def test_a_search_ends_when_every_digest_is_found(
     database_url: str, addresses: DigestTable
 ) -> None:
     _fill(database_url, "masked_ip", [_hex("0.0.0.7")])
     tried: list[int] = []
-    everything = Attempt((Search(IPV4, (Span(0, IPV4.size),)),), None, 1)
-    assert count_findable(addresses.digests(), everything, tried.append) == 1
+    everything = SearchPlan((Search(IPV4, (Span(0, IPV4.size),)),), None, 1)
+    assert count_recoverable(addresses.digests(), everything, tried.append) == 1
     assert sum(tried) < 2**24
 
 
-def test_two_upgrades_at_once_are_refused(url: str) -> None:
-    with only_upgrade(url), pytest.raises(Md5UpgradeError, match="under way"), only_upgrade(url):
+def test_a_second_upgrade_at_the_same_time_is_refused(url: str) -> None:
+    with (
+        upgrade_lease(url),
+        pytest.raises(UpgradeRunningError, match="under way"),
+        upgrade_lease(url),
+    ):
         pass
-    with only_upgrade(url):
+    with upgrade_lease(url):
         pass
 
 
@@ -333,75 +332,18 @@ def test_two_upgrades_at_once_are_refused(url: str) -> None:
 def test_an_empty_table_has_nothing_to_upgrade(url: str, field: MaskedField) -> None:
     table = DigestTable(url, field)
     assert (table.count().digests, table.digests()) == (0, b"")
-    assert table.begin() is None
-    assert replace_all(table, with_links=True, tell=_nothing) == Replaced()
+    assert table.begin_job() is None
+    assert replace_all(table, with_links=True, on_progress=_nothing) == ReplaceCount()
 
 
 @pytest.mark.parametrize("role", ["login_ingest_analyst", "login_ingest_loader"])
-def test_nobody_else_reads_what_an_upgrade_has_found(database_url: str, role: str) -> None:
+def test_only_recovery_reads_recorded_matches(database_url: str, role: str) -> None:
     with (
-        person(database_url, role) as somebody,
-        psycopg.connect(somebody.url) as connection,
+        person(database_url, role) as other,
+        psycopg.connect(other.url) as connection,
         pytest.raises(psycopg.errors.InsufficientPrivilege),
     ):
         connection.execute("SELECT FROM login_ingest.md5_match")
-
-
-def test_all_cores_find_what_one_finds_in_the_order_of_the_spans() -> None:
-    numbers = [NET + 7, NET + 2_000, NET + 3_999]
-    targets = wanted(b"".join(md5(IPV4.text(number)) for number in numbers))
-    spans = [Span(NET + start, NET + start + 1_000) for start in range(0, 4_000, 1_000)]
-    found = list(search_spans(IPV4, spans, targets, 2))
-    assert [span for span, _ in found] == spans
-    assert [number for _, some in found for number in some] == numbers
-
-
-_SEARCH_FOR_EVER = """
-from fetch_mask_assets.operations.md5_upgrade.digests import IPV4, Span, wanted
-from fetch_mask_assets.operations.md5_upgrade.search import search_spans
-if __name__ == "__main__":
-    for _ in search_spans(IPV4, [Span(0, 999)] + [Span(0, 2**26)] * 9, wanted(bytes(16)), 1):
-        print("begun", flush=True)
-"""
-
-
-def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
-    script = tmp_path / "search.py"
-    script.write_text(_SEARCH_FOR_EVER)
-    parent = subprocess.Popen(  # noqa: S603 (our own script)
-        [sys.executable, str(script)], stdout=subprocess.PIPE, start_new_session=True
-    )
-    with parent:
-        assert parent.stdout is not None
-        parent.stdout.readline()
-        parent.send_signal(signal.SIGKILL)
-    deadline = time.monotonic() + 30
-    while _is_alive(parent.pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not _is_alive(parent.pid)
-
-
-def _is_alive(group: int) -> bool:
-    """Whether a process of a group is left."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return any(_group_and_state(pid) == (group, True) for pid in _pids())
-
-
-def _pids() -> list[str]:
-    return [name for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 (names, not paths)
-
-
-def _group_and_state(pid: str) -> tuple[int, bool]:
-    """A process's group, and whether it is more than a zombie that waits for its reaper."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:  # noqa: PTH123 (not a path of ours)
-            state, _, group = file.read().rpartition(")")[2].split()[:3]
-    except OSError:
-        return (0, False)
-    return (int(group), state != "Z")
 
 
 def _private(directory: Path, text: str) -> Path:

@@ -1,14 +1,15 @@
-"""Who did what, by the audit: counts by person, action and verdict, and never a detail."""
+"""The audit: its hash chain, and the steps on record by actor, action and verdict."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from fetch_mask_assets.audit.chain import AuditRow, Chain, verify_chain
+from fetch_mask_assets.audit.chain import AuditRow, verify_chain
+from fetch_mask_assets.operations.report.part import Facts, Period
 from fetch_mask_assets.operations.unmasking.verdicts import CONSENTS, Verdict
 
 ACTIONS = frozenset(
@@ -28,15 +29,15 @@ ACTIONS = frozenset(
         "quarantine.replay",
         "quarantine.show",
         "remask.begin",
-        "remask.end",
-        "replace-digests.begin",
-        "replace-digests.end",
-        "replace-digests.note",
+        "remask.finish",
+        "upgrade-md5.begin",
+        "upgrade-md5.finish",
+        "upgrade-md5.record",
         "unmask.approve",
         "unmask.request",
         "unmask.reveal",
         "unmask.withdraw",
-        "upgrade-md5 drop-links",
+        "upgrade-md5.drop-links",
     }
 )
 """The actions that the product records. Any other is free text, which may hold anything."""
@@ -46,78 +47,73 @@ UNKNOWN_VERDICT = "(unknown)"
 
 _REVEAL = "unmask.reveal"
 
-# The verdicts on expiring the quarantine are words of its own.
+# Expiring the quarantine has other verdicts than unmasking.
 _EXPIRE = "quarantine.expire"
 _EXPIRE_CONSENT = "expired"
 _EXPIRE_REFUSAL = "retention_too_short"
 _VERDICTS = frozenset({*Verdict, _EXPIRE_REFUSAL})
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ActionCount:
-    """How often a person did something, with the verdict where the database gave one."""
-
-    person: str
-    action: str
-    verdict: str
-    times: int
-
-    @property
-    def is_refusal(self) -> bool:
-        """Whether the database refused it."""
-        consents = {_EXPIRE_CONSENT} if self.action == _EXPIRE else CONSENTS
-        return self.verdict not in {"", *consents}
-
-
-@dataclass(frozen=True, slots=True)
-class AuditSummary:
-    """The state of the audit, and what it holds of a period.
-
-    `reveals` counts, by request and over the whole audit, how often originals were revealed.
-    """
-
-    chain: Chain
-    was_expected: bool
-    rows: int
-    rows_in_period: int
-    first_at: datetime | None
-    actions: tuple[ActionCount, ...]
-    reveals: dict[int, int]
-
-
 def summarize_audit(
-    rows: Iterable[AuditRow], since: datetime, until: datetime, expected: bytes | None = None
-) -> AuditSummary:
+    rows: Iterable[AuditRow], period: Period, expected: bytes | None = None
+) -> Facts:
     """Verifies the whole chain and counts the period's rows, those after a break too.
 
     Args:
         rows: in the order of their ids; read once, none is kept.
-        since: the first moment of the period.
-        until: the moment after it.
+        period: the period of the counted steps.
         expected: a hash that was noted earlier and must be in the chain.
+
+    Returns:
+        The record of the chain, the steps by actor, action and verdict, and the reveals by request
+        over the whole audit; never a detail.
     """
-    counting = _Counting(since, until)
+    counting = _Counting(period)
     counted = counting.through(rows)
     chain = verify_chain(counted, expected)
     for _ in counted:
         pass
-    actions = (ActionCount(*what, times) for what, times in counting.actions.items())
-    return AuditSummary(
-        chain=chain,
-        was_expected=expected is not None,
-        rows=counting.rows,
-        rows_in_period=counting.actions.total(),
-        first_at=counting.first_at,
-        actions=tuple(sorted(actions)),
-        reveals=dict(counting.reveals),
-    )
+    actions = [_action(*step, times) for step, times in sorted(counting.actions.items())]
+    return {
+        "chain": {
+            "rows": counting.rows,
+            "verified_rows": chain.rows,
+            "first_at": counting.first_at,
+            "last_hash": chain.last_hash.hex(),
+            "was_expected": expected is not None,
+            "has_expected": chain.has_expected,
+            "broken_at": chain.broken and chain.broken.audit_id,
+            "broken_because": chain.broken and chain.broken.reason,
+        },
+        "period_totals": {
+            "steps": counting.actions.total(),
+            "refused": sum(each["times"] for each in actions if each["is_refused"]),
+        },
+        "actions": actions,
+        "reveals": [
+            {"request_id": request, "times": times}
+            for request, times in sorted(counting.reveals.items())
+        ],
+    }
+
+
+def _action(actor: str, action: str, verdict: str, times: int) -> dict[str, Any]:
+    consents = {_EXPIRE_CONSENT} if action == _EXPIRE else CONSENTS
+    is_refused = verdict not in {"", *consents}
+    return {
+        "actor": actor,
+        "action": action,
+        "verdict": verdict,
+        "is_refused": is_refused,
+        "times": times,
+    }
 
 
 class _Counting:
     """Counts rows as they pass."""
 
-    def __init__(self, since: datetime, until: datetime) -> None:
-        self._since, self._until = since, until
+    def __init__(self, period: Period) -> None:
+        self._period = period
         self.rows = 0
         self.first_at: datetime | None = None
         self.actions: Counter[tuple[str, str, str]] = Counter()
@@ -136,8 +132,8 @@ class _Counting:
         request = detail.get("request")
         if row.action == _REVEAL and verdict == Verdict.REVEALED and isinstance(request, int):
             self.reveals[request] += 1
-        # A row that has no time belongs to no period, so it is shown in each.
-        if row.at is None or self._since <= row.at < self._until:
+        # A row without a time belongs to no period, so it is counted in each.
+        if row.at is None or self._period.since <= row.at < self._period.until:
             action = row.action if row.action in ACTIONS else OTHER_ACTION
             self.actions[(row.actor, action, verdict)] += 1
 
