@@ -27,6 +27,8 @@ class _New:
     rows: str
     filled: frozenset[str]
     """Tables that the schema itself puts rows into."""
+    sequences: tuple[tuple[str, int, bool], ...]
+    """Name of each sequence, its last value, and whether that was used."""
 
 
 @dataclass
@@ -56,7 +58,9 @@ class Databases:
         with psycopg.connect(self._url(name)) as connection:
             tables = [table for (table,) in connection.execute(_TABLES)]
             filled = frozenset(table for table in tables if _rows(connection, [table]))
-            return _New(name, _catalog(connection), _rows(connection, filled), filled)
+            sequences = tuple(connection.execute(_SEQUENCES))
+            rows = _rows(connection, filled)
+            return _New(name, _catalog(connection), rows, filled, sequences)
 
     def _is_restored(self, new: _New) -> bool:
         """Delete what a test left; return whether the database is as it was created."""
@@ -66,6 +70,7 @@ class Databases:
                 if _catalog(connection) != new.catalog:
                     return False
                 _delete_rows(connection, new.filled)
+                connection.cursor().executemany(_RESTORE_SEQUENCE, new.sequences)
                 return _rows(connection, new.filled) == new.rows
         except psycopg.Error:
             return False
@@ -119,10 +124,12 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition
 AND n.nspname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1
 """
-_RESTART_SEQUENCES = """
-SELECT setval(format('%I.%I', schemaname, sequencename)::regclass, start_value, false)
+_SEQUENCES = """
+SELECT format('%I.%I', schemaname, sequencename), coalesce(last_value, start_value),
+    last_value IS NOT NULL
 FROM pg_sequences
 """
+_RESTORE_SEQUENCE = "SELECT setval(%s::regclass, %s, %s)"
 
 
 def _catalog(connection: psycopg.Connection) -> str:
@@ -143,4 +150,3 @@ def _delete_rows(connection: psycopg.Connection, but_not: frozenset[str]) -> Non
     # Without the triggers that keep the audit as it is.
     connection.execute("SET session_replication_role = replica")
     connection.execute("; ".join(f"DELETE FROM {table}" for table in tables).encode())
-    connection.execute(_RESTART_SEQUENCES)
