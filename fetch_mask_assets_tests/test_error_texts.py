@@ -31,8 +31,8 @@ REVIEWED: dict[str, set[str]] = {
     "cli/operations/upgrade_md5.py": {"' '.join(failed)"},
     "defs/operations/alerts.py": {
         "' '.join(failures.values())",
-        "before.alerts",
-        "alert_state.alerts",
+        "before.pending_alerts",
+        "alert_state.pending_alerts",
     },
     "defs/redaction.py": {
         "Path(place.filename).name",
