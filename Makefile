@@ -88,7 +88,7 @@ chaos: setup ## Break it: every fault once, or for MINUTES; SEED repeats; withou
 chaos-model: setup ## Break it in random order, at length; a failure prints how to repeat it.
 	@HYPOTHESIS_PROFILE=long $(BIN)/pytest fetch_mask_assets_tests/chaos/test_model.py -q
 
-benchmark: setup ## Threshold what a batch costs, beside MD5 row by row.
+benchmark: setup ## Measure what a batch costs, beside MD5 row by row.
 	@$(BIN)/fetch-mask local up > /dev/null
 	@set -a; . ./.env; $(BIN)/python benchmarks/batch.py
 

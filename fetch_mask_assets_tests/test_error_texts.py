@@ -51,7 +51,7 @@ REVIEWED: dict[str, set[str]] = {
     "operations/erasure/certificate.py": {
         "certificate.remaining",
         "certificate.still_matching",
-        "certificate.unsearched",
+        "certificate.unsearched_rows",
         "certificate.unreadable",
     },
     "operations/erasure/subjects.py": {"_name(kind)", "number"},

@@ -171,7 +171,7 @@ _FINISH = "SELECT login_ingest.finish_erasure(%s, %s::text[], %s, %s, %s)"
 
 _READ = """
 SELECT erasure_id, at, actor, kind, subjects, reason, ticket, logins, links, matches,
-       requests, quarantined, remaining, unsearched, quarantine_size, still_matching,
+       requests, quarantined, remaining, unsearched_rows, quarantine_size, still_matching,
        unreadable, finished_at, verified
 FROM login_ingest.erasure WHERE erasure_id = %s
 """
