@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks.load import amiss
 
+pytestmark = pytest.mark.servers
 _ROOT = Path(__file__).parent.parent
 _MESSAGES = 3_000
 _BODY_BYTES = 60_000

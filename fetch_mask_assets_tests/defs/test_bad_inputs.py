@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 Row = tuple[str, str, str, str, str | None, int | None]
 """A row as its reader with the keys sees it: user, device type, IP, device, locale, version."""
 
-pytestmark = pytest.mark.xdist_group("bad_inputs")
 REQUIRED = ("user_id", "app_version", "device_type", "ip", "device_id")
 IP = "198.51.100.200"
 

@@ -31,25 +31,25 @@ if TYPE_CHECKING:
 
 FETCH_MASK = str(Path(sys.executable).parent / "fetch-mask")
 
-_CONTEXT = multiprocessing.get_context("forkserver")
 # Not fetch_mask_assets.definitions: it reads the environment when it is imported.
-_CONTEXT.set_forkserver_preload(
-    [
-        "alembic.command",
-        "boto3",
-        "dagster",
-        "dagster_postgres",
-        "dotenv",
-        "rich.console",
-        "fetch_mask_assets.cli.main",
-        "fetch_mask_assets.defs.assets",
-        "fetch_mask_assets.defs.checks",
-        "fetch_mask_assets.defs.jobs",
-        "fetch_mask_assets.defs.resources",
-        "fetch_mask_assets.defs.sensor",
-        "fetch_mask_assets.defs.operations.report",
-    ]
+PRELOADED = (
+    "alembic.command",
+    "boto3",
+    "dagster",
+    "dagster_postgres",
+    "dotenv",
+    "rich.console",
+    "fetch_mask_assets.cli.main",
+    "fetch_mask_assets.defs.assets",
+    "fetch_mask_assets.defs.checks",
+    "fetch_mask_assets.defs.jobs",
+    "fetch_mask_assets.defs.resources",
+    "fetch_mask_assets.defs.sensor",
+    "fetch_mask_assets.defs.operations.report",
 )
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(list(PRELOADED))
 
 
 def nothing() -> None:

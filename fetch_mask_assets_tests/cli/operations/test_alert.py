@@ -41,7 +41,7 @@ def test_the_doctor_says_where_alerts_go_and_not_at_which_address() -> None:
     done = _run("doctor", "--json", LOGIN_ALERT_WEBHOOK=f"https://host/{SECRET}")
 
     [finding] = [each for each in json.loads(done.stdout)["findings"] if each["name"] == "alerts"]
-    assert "they go to the log, the webhook" in finding["description"]
+    assert "sent to the log, the webhook" in finding["description"]
     assert SECRET not in done.output
 
 
