@@ -119,9 +119,14 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition
 AND n.nspname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1
 """
+# The sequence of a table that keeps its rows goes on.
 _RESTART_SEQUENCES = """
-SELECT setval(format('%I.%I', schemaname, sequencename)::regclass, start_value, false)
-FROM pg_sequences
+SELECT setval(sequence.seqrelid::regclass, sequence.seqstart, false)
+FROM pg_sequence AS sequence
+LEFT JOIN pg_depend AS owned
+       ON owned.classid = 'pg_class'::regclass AND owned.objid = sequence.seqrelid
+      AND owned.deptype IN ('a', 'i')
+WHERE owned.refobjid IS NULL OR owned.refobjid = ANY (%s::regclass[]::oid[])
 """
 
 
@@ -143,4 +148,4 @@ def _delete_rows(connection: psycopg.Connection, but_not: frozenset[str]) -> Non
     # Without the triggers that keep the audit as it is.
     connection.execute("SET session_replication_role = replica")
     connection.execute("; ".join(f"DELETE FROM {table}" for table in tables).encode())
-    connection.execute(_RESTART_SEQUENCES)
+    connection.execute(_RESTART_SEQUENCES, [tables])
