@@ -56,14 +56,8 @@ REVIEWED: dict[str, set[str]] = {
     },
     "operations/erasure/subjects.py": {"_name(kind)", "number"},
     "errors.py": {"tried"},
-    "keys/keyset.py": {
-        "key.get('keyId', 0)",
-        "key_id",
-        "name",
-        "parsed.key_id",
-        "self.field.name",
-        "self.name",
-    },
+    "keys/keyset.py": {"key.get('keyId', 0)", "name", "self.name"},
+    "keys/masker.py": {"key_id", "parsed.key_id", "self.field.name"},
     "keys/keyset_change.py": {"key_id", "name"},
     "operations/unmasking/find.py": {
         "MAX_TEXT_BYTES",

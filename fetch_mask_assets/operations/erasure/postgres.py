@@ -9,7 +9,8 @@ from typing import Any, LiteralString
 from psycopg.rows import class_row
 
 from fetch_mask_assets.errors import DatabaseError
-from fetch_mask_assets.keys.keyset import Keyring, Sealer
+from fetch_mask_assets.keys.keyset import Keyring
+from fetch_mask_assets.keys.masker import Sealer
 from fetch_mask_assets.keys.postgres import rows_by_key
 from fetch_mask_assets.operations.erasure.body_search import QuarantineMatches, search_quarantine
 from fetch_mask_assets.operations.erasure.certificate import Certificate

@@ -10,7 +10,8 @@ from uuid import uuid4
 import psycopg
 
 from fetch_mask_assets.audit.postgres import record
-from fetch_mask_assets.keys.keyset import Keyring, Sealer
+from fetch_mask_assets.keys.keyset import Keyring
+from fetch_mask_assets.keys.masker import Sealer
 from fetch_mask_assets.keys.postgres import lock_keys, write_links
 from fetch_mask_assets.operations.quarantine.messages import (
     ExpiryRefusedError,

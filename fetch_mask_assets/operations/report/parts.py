@@ -185,7 +185,7 @@ KEYS = Part(
             _NOTICE,
             itemgetter("digests"),
             "{digests} links from MD5 digests of {field} are kept. Their readers can reverse them:"
-            " drop them with `fetch-mask upgrade-md5`.",
+            " drop them with `fetch-mask upgrade-md5 --drop-links`.",
             "links",
         ),
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from fetch_mask_assets.errors import TokenError
-from fetch_mask_assets.keys.keyset import Sealer
+from fetch_mask_assets.keys.masker import Sealer
 from fetch_mask_assets.masking.fields import MASKED_FIELDS
 from fetch_mask_assets.pipeline.batch.frames import LOGIN_COLUMNS, LOGIN_DETAILS, MASKED_SCHEMA
 from fetch_mask_assets.pipeline.batch.masked_batch import MaskedBatch, MaskingRule, complete

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import polars as pl
 
 from fetch_mask_assets.errors import TokenError
-from fetch_mask_assets.keys.keyset import FieldMasker
+from fetch_mask_assets.keys.masker import FieldMasker
 from fetch_mask_assets.masking.token import parse_token
 from fetch_mask_assets.pipeline.batch.masked_batch import (
     ROW,

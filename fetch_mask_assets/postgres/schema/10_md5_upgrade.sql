@@ -13,7 +13,8 @@ CREATE TABLE login_ingest.md5_searched_range (
     CONSTRAINT range_not_empty CHECK (range_end > range_start)
 );
 GRANT SELECT, INSERT, DELETE ON login_ingest.md5_searched_range TO login_ingest_recovery;
-COMMENT ON TABLE login_ingest.md5_searched_range IS 'Ranges that an unfinished upgrade has searched.';
+COMMENT ON TABLE login_ingest.md5_searched_range IS
+'Ranges that an unfinished upgrade has searched.';
 COMMENT ON COLUMN login_ingest.md5_searched_range.space IS
 'Set of values of the range, such as all IPv4 addresses.';
 COMMENT ON COLUMN login_ingest.md5_searched_range.range_start IS 'First number of the range.';

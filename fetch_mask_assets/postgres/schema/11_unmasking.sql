@@ -168,7 +168,11 @@ COMMENT ON FUNCTION login_ingest.approve_unmask_request IS
 'Approves a request of another actor for p_minutes. Returns a verdict: approved, unknown_request, '
 'own_request, second_person_required, request_withdrawn, already_approved, too_long.';
 
-CREATE FUNCTION login_ingest.reveal_unmask_request(p_request bigint, OUT verdict text, OUT tokens text[])
+CREATE FUNCTION login_ingest.reveal_unmask_request(
+    p_request bigint,
+    OUT verdict text,
+    OUT tokens text[]
+)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = login_ingest, pg_temp
 AS $$

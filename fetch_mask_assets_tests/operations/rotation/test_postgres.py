@@ -41,7 +41,7 @@ from fetch_mask_assets_tests.support.kinds import BOTH_KINDS
 from fetch_mask_assets_tests.support.logins import body, raw_batch, register
 
 if TYPE_CHECKING:
-    from fetch_mask_assets.keys.keyset import FieldMasker
+    from fetch_mask_assets.keys.masker import FieldMasker
 
 _MERGE = """
 UPDATE user_logins SET masked_ip = (SELECT max(masked_ip) FROM user_logins)
