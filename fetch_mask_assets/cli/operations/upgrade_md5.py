@@ -35,6 +35,8 @@ _EXAMPLES = """Examples:
   fetch-mask upgrade-md5 --networks 10.0.0.0/8 --pattern NNN-NNN
   fetch-mask upgrade-md5 --field ip --values known-addresses.txt
   fetch-mask upgrade-md5 --drop-links
+
+After --drop-links, extracts with MD5 digests can no longer be joined.
 """
 
 

@@ -65,5 +65,6 @@ def require_verified(certificate: Certificate) -> None:
         f" {certificate.unreadable} quarantined messages or rows could not be opened, or arrived"
         f" during the erasure. {certificate.unsearched_rows} rows are under keys for which fewer"
         " tokens than values were given. Repeat the command to erase arrivals. Messages and rows"
-        " that cannot be opened need the keyset that they were written with, or `fetch-mask quarantine discard`."
+        " that cannot be opened need the keyset that they were written with, or `fetch-mask"
+        " quarantine discard`."
     )
