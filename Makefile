@@ -16,7 +16,7 @@ PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope
 # Without bytecode, each process that a test starts would compile the product anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup run quick test test-long dev lint check readme docs benchmark benchmark-md5 pictures load chaos chaos-model fuzz lock stop clean
+.PHONY: help setup run quick test test-browser test-long dev lint check readme docs benchmark benchmark-md5 pictures load chaos chaos-model fuzz lock stop clean
 
 help: ## Show what there is to make.
 	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | column -t -s '|'
@@ -46,7 +46,10 @@ quick: setup ## Run the tests that need no servers, in seconds.
 test: setup ## Run the tests, but for the browser and for every fault there is.
 	@$(PYTEST)
 
-test-long: setup ## Run the tests that `make test` leaves out.
+test-browser: setup ## Run the tests that open pages in a real browser.
+	@$(PYTEST) --numprocesses 2 -m browser
+
+test-long: setup ## Run the tests that `make test` leaves out: the browser, and every fault.
 	@$(PYTEST) -m "browser or chaos"
 
 dev: setup ## Start the local stack and the Dagster UI, with traffic; Ctrl-C stops all of it.
@@ -69,7 +72,7 @@ docs: setup ## Build the documentation site into build/site.
 	@$(BIN)/fetch-mask local up > /dev/null
 	@set -a; . ./.env; NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --clean
 
-check: lint docs run readme test test-long ## What CI runs.
+check: lint docs run readme test test-browser ## What CI runs; `make test-long` has every fault as well.
 
 chaos: setup ## Break it: every fault once, or for MINUTES; SEED repeats; without ONLY writes docs/faults.md.
 	@echo "Faults one by one; make chaos-model brings them in random order, for long."
@@ -85,7 +88,7 @@ chaos: setup ## Break it: every fault once, or for MINUTES; SEED repeats; withou
 chaos-model: setup ## Break it in random order, at length; a failure prints how to repeat it.
 	@HYPOTHESIS_PROFILE=long $(BIN)/pytest fetch_mask_assets_tests/chaos/test_model.py -q
 
-benchmark: setup ## Threshold what a batch costs, beside MD5 row by row.
+benchmark: setup ## Measure what a batch costs, beside MD5 row by row.
 	@$(BIN)/fetch-mask local up > /dev/null
 	@set -a; . ./.env; $(BIN)/python benchmarks/batch.py
 

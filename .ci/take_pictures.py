@@ -26,7 +26,7 @@ _SETTLE_MILLISECONDS = 4_000
 # Each with a text that shows when the page has what it is for.
 _PAGES = {
     "graph": (f"{_LOCATION}/asset-groups/user_logins", "raw_login_batch"),
-    "checks": ("/assets/masked_logins?view=checks", "tokens_unmask"),
+    "checks": ("/assets/masked_logins?view=checks", "tokens_can_be_unmasked"),
     "table": ("/assets/user_logins?view=overview", "user_logins"),
     "sensor": (f"{_LOCATION}/sensors/login_queue_depth", "login_queue_depth"),
 }

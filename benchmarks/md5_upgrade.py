@@ -16,12 +16,8 @@ import click
 import psycopg
 from batch import scratch_database
 
-from fetch_mask_assets.keys.keyset import (
-    KEYSET_NAMES,
-    FieldMasker,
-    new_keyset,
-    open_keyring,
-)
+from fetch_mask_assets.keys.keyset import KEYSET_NAMES, new_keyset, open_keyring
+from fetch_mask_assets.keys.masker import FieldMasker
 from fetch_mask_assets.masking.fields import DEVICE_ID, IP
 from fetch_mask_assets.operations.md5_upgrade.md5 import md5
 from fetch_mask_assets.operations.md5_upgrade.postgres import DigestTable

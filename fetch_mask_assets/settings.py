@@ -45,14 +45,14 @@ class QueueTuning:
     """The numbers by which the login queue is read."""
 
     batch_messages: int = _number(
-        "LOGIN_BATCH_MESSAGES", 10_000, 1, 100_000, "maximum of messages in one batch"
+        "LOGIN_BATCH_MESSAGES", 10_000, 1, 100_000, "maximum number of messages in one batch"
     )
     batch_bytes: int = _number(
         "LOGIN_BATCH_BYTES",
         64 * 2**20,
         2**20,
         2**30,
-        "maximum of bytes of message bodies in one batch",
+        "maximum number of bytes of message bodies in one batch",
     )
     batch_seconds: int = _number(
         "LOGIN_BATCH_SECONDS", 30, 1, 3_600, "seconds after which a batch stops receiving"
@@ -60,7 +60,7 @@ class QueueTuning:
     receivers: int = _number("LOGIN_RECEIVERS", 4, 1, 32, "parallel receive calls")
     wait_seconds: int = _number("LOGIN_RECEIVE_WAIT_SECONDS", 2, 1, 20, "seconds of one long poll")
     empty_receives: int = _number(
-        "LOGIN_EMPTY_RECEIVES",
+        "LOGIN_MAX_EMPTY_RECEIVES",
         4,
         2,
         100,
@@ -120,8 +120,8 @@ class WarningLimits:
         100,
         "highest normal share of redelivered messages, in percent",
     )
-    warn_age_seconds: int = _number(
-        "LOGIN_WARN_AGE_SECONDS",
+    warn_oldest_age_seconds: int = _number(
+        "LOGIN_WARN_OLDEST_AGE_SECONDS",
         3_600,
         1,
         1_209_600,
@@ -148,7 +148,7 @@ class Tuning(WarningLimits, QueueTuning):
         100,
         1,
         10_000,
-        "maximum of tokens in one unmask request, and of values in one find",
+        "maximum number of tokens in one unmask request, and of values in one find",
     )
     quarantine_retention_days: int = _number(
         "LOGIN_QUARANTINE_RETENTION_DAYS",

@@ -31,8 +31,8 @@ REVIEWED: dict[str, set[str]] = {
     "cli/operations/upgrade_md5.py": {"' '.join(failed)"},
     "defs/operations/alerts.py": {
         "' '.join(failures.values())",
-        "before.alerts",
-        "alert_state.alerts",
+        "before.pending_alerts",
+        "alert_state.pending_alerts",
     },
     "defs/redaction.py": {
         "Path(place.filename).name",
@@ -51,19 +51,13 @@ REVIEWED: dict[str, set[str]] = {
     "operations/erasure/certificate.py": {
         "certificate.remaining",
         "certificate.still_matching",
-        "certificate.unsearched",
+        "certificate.unsearched_rows",
         "certificate.unreadable",
     },
     "operations/erasure/subjects.py": {"_name(kind)", "number"},
     "errors.py": {"tried"},
-    "keys/keyset.py": {
-        "key.get('keyId', 0)",
-        "key_id",
-        "name",
-        "parsed.key_id",
-        "self.field.name",
-        "self.name",
-    },
+    "keys/keyset.py": {"key.get('keyId', 0)", "name", "self.name"},
+    "keys/masker.py": {"key_id", "parsed.key_id", "self.field.name"},
     "keys/keyset_change.py": {"key_id", "name"},
     "operations/unmasking/find.py": {
         "MAX_TEXT_BYTES",

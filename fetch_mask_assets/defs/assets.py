@@ -28,7 +28,7 @@ from fetch_mask_assets.defs.resources import (
 )
 from fetch_mask_assets.pipeline.batch.checked_batch import CheckedBatch, mask_and_check
 from fetch_mask_assets.pipeline.batch.frames import newest_handles
-from fetch_mask_assets.pipeline.queue.isolation import return_poison
+from fetch_mask_assets.pipeline.queue.isolation import return_poison_messages
 from fetch_mask_assets.pipeline.queue.limits import DrainLimits
 from fetch_mask_assets.pipeline.warehouse.commit import commit_checked
 from fetch_mask_assets.pipeline.warehouse.readiness import require_ready, require_writable
@@ -80,7 +80,7 @@ def raw_login_batch(
         require_ready(login_database.database, masking_keys.keyring)
         require_writable(login_database.database, masking_keys.keyring)
         received = queue.receive(DrainLimits.of(login_queue.tuning))
-        raw = return_poison(queue, received.raw, login_queue.dry_run_policy, warn)
+        raw = return_poison_messages(queue, received.raw, login_queue.dry_run_policy, warn)
         metadata = table_metadata.receive_metadata(received, raw, datetime.now(UTC))
     return MaterializeResult(value=raw, metadata=metadata)
 

@@ -85,7 +85,7 @@ def table_rules(
         facts = TableFacts(
             received=raw.height,
             counts=login_database.database.batch_counts(context.op_execution_context.run_id),
-            rows_without_tokens=login_database.database.rows_without_tokens(),
+            non_token_rows=login_database.database.non_token_rows(),
         )
         counts = [rule.count_broken(facts) for rule in TABLE_RULES]
     for rule, count in zip(TABLE_RULES, counts, strict=True):

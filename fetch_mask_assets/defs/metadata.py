@@ -133,7 +133,10 @@ def masking_metadata(masked: pl.DataFrame, keyring: Keyring, seconds: float) -> 
         "events_with_extra_fields": logins.filter(pl.col("extra_fields") > 0).height,
         "tokens_per_key": _counts_table(
             "key",
-            {f"{each.field.name} {each.primary_key_id}": logins.height for each in keyring.maskers},
+            {
+                f"{each.field.name} {each.primary_key_id}": logins[each.field.column].count()
+                for each in keyring.maskers
+            },
         ),
         "mask_seconds": round(seconds, 3),
         "messages_per_second": _rate(masked.height, seconds),

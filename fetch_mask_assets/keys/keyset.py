@@ -1,7 +1,6 @@
-"""Keysets: a field's masks its values, the quarantine's seals message bodies.
+"""Keysets in Tink's JSON, and the keyring that is opened from them.
 
-Masking is AES-256-SIV (RFC 5297), sealing AES-256-GCM, both by Google Tink.
-Source: https://developers.google.com/tink/deterministic-aead
+Source: https://developers.google.com/tink/wire-format
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ import tink
 from tink import aead, daead, secret_key_access
 from tink import json_proto_keyset_format as json_format
 
-from fetch_mask_assets.errors import KeysetError, TokenError
+from fetch_mask_assets.errors import KeysetError
+from fetch_mask_assets.keys.masker import FieldMasker, Sealer
 from fetch_mask_assets.masking.fields import MASKED_FIELDS, MaskedField, masked_field
-from fetch_mask_assets.masking.token import format_token, parse_token
 
 QUARANTINE = "quarantine"
 KEYSET_NAMES = (*(field.name for field in MASKED_FIELDS), QUARANTINE)
@@ -32,104 +31,6 @@ CHECK_VALUE_BYTES = 16
 
 _P = TypeVar("_P")
 _CHECK_TEXT = b"login_ingest/key-check"
-
-
-@dataclass(frozen=True, slots=True)
-class FieldMasker:
-    """Masks the values of one field, and unmasks its tokens."""
-
-    field: MaskedField
-    primary_key_id: int
-    check_values: Mapping[int, bytes] = dataclass_field(repr=False)
-    _primitive: daead.DeterministicAead = dataclass_field(repr=False)
-    _under: Mapping[int, daead.DeterministicAead] = dataclass_field(repr=False)
-    _retired: Mapping[int, daead.DeterministicAead] = dataclass_field(repr=False)
-
-    def mask(self, value: str) -> str:
-        """The token of a value under the primary key."""
-        return self._token(self._primitive, value)
-
-    def mask_under(self, key_id: int, value: str) -> str:
-        """The token of a value under one of the keyset's enabled keys, primary or not.
-
-        Raises:
-            KeysetError: the keyset has no such key, or it is disabled.
-        """
-        if key_id not in self._under:
-            raise KeysetError(f"the keyset of {self.field.name} has no enabled key {key_id}.")
-        return self._token(self._under[key_id], value)
-
-    def tokens_of(self, value: str) -> frozenset[str]:
-        """The tokens of a value under every key of the keyset, disabled ones included.
-
-        A disabled key can be enabled again, and its tokens would then open.
-        """
-        primitives = (*self._under.values(), *self._retired.values())
-        return frozenset(self._token(primitive, value) for primitive in primitives)
-
-    @property
-    def all_key_ids(self) -> frozenset[int]:
-        """The ids of all keys of the keyset, disabled ones included."""
-        return frozenset((*self._under, *self._retired))
-
-    def _token(self, primitive: daead.DeterministicAead, value: str) -> str:
-        canonical, data = self.field.form.to_bytes(value), self.field.associated_data
-        return format_token(self.field, primitive.encrypt_deterministically(canonical, data))
-
-    def unmask(self, token: str) -> str:
-        """The original behind a token.
-
-        Raises:
-            TokenError: not a token of this field, of a key the keyset lacks, or altered.
-        """
-        try:
-            return self.field.form.to_text(self.decrypt(token))
-        except ValueError:
-            raise self._foreign() from None
-
-    def decrypt(self, token: str) -> bytes:
-        """The canonical value behind a token.
-
-        Raises:
-            TokenError: not a token of this field, of a key the keyset lacks, or altered.
-        """
-        parsed = parse_token(self.field, token)
-        if parsed.key_id not in self.check_values:
-            raise TokenError(f"key {parsed.key_id} is not in the keyset of {self.field.name}.")
-        data = self.field.associated_data
-        try:
-            return self._primitive.decrypt_deterministically(parsed.ciphertext, data)
-        except tink.TinkError:
-            raise self._foreign() from None
-
-    def _foreign(self) -> TokenError:
-        return TokenError(f"an altered or foreign token of {self.field.name}.")
-
-
-@dataclass(frozen=True, slots=True)
-class Sealer:
-    """Seals message bodies, each bound to its message id."""
-
-    primary_key_id: int
-    check_values: Mapping[int, bytes] = dataclass_field(repr=False)
-    _primitive: aead.Aead = dataclass_field(repr=False)
-
-    def seal(self, body: str, message_id: str) -> bytes:
-        """The sealed body (AES-256-GCM under Tink's prefix)."""
-        text = body.encode("utf-8", "surrogatepass")
-        return self._primitive.encrypt(text, _seal_data(message_id))
-
-    def open(self, sealed: bytes, message_id: str) -> str:
-        """The body that was sealed for this message id.
-
-        Raises:
-            TokenError: altered, sealed for another message, or under a key the keyset lacks.
-        """
-        try:
-            text = self._primitive.decrypt(sealed, _seal_data(message_id))
-        except tink.TinkError:
-            raise TokenError("the sealed body does not open for this message and keyset.") from None
-        return text.decode("utf-8", "surrogatepass")
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +198,3 @@ def _check_values(keys: Iterable[Mapping[str, Any]]) -> dict[int, bytes]:
 def _check_value(key_material: bytes) -> bytes:
     """Sixteen bytes that identify a key and do not reveal it (RFC 2104)."""
     return hmac.digest(key_material, _CHECK_TEXT, "sha256")[:CHECK_VALUE_BYTES]
-
-
-def _seal_data(message_id: str) -> bytes:
-    return f"login_ingest/quarantine/{message_id}".encode()

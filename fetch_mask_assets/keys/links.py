@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from fetch_mask_assets.keys.keyset import FieldMasker, Keyring
+from fetch_mask_assets.keys.keyset import Keyring
+from fetch_mask_assets.keys.masker import FieldMasker
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,7 @@ class MaskedField:
 
 
 USER_ID = ClearField(name="user_id", max_length=128, description="The user, as the app sent it.")
-IP = MaskedField(name="ip", max_length=45, form=IP_ADDRESS, label="IP", singular="ip", plural="ips")
+IP = MaskedField(name="ip", max_length=45, form=IP_ADDRESS, label="IP", singular="IP", plural="IPs")
 DEVICE_ID = MaskedField(
     name="device_id",
     max_length=128,

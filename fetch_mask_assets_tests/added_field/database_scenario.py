@@ -133,7 +133,7 @@ def test_a_batch_is_written_with_the_token_and_the_clear_value(url: str, old: Ke
     token = old.masker("session_id").mask(SESSION)
 
     assert stored(url) == [("u-1", token, "14.2"), ("u-2", token, None)]
-    assert LoginDatabase(url).rows_without_tokens() == 0
+    assert LoginDatabase(url).non_token_rows() == 0
 
 
 def test_the_table_is_tried_with_the_fields_before_a_batch(url: str, old: Keyring) -> None:
@@ -149,7 +149,7 @@ def test_a_text_that_is_no_token_is_counted(url: str) -> None:
     with psycopg.connect(url) as connection:
         connection.execute("INSERT INTO user_logins (masked_session_id) VALUES (%s)", [SESSION])
 
-    assert LoginDatabase(url).rows_without_tokens() == 1
+    assert LoginDatabase(url).non_token_rows() == 1
 
 
 def test_repeated_sessions_are_in_a_view_before_and_amid_a_rotation(
@@ -245,5 +245,5 @@ def test_the_report_counts_its_keys_and_its_erased_tokens(
     assert not isinstance(erasures, Unreadable)
     rows = {(each["keyset"], each["key_id"]): each["rows"] for each in keys["keys"]}
     assert rows["session_id", old.masker("session_id").primary_key_id] == 1
-    assert {"field": "session_id", "rows": 1} in balance["rows_without_token"]
+    assert {"field": "session_id", "rows": 1} in balance["null_token_rows"]
     assert [each["kind"] for each in erasures["certificates"]] == ["session_id"]

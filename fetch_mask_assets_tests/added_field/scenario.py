@@ -130,7 +130,11 @@ def test_a_session_is_masked_and_the_batch_keeps_every_rule() -> None:
         ("masked_session_id", SESSION, "no_raw_value"),
         ("masked_session_id", "session_id:x", "tokens_well_formed"),
         ("masked_session_id", None, "every_message_accounted_for"),
-        ("masked_session_id", keyring().masker("session_id").mask("another"), "tokens_unmask"),
+        (
+            "masked_session_id",
+            keyring().masker("session_id").mask("another"),
+            "tokens_can_be_unmasked",
+        ),
     ],
     ids=["raw", "raw as token", "no token", "lost", "of another value"],
 )
@@ -171,7 +175,7 @@ def test_a_rule_finds_a_token_without_a_value_and_a_value_without_a_token(row: i
     column = pl.Series("masked_household_id", cells, pl.String)
     bad = MaskedBatch(good.raw, good.masked.with_columns(column), good.keyring)
 
-    assert broken_rules(bad) == {"tokens_unmask": 1}
+    assert broken_rules(bad) == {"tokens_can_be_unmasked": 1}
     assert quarantine_violations(bad)["reason"].to_list()[row] == Reason.BREAKS_MASKING_RULE
 
 

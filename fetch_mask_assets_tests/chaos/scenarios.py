@@ -311,7 +311,7 @@ def _empty_answers(world: World, dice: random.Random) -> None:
         Fault(kind=FaultKind.PART, operation="ReceiveMessage", chance=0.7, share=0.3),
     )
     world.queue.plan = FaultPlan(faults, dice.randrange(2**32))
-    ended = world.run(LOGIN_EMPTY_RECEIVES="8", LOGIN_RECEIVERS="1")
+    ended = world.run(LOGIN_MAX_EMPTY_RECEIVES="8", LOGIN_RECEIVERS="1")
     world.must(ended.exit_code == 0, "the run failed")
     world.must(not world.queue.counts(QUEUE).all, "the drain stopped at an empty answer")
 

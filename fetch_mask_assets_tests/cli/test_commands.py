@@ -53,7 +53,7 @@ def shell(environment: dict[str, str], tmp_path: Path) -> CommandLine:
     directory.mkdir()
     settings = {
         **own,
-        "LOGIN_EMPTY_RECEIVES": "2",
+        "LOGIN_MAX_EMPTY_RECEIVES": "2",
         "HOME": str(tmp_path),
         "PATH": os.environ["PATH"],
         "COLUMNS": "200",
@@ -164,7 +164,7 @@ def test_ingest_ends_over_a_dry_queue_though_time_ends_its_batches_first(
     shell: CommandLine,
 ) -> None:
     done = shell.run(
-        "ingest", "--json", seconds=25, LOGIN_BATCH_SECONDS="1", LOGIN_EMPTY_RECEIVES="50"
+        "ingest", "--json", seconds=25, LOGIN_BATCH_SECONDS="1", LOGIN_MAX_EMPTY_RECEIVES="50"
     )
     assert json.loads(done.stdout)["received"] == 0
 

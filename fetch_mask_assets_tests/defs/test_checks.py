@@ -67,7 +67,7 @@ def test_a_raw_value_in_the_table_is_red_and_is_not_shown(pipeline: Pipeline) ->
         )
     pipeline.send(bodies(1))
     result = pipeline.run(messages=1)
-    check = checks(result)["only_tokens"]
+    check = checks(result)["masked_columns_hold_only_tokens"]
     assert not check.passed
     assert check.metadata["broken"].value == 1
     assert CANARY not in repr(check)
@@ -131,5 +131,7 @@ def test_messages_that_were_received_before_warn(pipeline: Pipeline) -> None:
 def test_messages_that_waited_long_warn(pipeline: Pipeline) -> None:
     pipeline.send(bodies(1))
     pipeline.database.query("SELECT pg_sleep(1.2)")
-    check = checks(pipeline.run(messages=1, LOGIN_WARN_AGE_SECONDS="1"))["oldest_message_age"]
+    check = checks(pipeline.run(messages=1, LOGIN_WARN_OLDEST_AGE_SECONDS="1"))[
+        "oldest_message_age"
+    ]
     assert (check.passed, check.severity) == (False, AssetCheckSeverity.WARN)

@@ -43,13 +43,13 @@ KINDS = {
 }
 BLOCKING = {
     ("masked_logins", "every_message_accounted_for"),
-    ("masked_logins", "no_foreign_column"),
+    ("masked_logins", "no_unexpected_column"),
     ("masked_logins", "no_raw_value"),
     ("masked_logins", "tokens_well_formed"),
-    ("masked_logins", "equal_stays_equal"),
-    ("masked_logins", "tokens_unmask"),
-    ("masked_logins", "tokens_opaque"),
-    ("masked_logins", "sealed_bodies_open"),
+    ("masked_logins", "one_token_per_value"),
+    ("masked_logins", "tokens_can_be_unmasked"),
+    ("masked_logins", "tokens_hold_no_digest"),
+    ("masked_logins", "sealed_bodies_can_be_opened"),
     ("user_logins", "balance_holds"),
 }
 NOT_BLOCKING = {
@@ -57,7 +57,7 @@ NOT_BLOCKING = {
     ("raw_login_batch", "oldest_message_age"),
     ("masked_logins", "rejected_messages"),
     ("masked_logins", "unparsed_versions"),
-    ("user_logins", "only_tokens"),
+    ("user_logins", "masked_columns_hold_only_tokens"),
 }
 
 

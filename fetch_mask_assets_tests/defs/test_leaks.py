@@ -107,7 +107,7 @@ def _run_everything(traces: Traces) -> None:
     stack = traces.stack
     settings = {
         **stack.environment,
-        "LOGIN_EMPTY_RECEIVES": "2",
+        "LOGIN_MAX_EMPTY_RECEIVES": "2",
         "TMPDIR": str(traces.directory),
         "HOME": str(traces.directory),
     }

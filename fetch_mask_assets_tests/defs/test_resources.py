@@ -19,7 +19,7 @@ from fetch_mask_assets.defs.resources import LoginQueueResource, WarningLimitsRe
 from fetch_mask_assets.errors import SettingError
 from fetch_mask_assets.settings import QueueTuning, WarningLimits
 
-ENVIRONMENT = {"LOGIN_WARN_AGE_SECONDS": "7", "LOGIN_BATCH_MESSAGES": "12"}
+ENVIRONMENT = {"LOGIN_WARN_OLDEST_AGE_SECONDS": "7", "LOGIN_BATCH_MESSAGES": "12"}
 
 
 def _run(
@@ -44,19 +44,19 @@ def test_a_run_has_the_numbers_of_the_environment() -> None:
     seen: list[WarningLimits] = []
 
     assert _run(seen).success
-    assert seen == [WarningLimits(warn_age_seconds=7)]
+    assert seen == [WarningLimits(warn_oldest_age_seconds=7)]
 
 
 def test_a_run_can_be_started_with_other_numbers() -> None:
     seen: list[WarningLimits] = []
-    limits = WarningLimits(warn_rejected_percent=50, warn_age_seconds=9)
+    limits = WarningLimits(warn_rejected_percent=50, warn_oldest_age_seconds=9)
 
     assert _run(seen, asdict(limits)).success
     assert seen == [limits]
 
 
 def test_a_run_that_is_configured_in_part_is_refused() -> None:
-    with pytest.raises(DagsterInvalidConfigError, match="warn_age_seconds"):
+    with pytest.raises(DagsterInvalidConfigError, match="warn_oldest_age_seconds"):
         _run([], {"warn_rejected_percent": 50})
 
 

@@ -84,7 +84,9 @@ def test_the_checks_of_a_run_can_be_read(webserver: Webserver, finished_run: str
         for event in run["eventConnection"]["events"]
         if "evaluation" in event
     }
-    assert all(results[name] for name in ("no_raw_value", "tokens_unmask", "balance_holds"))
+    assert all(
+        results[name] for name in ("no_raw_value", "tokens_can_be_unmasked", "balance_holds")
+    )
 
 
 @pytest.mark.usefixtures("finished_run")

@@ -16,13 +16,8 @@ from tink import daead, secret_key_access
 from tink import json_proto_keyset_format as json_format
 
 from fetch_mask_assets.errors import KeysetError, TokenError
-from fetch_mask_assets.keys.keyset import (
-    KEYSET_NAMES,
-    FieldMasker,
-    Keyring,
-    new_keyset,
-    open_keyring,
-)
+from fetch_mask_assets.keys.keyset import KEYSET_NAMES, Keyring, new_keyset, open_keyring
+from fetch_mask_assets.keys.masker import FieldMasker
 from fetch_mask_assets_tests.support.factories import (
     keyring,
     new_keysets,

@@ -62,7 +62,7 @@ def test_a_column_has_the_type_that_its_field_needs() -> None:
 
 
 def test_names_columns_and_words_of_fields_are_distinct() -> None:
-    words = [word for each in MASKED_FIELDS for word in (each.singular, each.plural, each.label)]
+    words = [word for each in MASKED_FIELDS for word in {each.singular, each.plural, each.label}]
 
     assert len(set(FIELD_NAMES)) == len({field.column for field in FIELDS}) == len(FIELDS)
     assert len(set(words)) == len(words)

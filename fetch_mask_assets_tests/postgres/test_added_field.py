@@ -272,19 +272,21 @@ def test_rows_are_found_by_the_token_with_the_clear_field(added: Added) -> None:
 
 
 def test_originals_are_asked_for_approved_and_revealed(added: Added) -> None:
-    request = "SELECT verdict, request FROM login_ingest.request_unmask(%s, 'takeover', 'T-1', 9)"
+    request = (
+        "SELECT verdict, request FROM login_ingest.create_unmask_request(%s, 'takeover', 'T-1', 9)"
+    )
     [(verdict, number)] = ask(added.ann, request, [token("a")])
     assert verdict == "requested"
     assert ask(added.ann, request, [token("a") + "!"])[0][0] == "invalid_tokens"
-    ask(added.bob, "SELECT login_ingest.approve_unmask(%s, 5)", number)
-    reveal = "SELECT verdict, tokens FROM login_ingest.reveal_unmask(%s)"
+    ask(added.bob, "SELECT login_ingest.approve_unmask_request(%s, 5)", number)
+    reveal = "SELECT verdict, tokens FROM login_ingest.reveal_unmask_request(%s)"
     assert ask(added.ann, reveal, number) == [("revealed", [token("a")])]
 
 
 @BOTH_KINDS
 def test_a_value_of_the_field_is_erased_with_a_certificate(added: Added) -> None:
     added.rotate()
-    ask(added.ann, "SELECT login_ingest.request_unmask(%s, 'takeover', 'T-1', 9)",
+    ask(added.ann, "SELECT login_ingest.create_unmask_request(%s, 'takeover', 'T-1', 9)",
         [token("a", NEW_KEY)])  # fmt: skip
     known = "SELECT login_ingest.linked_tokens('session_id', %s)"
     [(tokens,)] = ask(added.ann, known, [token("a", NEW_KEY)])
@@ -308,7 +310,7 @@ def test_a_value_under_a_key_that_was_not_named_is_not_verified(added: Added) ->
     ask(added.ann, "SELECT login_ingest.begin_erasure('e', 'session_id', 1, 'asked', 'T-2')")
     finish = "SELECT login_ingest.finish_erasure('e', %s, 0, 0, 0)"
     assert ask(added.ann, finish, [token("z", NEW_KEY)]) == [(False,)]
-    assert ask(added.auditor, "SELECT unsearched FROM login_ingest.erasure") == [(4,)]
+    assert ask(added.auditor, "SELECT unsearched_rows FROM login_ingest.erasure") == [(4,)]
 
 
 @BOTH_KINDS

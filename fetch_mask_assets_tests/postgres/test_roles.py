@@ -125,7 +125,7 @@ def test_a_whole_batch_commits_as_the_loader(loader: Person, keyring: Keyring) -
     expected = Balance(received=4, loaded=3, quarantined=1)
     assert commit(database, keyring) == expected
     assert database.batch_counts("run-1") == BatchCounts(expected, 4, 1)
-    assert database.rows_without_tokens() == 0
+    assert database.non_token_rows() == 0
     assert database.schema_revisions()[0] == database.schema_revisions()[1]
     assert commit(database, keyring) == expected
 
@@ -284,9 +284,9 @@ def test_the_auditor_reads_records_and_the_quarantine_without_bodies(database_ur
             "COPY login_ingest.quarantine TO STDOUT",
             "SELECT quarantine FROM login_ingest.quarantine",
             "SELECT user_id FROM user_logins",
-            "SELECT * FROM login_ingest.request_unmask('{}', '', '', 1)",
-            "SELECT * FROM login_ingest.approve_unmask(1, 1)",
-            "SELECT * FROM login_ingest.reveal_unmask(1)",
+            "SELECT * FROM login_ingest.create_unmask_request('{}', '', '', 1)",
+            "SELECT * FROM login_ingest.approve_unmask_request(1, 1)",
+            "SELECT * FROM login_ingest.reveal_unmask_request(1)",
             "SELECT masked_ip FROM user_logins",
             "SELECT count(*) FROM user_logins",
             "SELECT old_token FROM login_ingest.token_link",
@@ -309,7 +309,7 @@ def test_recovery_takes_no_row_and_no_record_away(database_url: str) -> None:
             "UPDATE login_ingest.batch SET run_id = ''",
             "DELETE FROM login_ingest.quarantine",
             "UPDATE login_ingest.quarantine SET reason = ''",
-            "SELECT login_ingest.is_recovery('postgres')",
+            "SELECT login_ingest.is_recovery_member('postgres')",
             "CREATE TABLE login_ingest.mine ()",
         ):
             assert sqlstate(eve.url, statement) == DENIED, statement
@@ -317,7 +317,7 @@ def test_recovery_takes_no_row_and_no_record_away(database_url: str) -> None:
 
 # What reports are counted by
 
-COUNTING = ("rows_by_key('ip')", "link_counts()", "login_counts()")
+COUNTING = ("rows_by_key('ip')", "link_counts()", "login_counts()", "null_token_counts()")
 
 
 @pytest.mark.usefixtures("loaded")
@@ -337,9 +337,11 @@ def test_the_auditor_learns_counts_of_the_table_and_no_token(
             assert all(isinstance(value, int) for row in answer for value in row)
         counted = database.query("SELECT * FROM login_ingest.rows_by_key('ip')")
         [counts] = database.query("SELECT * FROM login_ingest.login_counts()")
+        without = database.query("SELECT * FROM login_ingest.null_token_counts()")
         links = database.query("SELECT * FROM login_ingest.link_counts()")
     assert counted == [(keyring.masker("ip").primary_key_id, 3)]
-    assert counts[:3] == (3, 0, 0)
+    assert counts[0] == 3
+    assert sorted(without) == [("device_id", 0), ("ip", 0)]
     assert links == []
     assert len(tokens) == 6
     assert not tokens & {str(value) for value in counts}

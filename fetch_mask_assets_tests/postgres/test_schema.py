@@ -64,7 +64,7 @@ def test_a_dump_shows_a_difference_of_one_grant_or_one_comment(databases: tuple[
     for change in (
         "REVOKE SELECT ON login_ingest.batch FROM login_ingest_auditor",
         "COMMENT ON TABLE login_ingest.batch IS 'Another one.'",
-        "ALTER FUNCTION login_ingest.token_keys OWNER TO CURRENT_USER",
+        "ALTER FUNCTION login_ingest.token_key_ids OWNER TO CURRENT_USER",
     ):
         before = _dump(by_revisions)
         _run(by_revisions, change)

@@ -56,7 +56,7 @@ def facts() -> dict[str, dict[str, Any]]:
             "user_logins": {"rows": 7, "loaded": 7, "replayed": 0, "erased": 0, "recorded_rows": 7,
                             "missing_rows": 0, "unrecorded_rows": 0,
                             "non_token_rows": 0},
-            "rows_without_token": [{"field": "ip", "rows": 0}, {"field": "device_id", "rows": 0}],
+            "null_token_rows": [{"field": "ip", "rows": 0}, {"field": "device_id", "rows": 0}],
             "days": [{"day": DAY, **sums}],
             "batches": [batch],
             "unbalanced_batches": [],

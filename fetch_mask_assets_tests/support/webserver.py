@@ -91,7 +91,7 @@ def serving(checkout: Path, **changes: str) -> Iterator[Webserver]:
         stack = local_stack.up(checkout)
         # A run that a crowded machine loses must not hold its messages for long.
         quick = {
-            "LOGIN_EMPTY_RECEIVES": "2",
+            "LOGIN_MAX_EMPTY_RECEIVES": "2",
             "LOGIN_BATCH_SECONDS": "5",
             "LOGIN_VISIBILITY_SECONDS": "20",
         }

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fetch_mask_assets.cli import connections
+from fetch_mask_assets.cli.findings import print_findings
 from fetch_mask_assets.errors import KeysetError
 from fetch_mask_assets.keys.keyset import KEYSET_NAMES
 from fetch_mask_assets.keys.keyset_change import key_states
@@ -20,7 +21,7 @@ from fetch_mask_assets.keys.registry import KeyRow, key_rows
 from fetch_mask_assets.keys.storage import Keysets
 from fetch_mask_assets.operations.rotation import key_changes
 from fetch_mask_assets.operations.rotation.key_changes import KeyReference
-from fetch_mask_assets.pipeline.warehouse.readiness import Finding, findings
+from fetch_mask_assets.pipeline.warehouse.readiness import findings
 
 _FIELDS = click.option(
     "--field",
@@ -169,7 +170,7 @@ def check(*, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(each) for each in found]))
     else:
-        _print_findings(found)
+        print_findings(found)
     sys.exit(0 if all(each.ok for each in found) else 1)
 
 
@@ -223,9 +224,3 @@ def _warn_unreadable(rows: Iterable[KeyRow]) -> None:
                 fg="yellow",
                 err=True,
             )
-
-
-def _print_findings(found: Iterable[Finding]) -> None:
-    for each in found:
-        mark, color = ("ok  ", "green") if each.ok else ("FAIL", "red")
-        click.echo(f"{click.style(mark, fg=color)}  {each.name}: {each.description}")

@@ -28,7 +28,19 @@ class UsageConflictError(FetchMaskError):
     """The options exclude each other."""
 
 
-@click.command()
+_EXAMPLES = """Examples:
+
+\b
+  fetch-mask upgrade-md5 --dry-run
+  fetch-mask upgrade-md5 --networks 10.0.0.0/8 --pattern NNN-NNN
+  fetch-mask upgrade-md5 --field ip --values known-addresses.txt
+  fetch-mask upgrade-md5 --drop-links
+
+After --drop-links, extracts with MD5 digests can no longer be joined.
+"""
+
+
+@click.command(epilog=_EXAMPLES)
 @click.option(
     "--field",
     "names",
@@ -86,7 +98,7 @@ def upgrade_md5(  # noqa: PLR0913 (one for each option)
     cores: int | None,
     as_json: bool,
 ) -> None:
-    r"""Replace MD5 digests in user_logins by tokens, in place.
+    """Replace MD5 digests in user_logins by tokens, in place.
 
     For a user_logins whose masked columns contain the MD5 of their values as 32 hex digits. The
     command computes the MD5 of every possible value on all cores. For each digest of the table that
@@ -99,13 +111,6 @@ def upgrade_md5(  # noqa: PLR0913 (one for each option)
     that are not found stay and are counted. No value is printed, logged or stored. The audit
     records the start, the end and the counts. The database is LOGIN_RECOVERY_DATABASE_URL; the
     login must be a member of login_ingest_recovery.
-
-    \b
-    Examples:
-      fetch-mask upgrade-md5 --dry-run
-      fetch-mask upgrade-md5 --networks 10.0.0.0/8 --pattern NNN-NNN
-      fetch-mask upgrade-md5 --field ip --values known-addresses.txt
-      fetch-mask upgrade-md5 --drop-links
 
     login_ingest.token_link links each digest to its token, so that extracts with MD5 digests can
     still be joined. A link keeps the MD5, which gives the value to anyone who reads it: delete the

@@ -12,6 +12,7 @@ import click
 
 from fetch_mask_assets import settings
 from fetch_mask_assets.cli import connections
+from fetch_mask_assets.cli.findings import print_findings
 from fetch_mask_assets.cli.instance import InstanceError, dagster_instance
 from fetch_mask_assets.defs.operations.check_history import STORAGE_ERRORS
 from fetch_mask_assets.errors import FetchMaskError, SettingError
@@ -37,14 +38,8 @@ def doctor(*, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"ok": ok, "findings": [asdict(each) for each in found]}))
     else:
-        _print(found)
+        print_findings(found)
     sys.exit(0 if ok else 1)
-
-
-def _print(found: list[Finding]) -> None:
-    for each in found:
-        mark, color = ("ok  ", "green") if each.ok else ("FAIL", "red")
-        click.echo(f"{click.style(mark, fg=color)}  {each.name}: {each.description}")
 
 
 def _settings() -> Iterator[Finding]:

@@ -20,7 +20,7 @@ from fetch_mask_assets import settings
 from fetch_mask_assets.defs.assets import OWNERS, UPKEEP_GROUP, USER_LOGINS
 from fetch_mask_assets.defs.redaction import redact_errors
 from fetch_mask_assets.defs.resources import LoginDatabaseResource, MaskingKeysResource
-from fetch_mask_assets.keys.keyset import FieldMasker
+from fetch_mask_assets.keys.masker import FieldMasker
 from fetch_mask_assets.operations.rotation.postgres import TokenTable
 from fetch_mask_assets.operations.rotation.remask_rules import (
     REMASK_RULES,

@@ -47,13 +47,13 @@ _COUNTED = {
 ANALYSIS_VIEWS = (
     AnalysisView(
         "repeated_ips",
-        "IPs that occur in more than one login. Correct during a rotation.",
+        "Values of the IP that occur in more than one login. Correct during a rotation.",
         "The repeated IPs, their logins and largest groups equal those of user_logins.",
         {"masked_ip": _IP, **_COUNTED},
     ),
     AnalysisView(
         "repeated_devices",
-        "Devices that occur in more than one login. Correct during a rotation.",
+        "Values of the device id that occur in more than one login. Correct during a rotation.",
         "The repeated devices, their logins and largest groups equal those of user_logins.",
         {"masked_device_id": _DEVICE, **_COUNTED},
     ),

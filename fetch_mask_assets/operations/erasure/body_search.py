@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from fetch_mask_assets.errors import TokenError
-from fetch_mask_assets.keys.keyset import Sealer
+from fetch_mask_assets.keys.masker import Sealer
 from fetch_mask_assets.operations.quarantine.messages import QuarantinedMessage
 from fetch_mask_assets.pipeline.contract.login_event import MIN_REVEALING_LENGTH
 

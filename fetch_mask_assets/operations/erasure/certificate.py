@@ -22,8 +22,9 @@ class Certificate:
     Counted by the database: `logins` are rows of user_logins that lost a token or were deleted,
     `links` and `matches` (of an upgrade from MD5) and `quarantined` messages were deleted,
     `requests` to unmask lost a token. After the erasure, `remaining` rows, links, matches and
-    requests still have a subject, `unsearched` rows are under keys for which the command gave no
-    token of each subject, and `quarantine_size` messages are in the quarantine. None until then.
+    requests still have a subject, `unsearched_rows` rows are under keys for which the command
+    gave no token of each subject, and `quarantine_size` messages are in the quarantine. None
+    until then.
 
     Reported by the command, which alone opens sealed bodies and has the keysets: `still_matching`
     of the sealed messages have a subject, and `unreadable` messages and rows could not be examined.
@@ -42,7 +43,7 @@ class Certificate:
     requests: int
     quarantined: int
     remaining: int | None
-    unsearched: int | None
+    unsearched_rows: int | None
     quarantine_size: int | None
     still_matching: int | None
     unreadable: int
@@ -62,7 +63,8 @@ def require_verified(certificate: Certificate) -> None:
         f"the erasure is not verified. Still found: {certificate.remaining} rows, links, matches or"
         f" requests, and {certificate.still_matching} quarantined messages."
         f" {certificate.unreadable} quarantined messages or rows could not be opened, or arrived"
-        f" during the erasure. {certificate.unsearched} rows are under keys for which no token was"
-        " given. Repeat the command to erase arrivals. Messages and rows that cannot be opened need"
-        " the keyset that they were written with, or `fetch-mask quarantine discard`."
+        f" during the erasure. {certificate.unsearched_rows} rows are under keys for which fewer"
+        " tokens than values were given. Repeat the command to erase arrivals. Messages and rows"
+        " that cannot be opened need the keyset that they were written with, or `fetch-mask"
+        " quarantine discard`."
     )

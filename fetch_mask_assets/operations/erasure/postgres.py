@@ -9,7 +9,8 @@ from typing import Any, LiteralString
 from psycopg.rows import class_row
 
 from fetch_mask_assets.errors import DatabaseError
-from fetch_mask_assets.keys.keyset import Keyring, Sealer
+from fetch_mask_assets.keys.keyset import Keyring
+from fetch_mask_assets.keys.masker import Sealer
 from fetch_mask_assets.keys.postgres import rows_by_key
 from fetch_mask_assets.operations.erasure.body_search import QuarantineMatches, search_quarantine
 from fetch_mask_assets.operations.erasure.certificate import Certificate
@@ -171,7 +172,7 @@ _FINISH = "SELECT login_ingest.finish_erasure(%s, %s::text[], %s, %s, %s)"
 
 _READ = """
 SELECT erasure_id, at, actor, kind, subjects, reason, ticket, logins, links, matches,
-       requests, quarantined, remaining, unsearched, quarantine_size, still_matching,
+       requests, quarantined, remaining, unsearched_rows, quarantine_size, still_matching,
        unreadable, finished_at, verified
 FROM login_ingest.erasure WHERE erasure_id = %s
 """

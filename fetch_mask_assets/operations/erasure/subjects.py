@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 
 from fetch_mask_assets.errors import FetchMaskError
-from fetch_mask_assets.keys.keyset import FieldMasker, Keyring
+from fetch_mask_assets.keys.keyset import Keyring
+from fetch_mask_assets.keys.masker import FieldMasker
 from fetch_mask_assets.masking.addresses import addresses_in, pack_ip, packed
 from fetch_mask_assets.masking.canonical import IP_ADDRESS, TEXT, CanonicalForm
 from fetch_mask_assets.masking.fields import FIELD_NAMES, MASKED_FIELDS, USER_ID, masked_field

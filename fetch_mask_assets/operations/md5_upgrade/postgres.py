@@ -225,13 +225,13 @@ GROUP BY left(digest, 2)
 """
 
 _SEARCHED = """
-SELECT range_start, range_end FROM login_ingest.md5_upgrade WHERE (field, space) = (%s, %s)
+SELECT range_start, range_end FROM login_ingest.md5_searched_range WHERE (field, space) = (%s, %s)
 """
 
 _RECORD_MATCHES = "SELECT login_ingest.record_md5_matches(%s, %s::text[], %s::text[])"
 
 _RECORD_SPAN = """
-INSERT INTO login_ingest.md5_upgrade (field, space, range_start, range_end, found)
+INSERT INTO login_ingest.md5_searched_range (field, space, range_start, range_end, found)
 VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
 """
 
@@ -240,12 +240,13 @@ _HAS_MATCHES = "SELECT EXISTS (SELECT FROM login_ingest.md5_match WHERE field = 
 _BEGIN_JOB = "SELECT job FROM login_ingest.begin_remask_job('upgrade-md5', %s, '{}')"
 
 _REPLACE = """
-SELECT digests_taken, digests_replaced, rows_changed FROM login_ingest.replace_digests(%s, %s, %s)
+SELECT digests_processed, digests_replaced, rows_changed
+FROM login_ingest.replace_digests(%s, %s, %s)
 """
 
 _FINISH_JOB = "SELECT login_ingest.finish_remask_job(%s, 'upgrade-md5')"
 
 _CLEAR_PROGRESS = """
-DELETE FROM login_ingest.md5_upgrade
+DELETE FROM login_ingest.md5_searched_range
 WHERE (field, space) = (%s, %s) AND range_start >= %s AND range_end <= %s
 """

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fetch_mask_assets.keys.keyset import FieldMasker
+from fetch_mask_assets.keys.masker import FieldMasker
 from fetch_mask_assets.masking.fields import MAX_TOKEN_LENGTH
 from fetch_mask_assets.operations.md5_upgrade.md5 import md5
 from fetch_mask_assets.operations.md5_upgrade.postgres import DigestTable

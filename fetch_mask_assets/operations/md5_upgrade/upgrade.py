@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
-from fetch_mask_assets.keys.keyset import FieldMasker
+from fetch_mask_assets.keys.masker import FieldMasker
 from fetch_mask_assets.operations.md5_upgrade.postgres import (
     DigestTable,
     ReplaceCount,

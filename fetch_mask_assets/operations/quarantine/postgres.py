@@ -10,7 +10,8 @@ from uuid import uuid4
 import psycopg
 
 from fetch_mask_assets.audit.postgres import record
-from fetch_mask_assets.keys.keyset import Keyring, Sealer
+from fetch_mask_assets.keys.keyset import Keyring
+from fetch_mask_assets.keys.masker import Sealer
 from fetch_mask_assets.keys.postgres import lock_keys, write_links
 from fetch_mask_assets.operations.quarantine.messages import (
     ExpiryRefusedError,
@@ -159,7 +160,7 @@ class Quarantine:
             row = connection.execute(_READ_REPLAY, [replay_id]).fetchone()
         return ReplayResult() if row is None else ReplayResult(*row)
 
-    def discard(self, discard_id: str, selected: MessageFilter, reason: str) -> Iterator[int]:
+    def discard(self, deletion_id: str, selected: MessageFilter, reason: str) -> Iterator[int]:
         """Delete messages permanently, in transactions of bounded size.
 
         Yields:
@@ -168,7 +169,7 @@ class Quarantine:
         Raises:
             DatabaseError: a transaction failed; earlier transactions are committed.
         """
-        while deleted := self._discard_step(discard_id, selected, reason):
+        while deleted := self._discard_step(deletion_id, selected, reason):
             yield deleted
 
     def expire(self, keep_days: int) -> Iterator[int]:
@@ -198,9 +199,9 @@ class Quarantine:
             return messages[-1].message_id, _write(connection, replay_id, batch)
 
     @retry_transient()
-    def _discard_step(self, discard_id: str, selected: MessageFilter, reason: str) -> int:
+    def _discard_step(self, deletion_id: str, selected: MessageFilter, reason: str) -> int:
         with open_session(self.url, RECORD, "discard quarantined messages") as connection:
-            values = [discard_id, *selected.parameters, reason, _ROWS_AT_ONCE]
+            values = [deletion_id, *selected.parameters, reason, _ROWS_AT_ONCE]
             return int(one_row(connection, _DISCARD, *values)[0])
 
     @retry_transient()

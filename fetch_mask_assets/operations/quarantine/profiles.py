@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from fetch_mask_assets.errors import TokenError
-from fetch_mask_assets.keys.keyset import Sealer
+from fetch_mask_assets.keys.masker import Sealer
 from fetch_mask_assets.operations.quarantine.messages import QuarantinedMessage
 from fetch_mask_assets.pipeline.contract.body_profile import body_profile
 

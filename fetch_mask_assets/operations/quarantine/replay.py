@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 import polars as pl
 
 from fetch_mask_assets.errors import RulesBrokenError, TokenError
-from fetch_mask_assets.keys.keyset import Keyring, Sealer
+from fetch_mask_assets.keys.keyset import Keyring
 from fetch_mask_assets.keys.links import TokenLink, batch_links
+from fetch_mask_assets.keys.masker import Sealer
 from fetch_mask_assets.pipeline.batch.frames import LOGIN_COLUMNS, RAW_SCHEMA, mask_batch
 from fetch_mask_assets.pipeline.batch.masked_batch import MaskedBatch
 from fetch_mask_assets.pipeline.batch.masking_rules import (

@@ -149,7 +149,7 @@ FROM (SELECT login_rows AS rows, loaded, replayed, erased,
     },
     tables={
         # Rows whose token was erased, by masked field.
-        "rows_without_token": """
+        "null_token_rows": """
 SELECT field, null_rows AS rows FROM login_ingest.null_token_counts() ORDER BY field
 """,
         "days": "SELECT " + _DAY + _SUMS + _IN_PERIOD + "GROUP BY day ORDER BY day",
@@ -185,7 +185,7 @@ KEYS = Part(
             _NOTICE,
             itemgetter("digests"),
             "{digests} links from MD5 digests of {field} are kept. Their readers can reverse them:"
-            " drop them with `fetch-mask upgrade-md5`.",
+            " drop them with `fetch-mask upgrade-md5 --drop-links`.",
             "links",
         ),
     ),
@@ -302,7 +302,8 @@ SELECT %(quarantine_days)s::int AS quarantine_days, %(run_days)s::int AS run_day
        (SELECT count(*) FROM login_ingest.quarantine
         WHERE quarantined_at < now() - make_interval(days => %(quarantine_days)s::int + 1))
            AS overdue,
-       (SELECT max(at) FROM login_ingest.discard WHERE action = 'expire') AS last_expired_at,
+       (SELECT max(at) FROM login_ingest.quarantine_deletion WHERE action = 'expire')
+           AS last_expired_at,
        (SELECT oldest_day FROM login_ingest.login_counts()) AS oldest_login_day
 """
     },

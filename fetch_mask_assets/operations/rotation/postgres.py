@@ -11,7 +11,7 @@ import polars as pl
 import psycopg
 from psycopg import sql
 
-from fetch_mask_assets.keys.keyset import FieldMasker
+from fetch_mask_assets.keys.masker import FieldMasker
 from fetch_mask_assets.keys.postgres import write_job_links
 from fetch_mask_assets.masking.fields import MaskedField
 from fetch_mask_assets.operations.rotation.remask_plan import RemaskPlan

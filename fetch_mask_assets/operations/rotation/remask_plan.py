@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from fetch_mask_assets.errors import TokenError
-from fetch_mask_assets.keys.keyset import FieldMasker
 from fetch_mask_assets.keys.links import TokenLink, links_of
+from fetch_mask_assets.keys.masker import FieldMasker
 from fetch_mask_assets.masking.token import parse_token
 
 NOT_A_TOKEN = "not_a_token"  # noqa: S105 (the name of a reason)

@@ -92,14 +92,14 @@ def _groups_by_current_token(compared: FieldComparison) -> pl.DataFrame:
 
 REMASK_RULES = (
     RemaskRule(
-        "rows_kept",
+        "row_count_unchanged",
         "The number of rows changed only by the rows that batches loaded during the run.",
         "Another session inserted or deleted rows of user_logins during the run; the job does"
         " neither. Find out which session it was.",
         _unexplained_rows,
     ),
     RemaskRule(
-        "groups_kept",
+        "equal_values_stay_equal",
         "Equal rows stayed equal and different rows stayed different: no group of equal values"
         " lost a row or merged with another.",
         "Erasures during the run make groups smaller: run the job again. Groups merge if the links"
@@ -108,14 +108,14 @@ REMASK_RULES = (
         _changed_groups,
     ),
     RemaskRule(
-        "only_primary_key",
+        "all_rows_under_primary_key",
         "Every row is under the primary key.",
         "A run that started with the old keys committed after the last pass: when all such runs"
         " have ended, run the job again. Tokens that do not open are not changed.",
         lambda compared: compared.rows_left,
     ),
     RemaskRule(
-        "every_token_opens",
+        "every_token_can_be_unmasked",
         "Every token of the table can be unmasked.",
         "not_a_token: the rows are older than the masking, or come from another writer."
         " unknown_key: a key is missing from the keyset or disabled. altered: the token was changed"

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from fetch_mask_assets.keys.keyset import FieldMasker
+from fetch_mask_assets.keys.masker import FieldMasker
 from fetch_mask_assets.masking.fields import MaskedField
 from fetch_mask_assets.operations.rotation.postgres import RemaskJob, TokenTable
 from fetch_mask_assets.operations.rotation.remask_plan import count_unopened, plan_remask

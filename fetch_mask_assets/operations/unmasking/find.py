@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fetch_mask_assets.errors import FetchMaskError
-from fetch_mask_assets.keys.keyset import FieldMasker
+from fetch_mask_assets.keys.masker import FieldMasker
 from fetch_mask_assets.masking.canonical import MAX_TEXT_BYTES, TEXT
 
 

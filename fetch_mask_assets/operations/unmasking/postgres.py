@@ -141,17 +141,17 @@ def _raise_refusal(verdict: str) -> None:
 
 
 _REQUEST = """
-SELECT verdict, request FROM login_ingest.request_unmask(%s::text[], %s, %s, %s::integer)
+SELECT verdict, request FROM login_ingest.create_unmask_request(%s::text[], %s, %s, %s::integer)
 """
 
 _APPROVE = """
-SELECT verdict, approved_until FROM login_ingest.approve_unmask(%s::bigint, %s::integer)
+SELECT verdict, approved_until FROM login_ingest.approve_unmask_request(%s::bigint, %s::integer)
 """
 
-_REVEAL = "SELECT verdict, tokens FROM login_ingest.reveal_unmask(%s::bigint)"
+_REVEAL = "SELECT verdict, tokens FROM login_ingest.reveal_unmask_request(%s::bigint)"
 
 _WITHDRAW = """
-SELECT verdict, withdrawn_by, withdrawn_at FROM login_ingest.withdraw_unmask(%s::bigint)
+SELECT verdict, withdrawn_by, withdrawn_at FROM login_ingest.withdraw_unmask_request(%s::bigint)
 """
 
 _LIST = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from fetch_mask_assets.errors import TokenError
-from fetch_mask_assets.keys.keyset import Sealer
+from fetch_mask_assets.keys.masker import Sealer
 from fetch_mask_assets.masking.fields import MASKED_FIELDS
 from fetch_mask_assets.pipeline.batch.frames import LOGIN_COLUMNS, LOGIN_DETAILS, MASKED_SCHEMA
 from fetch_mask_assets.pipeline.batch.masked_batch import MaskedBatch, MaskingRule, complete
@@ -43,7 +43,7 @@ def _foreign_columns(batch: MaskedBatch) -> int:
 
 
 NO_FOREIGN_COLUMN = MaskingRule(
-    "no_foreign_column",
+    "no_unexpected_column",
     "The masked frame has the columns of its schema and no others.",
     "Nothing was written. A change to the masking added, lost or retyped a column: revert it.",
     _foreign_columns,
@@ -63,7 +63,7 @@ def _opens_to(sealer: Sealer, sealed: bytes, message_id: str, body: str) -> bool
 
 
 SEALED_BODIES_OPEN = MaskingRule(
-    "sealed_bodies_open",
+    "sealed_bodies_can_be_opened",
     "Every sealed body opens to the body of its message.",
     "Nothing was written. A change to the sealing would lose or reveal rejected messages: revert"
     " it.",

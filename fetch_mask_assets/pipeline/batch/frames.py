@@ -7,7 +7,8 @@ from typing import TypeVar
 
 import polars as pl
 
-from fetch_mask_assets.keys.keyset import FieldMasker, Keyring, Sealer
+from fetch_mask_assets.keys.keyset import Keyring
+from fetch_mask_assets.keys.masker import FieldMasker, Sealer
 from fetch_mask_assets.masking.fields import CLEAR_FIELDS, COLUMN_FIELDS, ClearField, MaskedField
 from fetch_mask_assets.pipeline.contract.login_event import LoginEvent, decode_login_event
 from fetch_mask_assets.pipeline.contract.rejection import Rejection

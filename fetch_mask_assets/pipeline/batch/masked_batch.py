@@ -11,7 +11,8 @@ from typing import NamedTuple
 import polars as pl
 
 from fetch_mask_assets.errors import TokenError
-from fetch_mask_assets.keys.keyset import FieldMasker, Keyring
+from fetch_mask_assets.keys.keyset import Keyring
+from fetch_mask_assets.keys.masker import FieldMasker
 from fetch_mask_assets.masking.fields import MASKED_FIELDS, MaskedField
 from fetch_mask_assets.pipeline.batch.frames import MASKED_SCHEMA
 

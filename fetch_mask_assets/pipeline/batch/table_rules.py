@@ -17,7 +17,7 @@ class TableFacts:
 
     received: int
     counts: BatchCounts | None
-    rows_without_tokens: int
+    non_token_rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +56,11 @@ TABLE_RULES = (
         count_broken=_imbalance,
     ),
     TableRule(
-        "only_tokens",
+        "masked_columns_hold_only_tokens",
         "The masked columns of user_logins hold nothing but tokens, in the whole table.",
         "Such rows were there before this product, or another program wrote them. Their values can"
         " be recovered by every reader of the table: mask or remove them.",
         is_blocking=False,
-        count_broken=lambda facts: facts.rows_without_tokens,
+        count_broken=lambda facts: facts.non_token_rows,
     ),
 )

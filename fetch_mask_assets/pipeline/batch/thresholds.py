@@ -60,7 +60,7 @@ RAW_THRESHOLDS = (
         "How long the oldest message waited: more than usual means that runs do not keep up.",
         "See that the sensor runs; then raise LOGIN_MAX_RUNS or LOGIN_BATCH_MESSAGES.",
         "s",
-        "warn_age_seconds",
+        "warn_oldest_age_seconds",
         oldest_age_seconds,
     ),
 )

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import polars as pl
 
 from fetch_mask_assets.errors import TokenError
-from fetch_mask_assets.keys.keyset import FieldMasker
+from fetch_mask_assets.keys.masker import FieldMasker
 from fetch_mask_assets.masking.token import parse_token
 from fetch_mask_assets.pipeline.batch.masked_batch import (
     ROW,
@@ -77,7 +77,7 @@ def _ambiguous(pairs: list[Pair]) -> int:
 
 
 EQUAL_STAYS_EQUAL = MaskingRule(
-    "equal_stays_equal",
+    "one_token_per_value",
     "One value has one token, and one token stands for one value.",
     "Nothing was written. The masking is not deterministic: revert the last change to it.",
     _unequal_groups,
@@ -118,7 +118,7 @@ def _unpaired_rows(batch: MaskedBatch, masker: FieldMasker) -> list[int]:
 
 
 TOKENS_UNMASK = MaskingRule(
-    "tokens_unmask",
+    "tokens_can_be_unmasked",
     "Every token gives its original back.",
     "Nothing was written. Compare the keysets with the key registry (fetch-mask doctor).",
     _unopened_tokens,
@@ -169,7 +169,7 @@ def _unkeyed_forms(value: bytes) -> Iterator[bytes]:
 
 
 TOKENS_OPAQUE = MaskingRule(
-    "tokens_opaque",
+    "tokens_hold_no_digest",
     "No token holds an unkeyed digest or an encoding of its value.",
     "Nothing was written. The masking is reversible without the key: revert the change.",
     _revealing_tokens,

@@ -24,7 +24,7 @@ class DryRunPolicy:
     visibility_seconds: int
 
 
-def return_poison(
+def return_poison_messages(
     queue: LoginQueue, raw: pl.DataFrame, policy: DryRunPolicy, on_warning: Callable[[str], object]
 ) -> pl.DataFrame:
     """Masks redelivered messages in another process first; returns those that kill it to the queue.

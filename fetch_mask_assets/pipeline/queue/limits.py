@@ -67,7 +67,7 @@ def drain_end(limits: DrainLimits, progress: DrainProgress) -> DrainEnd | None:
 
 
 def next_claim(limits: DrainLimits, progress: DrainProgress) -> int:
-    """The maximum of messages for the next receive, 1 to 10."""
+    """The maximum number of messages for the next receive, 1 to 10."""
     return max(1, min(MAX_RECEIVE, limits.messages - progress.messages - progress.claimed))
 
 

@@ -77,7 +77,7 @@ class LoginDatabase:
             row = connection.execute(_COUNT_BATCH, [run_id]).fetchone()
         return None if row is None else BatchCounts(Balance(*row[:4]), row[4], row[5])
 
-    def rows_without_tokens(self) -> int:
+    def non_token_rows(self) -> int:
         """The number of rows in `user_logins` with anything but tokens in the masked columns.
 
         Raises:

@@ -94,7 +94,7 @@ COMMENT ON FUNCTION login_ingest.token_field IS
 -- The key id is in the four bytes after the version byte, which is 1. It ends in the seventh
 -- character, whose last two bits belong to the ciphertext.
 -- Source: https://developers.google.com/tink/wire-format
-CREATE FUNCTION login_ingest.token_key(p_token text) RETURNS bigint
+CREATE FUNCTION login_ingest.token_key_id(p_token text) RETURNS bigint
 LANGUAGE sql IMMUTABLE
 RETURN CASE
     WHEN p_token ~ '^[a-z][a-z0-9_]*:A[QRSTUVWXYZabcdef][A-Za-z0-9_-]{5}'
@@ -102,12 +102,12 @@ RETURN CASE
             left(split_part(p_token, ':', 2), 7), '-_', '+/'
         ) || 'A', 'base64'), 2, 4), 'hex'))::bit(32)::bigint
 END;
-COMMENT ON FUNCTION login_ingest.token_key IS
+COMMENT ON FUNCTION login_ingest.token_key_id IS
 'Returns the id of the key of a token. Null if the text is not a token.';
 
 -- Lengths are checked beside the pattern: a bound in the pattern, such as {48,244}, costs 0.2 ms
 -- for each token.
-CREATE FUNCTION login_ingest.token_keys(p_field text, p_tokens text[]) RETURNS bigint[]
+CREATE FUNCTION login_ingest.token_key_ids(p_field text, p_tokens text[]) RETURNS bigint[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -125,13 +125,13 @@ BEGIN
         USING ERRCODE = 'check_violation', CONSTRAINT = 'token_valid';
     END IF;
     RETURN ARRAY(
-        SELECT DISTINCT login_ingest.token_key(head) FROM (
+        SELECT DISTINCT login_ingest.token_key_id(head) FROM (
             SELECT DISTINCT left(token, length(p_field) + 8) AS head
             FROM unnest(p_tokens) AS token
         ) AS heads ORDER BY 1
     );
 END $$;
-COMMENT ON FUNCTION login_ingest.token_keys IS
+COMMENT ON FUNCTION login_ingest.token_key_ids IS
 'Returns the distinct key ids of tokens of a field. Raises token_valid if a text is not a token '
 'of the field.';
 

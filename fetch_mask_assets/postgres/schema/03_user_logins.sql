@@ -265,7 +265,7 @@ SELECT login_ingest.add_clear_field(
     'device_type', 'varchar(32)', 'The kind of device, as the app sent it.'
 );
 SELECT login_ingest.add_masked_field(
-    'ip', 'masked_ip', 'varchar(256)', 53, 53, 'ip', 'ips', 'the IP'
+    'ip', 'masked_ip', 'varchar(256)', 53, 53, 'IP', 'IPs', 'the IP'
 );
 SELECT login_ingest.add_masked_field(
     'device_id', 'masked_device_id', 'varchar(256)', 60, 256, 'device', 'devices', 'the device id'

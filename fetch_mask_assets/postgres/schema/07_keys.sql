@@ -27,7 +27,7 @@ COMMENT ON COLUMN login_ingest.masking_key.retired_at IS
 'Time of retirement: nothing is written under a retired key. Null while the key is usable.';
 
 -- Inherited membership counts. A role that was dropped is not a member.
-CREATE FUNCTION login_ingest.is_recovery(p_role text) RETURNS boolean
+CREATE FUNCTION login_ingest.is_recovery_member(p_role text) RETURNS boolean
 LANGUAGE sql STABLE
 SET search_path = login_ingest, pg_temp
 RETURN EXISTS (
@@ -35,12 +35,12 @@ RETURN EXISTS (
     WHERE rolname = p_role AND pg_has_role(oid, 'login_ingest_recovery', 'MEMBER')
 );
 
-CREATE FUNCTION login_ingest.require_recovery() RETURNS void
+CREATE FUNCTION login_ingest.require_recovery_member() RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF NOT login_ingest.is_recovery(session_user) THEN
+    IF NOT login_ingest.is_recovery_member(session_user) THEN
         RAISE EXCEPTION 'session_user is not a member of login_ingest_recovery'
         USING ERRCODE = 'insufficient_privilege';
     END IF;

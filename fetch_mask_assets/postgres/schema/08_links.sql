@@ -129,7 +129,7 @@ BEGIN
         WHERE present <> newest AND NOT EXISTS (
             SELECT FROM login_ingest.masking_key AS last_key
             WHERE last_key.keyset = p_field AND last_key.retired_at IS NOT NULL
-              AND last_key.key_id = login_ingest.token_key(present)
+              AND last_key.key_id = login_ingest.token_key_id(present)
         )
     ) THEN
         RAISE EXCEPTION 'a token is already linked to another token'
@@ -171,9 +171,9 @@ BEGIN
         GROUP BY field ORDER BY field
     LOOP
         PERFORM login_ingest.require_registered_keys(
-            links.field, login_ingest.token_keys(links.field, links.old_tokens));
+            links.field, login_ingest.token_key_ids(links.field, links.old_tokens));
         PERFORM login_ingest.require_usable_keys(
-            links.field, login_ingest.token_keys(links.field, links.new_tokens));
+            links.field, login_ingest.token_key_ids(links.field, links.new_tokens));
         PERFORM login_ingest.wait_for_lock('links');
         PERFORM login_ingest.upsert_links(links.field, links.old_tokens, links.new_tokens);
     END LOOP;

@@ -10,8 +10,8 @@ CREATE TABLE login_ingest.remask_job (
     started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     finished_at timestamptz,
     resumed_by bigint REFERENCES login_ingest.remask_job,
-    from_keys bigint[] NOT NULL DEFAULT '{}',
-    to_keys bigint[] NOT NULL DEFAULT '{}',
+    from_key_ids bigint[] NOT NULL DEFAULT '{}',
+    to_key_ids bigint[] NOT NULL DEFAULT '{}',
     links bigint NOT NULL DEFAULT 0,
     rows_changed bigint NOT NULL DEFAULT 0
 );
@@ -22,8 +22,8 @@ COMMENT ON COLUMN login_ingest.remask_job.actor IS 'session_user who began the j
 COMMENT ON COLUMN login_ingest.remask_job.finished_at IS
 'Null while the job runs, and if it was killed.';
 COMMENT ON COLUMN login_ingest.remask_job.resumed_by IS 'The later job that continues this job.';
-COMMENT ON COLUMN login_ingest.remask_job.from_keys IS 'Key ids of the old tokens.';
-COMMENT ON COLUMN login_ingest.remask_job.to_keys IS 'Key ids of the new tokens.';
+COMMENT ON COLUMN login_ingest.remask_job.from_key_ids IS 'Key ids of the old tokens.';
+COMMENT ON COLUMN login_ingest.remask_job.to_key_ids IS 'Key ids of the new tokens.';
 COMMENT ON COLUMN login_ingest.remask_job.links IS 'Number of links that were written.';
 COMMENT ON COLUMN login_ingest.remask_job.rows_changed IS
 'Number of rows of user_logins that were changed.';
@@ -50,7 +50,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     PERFORM login_ingest.require_usable_keys(p_job.field, p_key_ids);
-    IF NOT p_key_ids <@ p_job.to_keys THEN
+    IF NOT p_key_ids <@ p_job.to_key_ids THEN
         RAISE EXCEPTION 'a new token is not under a key of the job'
         USING ERRCODE = 'check_violation', CONSTRAINT = 'job_key';
     END IF;
@@ -70,20 +70,20 @@ AS $$
 DECLARE
     unfinished_jobs json;
 BEGIN
-    PERFORM login_ingest.require_recovery();
+    PERFORM login_ingest.require_recovery_member();
     PERFORM login_ingest.require_usable_keys(p_field, p_key_ids);
-    INSERT INTO login_ingest.remask_job (action, field, to_keys)
+    INSERT INTO login_ingest.remask_job (action, field, to_key_ids)
     VALUES (p_action, p_field, p_key_ids) RETURNING job_id INTO job;
     WITH killed AS (
         UPDATE login_ingest.remask_job SET resumed_by = job
         WHERE action = p_action AND field = p_field AND finished_at IS NULL
           AND resumed_by IS NULL AND job_id <> begin_remask_job.job
-        RETURNING job_id AS job, actor, from_keys, to_keys, links, rows_changed
+        RETURNING job_id AS job, actor, from_key_ids, to_key_ids, links, rows_changed
     )
     SELECT coalesce(json_agg(killed ORDER BY killed.job), '[]'), count(*)
     INTO unfinished_jobs, unfinished FROM killed;
     PERFORM login_ingest.record_audit(p_action || '.begin', json_build_object(
-        'job', job, 'field', p_field, 'to_keys', p_key_ids,
+        'job', job, 'field', p_field, 'to_key_ids', p_key_ids,
         'resumes', unfinished_jobs)::text);
 END $$;
 GRANT EXECUTE ON FUNCTION login_ingest.begin_remask_job TO login_ingest_recovery;
@@ -101,7 +101,7 @@ AS $$
 DECLARE
     job login_ingest.remask_job;
 BEGIN
-    PERFORM login_ingest.require_recovery();
+    PERFORM login_ingest.require_recovery_member();
     SELECT * INTO job FROM login_ingest.remask_job
     WHERE job_id = p_job AND action = p_action AND actor = session_user
       AND finished_at IS NULL FOR UPDATE;
@@ -124,8 +124,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     UPDATE login_ingest.remask_job
     SET links = links + p_links, rows_changed = rows_changed + p_rows,
-        from_keys = ARRAY(SELECT DISTINCT unnest(from_keys || p_from_keys) ORDER BY 1),
-        to_keys = ARRAY(SELECT DISTINCT unnest(to_keys || p_to_keys) ORDER BY 1)
+        from_key_ids = ARRAY(SELECT DISTINCT unnest(from_key_ids || p_from_keys) ORDER BY 1),
+        to_key_ids = ARRAY(SELECT DISTINCT unnest(to_key_ids || p_to_keys) ORDER BY 1)
     WHERE job_id = p_job
 $$;
 
@@ -145,8 +145,8 @@ BEGIN
     UPDATE login_ingest.remask_job SET finished_at = clock_timestamp()
     WHERE job_id = p_job;
     PERFORM login_ingest.record_audit(p_action || '.finish', json_build_object(
-        'job', p_job, 'field', job.field, 'from_keys', job.from_keys,
-        'to_keys', job.to_keys, 'links', job.links, 'rows_changed', job.rows_changed)::text);
+        'job', p_job, 'field', job.field, 'from_key_ids', job.from_key_ids,
+        'to_key_ids', job.to_key_ids, 'links', job.links, 'rows_changed', job.rows_changed)::text);
 END $$;
 GRANT EXECUTE ON FUNCTION login_ingest.finish_remask_job TO login_ingest_recovery;
 COMMENT ON FUNCTION login_ingest.finish_remask_job IS 'Finishes a job and records its counts.';
@@ -164,8 +164,8 @@ DECLARE
 BEGIN
     PERFORM login_ingest.require_batch_size(p_old_tokens, p_new_tokens);
     PERFORM login_ingest.require_registered_keys(
-        job.field, login_ingest.token_keys(job.field, p_old_tokens));
-    PERFORM login_ingest.require_job_keys(job, login_ingest.token_keys(job.field, p_new_tokens));
+        job.field, login_ingest.token_key_ids(job.field, p_old_tokens));
+    PERFORM login_ingest.require_job_keys(job, login_ingest.token_key_ids(job.field, p_new_tokens));
     PERFORM login_ingest.wait_for_lock('links');
     PERFORM login_ingest.upsert_links(job.field, p_old_tokens, p_new_tokens);
     PERFORM login_ingest.add_job_counts(p_job, '{}', '{}', cardinality(p_old_tokens), 0);
@@ -187,11 +187,11 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     job login_ingest.remask_job := login_ingest.lock_remask_job(p_job, 'remask');
-    old_keys bigint[] := login_ingest.token_keys(job.field, p_old_tokens);
+    old_keys bigint[] := login_ingest.token_key_ids(job.field, p_old_tokens);
     replaced bigint;
 BEGIN
     PERFORM login_ingest.require_batch_size(p_old_tokens, p_new_tokens);
-    PERFORM login_ingest.require_job_keys(job, login_ingest.token_keys(job.field, p_new_tokens));
+    PERFORM login_ingest.require_job_keys(job, login_ingest.token_key_ids(job.field, p_new_tokens));
     EXECUTE format($sql$
         WITH replacement AS (
             SELECT input.old_token, input.new_token
@@ -287,7 +287,7 @@ AS $$
 DECLARE
     remaining_rows bigint;
 BEGIN
-    PERFORM login_ingest.require_recovery();
+    PERFORM login_ingest.require_recovery_member();
     PERFORM login_ingest.wait_for_lock('registry');
     PERFORM FROM login_ingest.masking_key
     WHERE keyset = p_keyset AND key_id = p_key_id FOR UPDATE;
@@ -311,7 +311,7 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM login_ingest.require_recovery();
+    PERFORM login_ingest.require_recovery_member();
     PERFORM login_ingest.wait_for_lock('registry');
     UPDATE login_ingest.masking_key SET retired_at = NULL
     WHERE keyset = p_keyset AND key_id = p_key_id;

@@ -2,7 +2,7 @@
 
 SET ROLE login_ingest_owner;
 
-CREATE TABLE login_ingest.md5_upgrade (
+CREATE TABLE login_ingest.md5_searched_range (
     field text NOT NULL REFERENCES login_ingest.masked_field,
     space text NOT NULL,
     range_start bigint NOT NULL,
@@ -12,13 +12,14 @@ CREATE TABLE login_ingest.md5_upgrade (
     PRIMARY KEY (field, space, range_start),
     CONSTRAINT range_not_empty CHECK (range_end > range_start)
 );
-GRANT SELECT, INSERT, DELETE ON login_ingest.md5_upgrade TO login_ingest_recovery;
-COMMENT ON TABLE login_ingest.md5_upgrade IS 'Ranges that an unfinished upgrade has searched.';
-COMMENT ON COLUMN login_ingest.md5_upgrade.space IS
+GRANT SELECT, INSERT, DELETE ON login_ingest.md5_searched_range TO login_ingest_recovery;
+COMMENT ON TABLE login_ingest.md5_searched_range IS
+'Ranges that an unfinished upgrade has searched.';
+COMMENT ON COLUMN login_ingest.md5_searched_range.space IS
 'Set of values of the range, such as all IPv4 addresses.';
-COMMENT ON COLUMN login_ingest.md5_upgrade.range_start IS 'First number of the range.';
-COMMENT ON COLUMN login_ingest.md5_upgrade.range_end IS 'First number after the range.';
-COMMENT ON COLUMN login_ingest.md5_upgrade.found IS
+COMMENT ON COLUMN login_ingest.md5_searched_range.range_start IS 'First number of the range.';
+COMMENT ON COLUMN login_ingest.md5_searched_range.range_end IS 'First number after the range.';
+COMMENT ON COLUMN login_ingest.md5_searched_range.found IS
 'Number of digests that were matched in the range.';
 
 -- The primary key orders rows by token, which does not reveal the order of the originals.
@@ -46,7 +47,7 @@ AS $$
 DECLARE
     recorded bigint;
 BEGIN
-    PERFORM login_ingest.require_recovery();
+    PERFORM login_ingest.require_recovery_member();
     IF cardinality(p_digests) IS DISTINCT FROM cardinality(p_tokens) OR EXISTS (
         SELECT FROM unnest(p_digests) AS digest
         WHERE (length(digest) = 32 AND digest ~ '^[0-9a-f]+$') IS NOT TRUE
@@ -55,7 +56,7 @@ BEGIN
         USING ERRCODE = 'check_violation', CONSTRAINT = 'md5_valid';
     END IF;
     PERFORM login_ingest.require_usable_keys(
-        p_field, login_ingest.token_keys(p_field, p_tokens));
+        p_field, login_ingest.token_key_ids(p_field, p_tokens));
     INSERT INTO login_ingest.md5_match (field, digest, new_token)
     SELECT p_field, digest, token FROM unnest(p_digests, p_tokens) AS input (digest, token)
     ON CONFLICT (field, digest) DO NOTHING;
@@ -75,7 +76,7 @@ CREATE FUNCTION login_ingest.replace_digests(
     p_job bigint,
     p_limit integer,
     p_with_links boolean,
-    OUT digests_taken bigint,
+    OUT digests_processed bigint,
     OUT digests_replaced bigint,
     OUT rows_changed bigint
 )
@@ -97,12 +98,12 @@ BEGIN
         )) RETURNING new_token, digest
     )
     SELECT coalesce(array_agg(digest), '{}'), coalesce(array_agg(new_token), '{}'), count(*)
-    INTO digests, tokens, digests_taken FROM taken;
+    INTO digests, tokens, digests_processed FROM taken;
     IF EXISTS (SELECT FROM unnest(digests) AS digest WHERE digest !~ '^[0-9a-f]{32}$') THEN
         RAISE EXCEPTION 'a text is not an MD5 in lower case'
         USING ERRCODE = 'check_violation', CONSTRAINT = 'md5_valid';
     END IF;
-    new_keys := login_ingest.token_keys(job.field, tokens);
+    new_keys := login_ingest.token_key_ids(job.field, tokens);
     PERFORM login_ingest.require_usable_keys(job.field, new_keys);
     IF p_with_links THEN
         PERFORM login_ingest.wait_for_lock('links');

@@ -87,7 +87,7 @@ RETURN (
 );
 
 -- A text that is not a token is counted and not stored, because it may be a raw value.
-CREATE FUNCTION login_ingest.request_unmask(
+CREATE FUNCTION login_ingest.create_unmask_request(
     p_tokens text[],
     p_reason text,
     p_ticket text,
@@ -123,12 +123,12 @@ BEGIN
         'verdict', verdict, 'request', request, 'reason', p_reason, 'ticket', p_ticket,
         'count', token_count, 'sha256', token_digests(p_tokens))::text);
 END $$;
-GRANT EXECUTE ON FUNCTION login_ingest.request_unmask TO login_ingest_recovery;
-COMMENT ON FUNCTION login_ingest.request_unmask IS
+GRANT EXECUTE ON FUNCTION login_ingest.create_unmask_request TO login_ingest_recovery;
+COMMENT ON FUNCTION login_ingest.create_unmask_request IS
 'Requests the originals of tokens. Returns a verdict: requested, limit_exceeded, invalid_tokens, '
 'reason_required.';
 
-CREATE FUNCTION login_ingest.approve_unmask(
+CREATE FUNCTION login_ingest.approve_unmask_request(
     p_request bigint,
     p_minutes integer,
     OUT verdict text,
@@ -146,7 +146,7 @@ BEGIN
     verdict := CASE
         WHEN request.request_id IS NULL THEN 'unknown_request'
         WHEN request.requester = session_user THEN 'own_request'
-        WHEN NOT (is_recovery(session_user) AND is_recovery(request.requester))
+        WHEN NOT (is_recovery_member(session_user) AND is_recovery_member(request.requester))
             THEN 'second_person_required'
         WHEN request.withdrawn_at IS NOT NULL THEN 'request_withdrawn'
         WHEN request.expires_at > clock_timestamp() THEN 'already_approved'
@@ -163,12 +163,16 @@ BEGIN
         'verdict', verdict, 'request', p_request, 'requester', request.requester,
         'minutes', p_minutes, 'count', cardinality(request.tokens))::text);
 END $$;
-GRANT EXECUTE ON FUNCTION login_ingest.approve_unmask TO login_ingest_recovery;
-COMMENT ON FUNCTION login_ingest.approve_unmask IS
+GRANT EXECUTE ON FUNCTION login_ingest.approve_unmask_request TO login_ingest_recovery;
+COMMENT ON FUNCTION login_ingest.approve_unmask_request IS
 'Approves a request of another actor for p_minutes. Returns a verdict: approved, unknown_request, '
 'own_request, second_person_required, request_withdrawn, already_approved, too_long.';
 
-CREATE FUNCTION login_ingest.reveal_unmask(p_request bigint, OUT verdict text, OUT tokens text[])
+CREATE FUNCTION login_ingest.reveal_unmask_request(
+    p_request bigint,
+    OUT verdict text,
+    OUT tokens text[]
+)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = login_ingest, pg_temp
 AS $$
@@ -184,7 +188,7 @@ BEGIN
         WHEN request.withdrawn_at IS NOT NULL THEN 'request_withdrawn'
         WHEN request.approver IS NULL THEN 'not_approved'
         WHEN NOT (request.approver <> request.requester
-            AND is_recovery(request.approver) AND is_recovery(request.requester))
+            AND is_recovery_member(request.approver) AND is_recovery_member(request.requester))
             THEN 'second_person_required'
         WHEN (request.expires_at > clock_timestamp()) IS NOT TRUE THEN 'expired'
         WHEN (cardinality(request.tokens) <= max_token_count) IS NOT TRUE THEN 'limit_exceeded'
@@ -198,13 +202,13 @@ BEGIN
         'verdict', verdict, 'request', p_request, 'approver', request.approver,
         'count', cardinality(request.tokens), 'sha256', token_digests(tokens))::text);
 END $$;
-GRANT EXECUTE ON FUNCTION login_ingest.reveal_unmask TO login_ingest_recovery;
-COMMENT ON FUNCTION login_ingest.reveal_unmask IS
+GRANT EXECUTE ON FUNCTION login_ingest.reveal_unmask_request TO login_ingest_recovery;
+COMMENT ON FUNCTION login_ingest.reveal_unmask_request IS
 'Returns the tokens of an approved request to its requester, and a verdict: revealed, '
 'unknown_request, not_the_requester, request_withdrawn, not_approved, second_person_required, '
 'expired, limit_exceeded, erased.';
 
-CREATE FUNCTION login_ingest.withdraw_unmask(
+CREATE FUNCTION login_ingest.withdraw_unmask_request(
     p_request bigint,
     OUT verdict text,
     OUT withdrawn_by text,
@@ -228,15 +232,15 @@ BEGIN
         withdrawn_by := session_user;
         withdrawn_at := clock_timestamp();
         UPDATE login_ingest.unmask_request AS withdrawn
-        SET withdrawn_by = withdraw_unmask.withdrawn_by, withdrawn_at = withdraw_unmask.withdrawn_at
+        SET withdrawn_by = withdraw_unmask_request.withdrawn_by, withdrawn_at = withdraw_unmask_request.withdrawn_at
         WHERE withdrawn.request_id = p_request;
     END IF;
     PERFORM login_ingest.record_audit('unmask.withdraw', jsonb_build_object(
         'verdict', verdict, 'request', p_request, 'requester', request.requester,
         'approver', request.approver)::text);
 END $$;
-GRANT EXECUTE ON FUNCTION login_ingest.withdraw_unmask TO login_ingest_recovery;
-COMMENT ON FUNCTION login_ingest.withdraw_unmask IS
+GRANT EXECUTE ON FUNCTION login_ingest.withdraw_unmask_request TO login_ingest_recovery;
+COMMENT ON FUNCTION login_ingest.withdraw_unmask_request IS
 'Withdraws a request. Returns a verdict: withdrawn, unknown_request, already_withdrawn.';
 
 -- A concurrent call waits for the row of the actor and the day.

@@ -17,7 +17,7 @@ CREATE TABLE login_ingest.erasure (
     requests bigint NOT NULL DEFAULT 0,
     quarantined bigint NOT NULL DEFAULT 0,
     remaining bigint,
-    unsearched bigint,
+    unsearched_rows bigint,
     quarantine_size bigint,
     still_matching bigint,
     unreadable bigint NOT NULL DEFAULT 0,
@@ -27,7 +27,7 @@ CREATE TABLE login_ingest.erasure (
     REFERENCES login_ingest.masked_field,
     CONSTRAINT verified_complete CHECK (
         NOT verified OR (
-            finished_at IS NOT NULL AND remaining = 0 AND unsearched = 0
+            finished_at IS NOT NULL AND remaining = 0 AND unsearched_rows = 0
             AND still_matching = 0 AND unreadable = 0
         ) IS TRUE
     )
@@ -50,7 +50,7 @@ COMMENT ON COLUMN login_ingest.erasure.requests IS
 COMMENT ON COLUMN login_ingest.erasure.quarantined IS 'Quarantined messages that were deleted.';
 COMMENT ON COLUMN login_ingest.erasure.remaining IS
 'Rows, links, matches and requests with a subject after the erasure.';
-COMMENT ON COLUMN login_ingest.erasure.unsearched IS
+COMMENT ON COLUMN login_ingest.erasure.unsearched_rows IS
 'Rows under keys for which fewer tokens than subjects were given: not all subjects were searched '
 'there.';
 COMMENT ON COLUMN login_ingest.erasure.quarantine_size IS
@@ -299,10 +299,10 @@ BEGIN
             SELECT left(%1$I, length($1) + 9) AS prefix, count(*) AS rows FROM %2$s GROUP BY 1
         ) AS prefixes
         JOIN login_ingest.masked_field AS field ON field.name = split_part(prefixes.prefix, ':', 1)
-        WHERE login_ingest.token_key(prefixes.prefix) IS NOT NULL AND $3 > (
+        WHERE login_ingest.token_key_id(prefixes.prefix) IS NOT NULL AND $3 > (
             SELECT count(DISTINCT input.token) FROM unnest($2) AS input (token)
             WHERE starts_with(input.token, $1 || ':')
-              AND login_ingest.token_key(input.token) = login_ingest.token_key(prefixes.prefix))
+              AND login_ingest.token_key_id(input.token) = login_ingest.token_key_id(prefixes.prefix))
     $sql$, login_ingest.token_column(p_kind), login_ingest.user_logins())
     INTO counted USING p_kind, p_keys, p_subjects;
     RETURN counted;
@@ -338,15 +338,15 @@ BEGIN
         RAISE EXCEPTION 'fewer keys than subjects' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     finished.remaining := login_ingest.count_remaining(finished.kind, p_keys);
-    finished.unsearched := CASE finished.kind WHEN 'user' THEN 0
+    finished.unsearched_rows := CASE finished.kind WHEN 'user' THEN 0
         ELSE login_ingest.unsearched_rows(finished.kind, p_keys, finished.subjects) END;
     SELECT count(*) INTO finished.quarantine_size FROM login_ingest.quarantine;
     finished.still_matching := p_still_matching;
     finished.unreadable := p_unreadable + greatest(finished.quarantine_size - p_examined, 0);
-    finished.verified := finished.remaining = 0 AND finished.unsearched = 0
+    finished.verified := finished.remaining = 0 AND finished.unsearched_rows = 0
         AND finished.still_matching = 0 AND finished.unreadable = 0;
     UPDATE login_ingest.erasure
-    SET remaining = finished.remaining, unsearched = finished.unsearched,
+    SET remaining = finished.remaining, unsearched_rows = finished.unsearched_rows,
         quarantine_size = finished.quarantine_size, still_matching = finished.still_matching,
         unreadable = finished.unreadable, verified = finished.verified,
         finished_at = clock_timestamp()
@@ -355,7 +355,7 @@ BEGIN
         'erasure_id', p_erasure, 'logins', finished.logins, 'links', finished.links,
         'matches', finished.matches, 'requests', finished.requests,
         'quarantined', finished.quarantined, 'remaining', finished.remaining,
-        'unsearched', finished.unsearched, 'quarantine_size', finished.quarantine_size,
+        'unsearched_rows', finished.unsearched_rows, 'quarantine_size', finished.quarantine_size,
         'still_matching', finished.still_matching, 'unreadable', finished.unreadable,
         'verified', finished.verified)::text);
     RETURN finished.verified;

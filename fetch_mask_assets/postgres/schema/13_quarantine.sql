@@ -28,19 +28,19 @@ COMMENT ON TABLE login_ingest.replay IS
 'Replays, with the number of messages that were loaded and that were rejected again.';
 COMMENT ON COLUMN login_ingest.replay.actor IS 'session_user of the replay.';
 
-CREATE TABLE login_ingest.discard (
-    discard_id text PRIMARY KEY,
+CREATE TABLE login_ingest.quarantine_deletion (
+    deletion_id text PRIMARY KEY,
     at timestamptz NOT NULL DEFAULT now(),
     actor text NOT NULL DEFAULT session_user,
     action text NOT NULL CHECK (action IN ('discard', 'expire')),
     reason text NOT NULL CHECK (reason <> ''),
     messages bigint NOT NULL CHECK (messages >= 0)
 );
-GRANT SELECT ON login_ingest.discard TO login_ingest_recovery, login_ingest_auditor;
-COMMENT ON TABLE login_ingest.discard IS
+GRANT SELECT ON login_ingest.quarantine_deletion TO login_ingest_recovery, login_ingest_auditor;
+COMMENT ON TABLE login_ingest.quarantine_deletion IS
 'Discards and expiries of quarantined messages.';
-COMMENT ON COLUMN login_ingest.discard.actor IS 'session_user of the discard.';
-COMMENT ON COLUMN login_ingest.discard.messages IS 'Number of deleted messages.';
+COMMENT ON COLUMN login_ingest.quarantine_deletion.actor IS 'session_user of the discard.';
+COMMENT ON COLUMN login_ingest.quarantine_deletion.messages IS 'Number of deleted messages.';
 
 CREATE VIEW login_ingest.quarantine_balance AS
 SELECT
@@ -57,11 +57,11 @@ FROM (
         (SELECT coalesce(sum(replayed), 0)::bigint FROM login_ingest.replay) AS replayed,
         (
             SELECT coalesce(sum(messages) FILTER (WHERE action = 'discard'), 0)::bigint
-            FROM login_ingest.discard
+            FROM login_ingest.quarantine_deletion
         ) AS discarded,
         (
             SELECT coalesce(sum(messages) FILTER (WHERE action = 'expire'), 0)::bigint
-            FROM login_ingest.discard
+            FROM login_ingest.quarantine_deletion
         ) AS expired,
         (SELECT coalesce(sum(quarantined), 0)::bigint FROM login_ingest.erasure) AS erased,
         (SELECT count(*) FROM login_ingest.quarantine) AS waiting
@@ -80,7 +80,7 @@ COMMENT ON COLUMN login_ingest.quarantine_balance.holds IS
 CREATE FUNCTION login_ingest.lock_quarantined(
     p_after text,
     p_message_ids text[],
-    p_rejected_for text,
+    p_reason_code text,
     p_limit integer
 ) RETURNS TABLE (message_id text, sent_at timestamptz, receive_count integer, sealed_body bytea)
 LANGUAGE sql SECURITY DEFINER
@@ -90,7 +90,7 @@ AS $$
     FROM login_ingest.quarantine q
     WHERE q.message_id > p_after
       AND (p_message_ids IS NULL OR q.message_id = ANY (p_message_ids))
-      AND (p_rejected_for IS NULL OR q.reason = p_rejected_for)
+      AND (p_reason_code IS NULL OR q.reason = p_reason_code)
     ORDER BY q.message_id
     LIMIT p_limit
     FOR UPDATE SKIP LOCKED
@@ -123,7 +123,7 @@ BEGIN
         GROUP BY name ORDER BY name
     LOOP
         PERFORM login_ingest.require_usable_keys(
-            masked.name, login_ingest.token_keys(masked.name, masked.tokens));
+            masked.name, login_ingest.token_key_ids(masked.name, masked.tokens));
     END LOOP;
     SELECT string_agg(quote_ident(column_name), ', ' ORDER BY ordinal_position) INTO columns
     FROM login_ingest.login_column;
@@ -176,7 +176,7 @@ COMMENT ON FUNCTION login_ingest.replay_messages IS
 CREATE FUNCTION login_ingest.discard_messages(
     p_discard text,
     p_message_ids text[],
-    p_rejected_for text,
+    p_reason_code text,
     p_reason text,
     p_limit integer
 ) RETURNS bigint
@@ -186,14 +186,14 @@ AS $$
 DECLARE
     deleted_ids text[];
 BEGIN
-    IF p_message_ids IS NULL AND p_rejected_for IS NULL THEN
+    IF p_message_ids IS NULL AND p_reason_code IS NULL THEN
         RAISE EXCEPTION 'message ids or a reason must be given'
         USING ERRCODE = 'invalid_parameter_value';
     END IF;
     WITH selected AS (
         SELECT message_id FROM login_ingest.quarantine
         WHERE (p_message_ids IS NULL OR message_id = ANY (p_message_ids))
-          AND (p_rejected_for IS NULL OR reason = p_rejected_for)
+          AND (p_reason_code IS NULL OR reason = p_reason_code)
         ORDER BY message_id LIMIT p_limit FOR UPDATE
     ), deleted AS (
         DELETE FROM login_ingest.quarantine q USING selected
@@ -205,16 +205,16 @@ BEGIN
     IF cardinality(deleted_ids) = 0 THEN
         RETURN 0;
     END IF;
-    INSERT INTO login_ingest.discard AS existing (discard_id, action, reason, messages)
+    INSERT INTO login_ingest.quarantine_deletion AS existing (deletion_id, action, reason, messages)
     VALUES (p_discard, 'discard', p_reason, cardinality(deleted_ids))
-    ON CONFLICT (discard_id) DO UPDATE SET messages = existing.messages + EXCLUDED.messages
+    ON CONFLICT (deletion_id) DO UPDATE SET messages = existing.messages + EXCLUDED.messages
     WHERE existing.actor = session_user;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the discard belongs to another actor'
         USING ERRCODE = 'insufficient_privilege';
     END IF;
     PERFORM login_ingest.record_audit('quarantine.discard', json_build_object(
-        'discard_id', p_discard, 'reason', p_reason, 'messages', cardinality(deleted_ids),
+        'deletion_id', p_discard, 'reason', p_reason, 'messages', cardinality(deleted_ids),
         'message_ids', to_json(deleted_ids))::text);
     RETURN cardinality(deleted_ids);
 END $$;
@@ -250,7 +250,7 @@ BEGIN
     DELETE FROM login_ingest.quarantine q USING old WHERE q.message_id = old.message_id;
     GET DIAGNOSTICS deleted = ROW_COUNT;
     IF deleted > 0 THEN
-        INSERT INTO login_ingest.discard (discard_id, action, reason, messages)
+        INSERT INTO login_ingest.quarantine_deletion (deletion_id, action, reason, messages)
         VALUES (gen_random_uuid()::text, 'expire', 'older than ' || p_keep_days || ' days',
                 deleted);
         PERFORM login_ingest.record_audit('quarantine.expire', json_build_object(

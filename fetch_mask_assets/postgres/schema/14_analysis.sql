@@ -48,8 +48,8 @@ BEGIN
     p_field.name || ':');
     PERFORM login_ingest.describe_view(
         view_name,
-        upper(left(p_field.plural, 1)) || substr(p_field.plural, 2)
-            || ' that occur in more than one login. Correct during a rotation.',
+        format('Values of %s that occur in more than one login. Correct during a rotation.',
+               p_field.description),
         jsonb_build_object(
             p_field.token_column, format('The newest token of %s.', p_field.description),
             'logins', 'Number of logins.',

@@ -79,22 +79,17 @@ COMMENT ON FUNCTION login_ingest.null_token_counts IS
 
 CREATE FUNCTION login_ingest.login_counts(
     OUT login_rows bigint,
-    OUT without_ip bigint,
-    OUT without_device_id bigint,
     OUT oldest_day date
 )
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    EXECUTE format('
-        SELECT count(*), count(*) - count(masked_ip), count(*) - count(masked_device_id),
-               min(create_date)
-        FROM %s', login_ingest.user_logins())
-    INTO login_rows, without_ip, without_device_id, oldest_day;
+    EXECUTE format('SELECT count(*), min(create_date) FROM %s', login_ingest.user_logins())
+    INTO login_rows, oldest_day;
 END $$;
 GRANT EXECUTE ON FUNCTION login_ingest.login_counts TO login_ingest_recovery, login_ingest_auditor;
 COMMENT ON FUNCTION login_ingest.login_counts IS
-'Returns the number of rows of user_logins, the rows without a token, and the oldest day.';
+'Returns the number of rows of user_logins and their oldest day.';
 
 RESET ROLE;

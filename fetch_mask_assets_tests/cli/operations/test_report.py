@@ -75,7 +75,7 @@ def shell(environment: dict[str, str], tmp_path: Path) -> Iterator[Shell]:
             {
                 **own,
                 "LOGIN_AUDITOR_DATABASE_URL": auditor.url,
-                "LOGIN_EMPTY_RECEIVES": "2",
+                "LOGIN_MAX_EMPTY_RECEIVES": "2",
                 "DAGSTER_HOME": str(home),
                 "HOME": str(tmp_path),
                 "PATH": os.environ["PATH"],
@@ -154,7 +154,7 @@ def test_everything_that_can_be_wrong_is_in_one_report(shell: Shell, sqs: SQSCli
     assert (done.returncode, page.returncode) == (1, 1), done.stderr
     data = json.loads(done.stdout)
     checks = {each["name"]: each for each in data["checks"]["checks"]}
-    assert checks["only_tokens"]["failed"] == 1
+    assert checks["masked_columns_hold_only_tokens"]["failed"] == 1
     assert checks["balance_holds"]["not_evaluated"] == 1
     assert [each["batch_id"] for each in data["balance"]["unbalanced_batches"]] == [1]
     assert data["erasures"]["certificates"][0]["logins"] == 2

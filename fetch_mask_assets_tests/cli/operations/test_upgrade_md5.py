@@ -203,7 +203,9 @@ def test_after_repeated_kills_every_row_is_changed_once(
         (keyring.masker("ip").mask("10.0.0.1"), 2),
         (keyring.masker("ip").mask("10.0.0.77"), 1),
     }
-    recorded = "SELECT FROM login_ingest.md5_match UNION ALL SELECT FROM login_ingest.md5_upgrade"
+    recorded = (
+        "SELECT FROM login_ingest.md5_match UNION ALL SELECT FROM login_ingest.md5_searched_range"
+    )
     assert _rows(database_url, recorded) == []
 
 

@@ -32,7 +32,7 @@ from fetch_mask_assets_tests.support.people import person
 if TYPE_CHECKING:
     from typing import LiteralString
 
-    from fetch_mask_assets.keys.keyset import FieldMasker
+    from fetch_mask_assets.keys.masker import FieldMasker
 
 DAY = date(2024, 2, 29)
 MD5_OF_NOTHING = "d41d8cd98f00b204e9800998ecf8427e"

@@ -92,7 +92,7 @@ def test_the_tokens_of_a_value_are_erased_under_every_key_and_the_rows_stay(  # 
     assert _count(database_url, "user_logins") == 4
     assert _count(database_url, f"user_logins WHERE {column} IS NULL") == 2
     assert _count(database_url, f"user_logins WHERE {other} IS NULL") == 0
-    assert LoginDatabase(database_url).rows_without_tokens() == 0
+    assert LoginDatabase(database_url).non_token_rows() == 0
 
 
 def test_a_value_under_a_disabled_key_is_erased(
@@ -119,7 +119,7 @@ def test_rows_under_an_unknown_key_leave_the_certificate_unverified(
 
     assert (certificate.logins, certificate.unreadable, certificate.verified) == (0, 1, False)
     # The database sees them too, without a keyset.
-    assert certificate.unsearched == 1
+    assert certificate.unsearched_rows == 1
 
 
 def test_an_md5_digest_is_erased_with_its_matches(
@@ -218,7 +218,7 @@ def test_requests_to_unmask_lose_the_tokens_of_the_value_only(
     mine, other = keyring.masker("ip").mask(IP), keyring.masker("ip").mask("192.0.2.1")
     with psycopg.connect(steward.url) as connection:
         connection.execute(
-            "SELECT login_ingest.request_unmask(%s, 'why', 'T-1', 10)", [[mine, other]]
+            "SELECT login_ingest.create_unmask_request(%s, 'why', 'T-1', 10)", [[mine, other]]
         )
 
     certificate = _erase(steward, keyring, "ip", IP)

@@ -434,7 +434,7 @@ def test_discarded_messages_are_counted_and_recorded_and_do_not_come_again(
     assert _audit(database_url)[0] == (
         steward.name,
         "quarantine.discard",
-        {"discard_id": "d1", "reason": "noise", "messages": 1, "message_ids": [ids[0]]},
+        {"deletion_id": "d1", "reason": "noise", "messages": 1, "message_ids": [ids[0]]},
     )
     again = LoginDatabase(database_url).commit_batch(
         BatchToCommit(str(uuid4()), masked_batch(keyring, ["junk"], [ids[0]]), lambda _id: b"")
@@ -511,7 +511,7 @@ def test_messages_leave_the_quarantine_through_the_functions_only(
         "DELETE FROM login_ingest.quarantine",
         "UPDATE login_ingest.quarantine SET reason = 'x'",
         "INSERT INTO user_logins DEFAULT VALUES",
-        "DELETE FROM login_ingest.discard",
+        "DELETE FROM login_ingest.quarantine_deletion",
         "INSERT INTO login_ingest.replay VALUES ('x', now(), 'x', 1, 1)",
     ]
     assert [sqlstate(steward.url, each) for each in statements] == ["42501"] * 5

@@ -35,9 +35,11 @@ def test_logins_are_masked_and_other_messages_have_their_current_reason() -> Non
 def test_messages_that_break_a_rule_are_refused_by_its_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(replay, "broken_rules", lambda _batch: {"tokens_unmask": 2})
+    monkeypatch.setattr(replay, "broken_rules", lambda _batch: {"tokens_can_be_unmasked": 2})
 
-    with pytest.raises(RulesBrokenError, match=r"tokens_unmask \(2\).*None of these messages"):
+    with pytest.raises(
+        RulesBrokenError, match=r"tokens_can_be_unmasked \(2\).*None of these messages"
+    ):
         mask_quarantined([_sealed("a", body())], KEYS)
 
 

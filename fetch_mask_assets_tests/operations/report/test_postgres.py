@@ -200,7 +200,7 @@ def test_an_erased_ip_leaves_its_row_and_no_token(
     balance = part(read(auditor), "balance")
 
     assert (balance["user_logins"]["rows"], balance["user_logins"]["missing_rows"]) == (1, 0)
-    assert balance["rows_without_token"] == [
+    assert balance["null_token_rows"] == [
         {"field": "device_id", "rows": 0},
         {"field": "ip", "rows": 1},
     ]

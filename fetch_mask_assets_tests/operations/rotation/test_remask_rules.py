@@ -17,11 +17,11 @@ from fetch_mask_assets.operations.rotation.remask_rules import (
     [
         ({"A": 2, "b": 1, None: 1}, 0, {}),
         ({"A": 3, "b": 1, "c": 2, None: 1}, 3, {}),
-        ({"A": 3, "b": 1, None: 1}, 0, {"rows_kept": 1}),
-        ({"A": 1, "b": 2, None: 1}, 0, {"groups_kept": 1}),
-        ({"A": 2, "x": 1, None: 1}, 0, {"groups_kept": 1}),
-        ({"A": 2, "b": 1}, 0, {"rows_kept": 1, "groups_kept": 1}),
-        ({"a": 2, "b": 1, None: 1}, 0, {"groups_kept": 1}),
+        ({"A": 3, "b": 1, None: 1}, 0, {"row_count_unchanged": 1}),
+        ({"A": 1, "b": 2, None: 1}, 0, {"equal_values_stay_equal": 1}),
+        ({"A": 2, "x": 1, None: 1}, 0, {"equal_values_stay_equal": 1}),
+        ({"A": 2, "b": 1}, 0, {"row_count_unchanged": 1, "equal_values_stay_equal": 1}),
+        ({"a": 2, "b": 1, None: 1}, 0, {"equal_values_stay_equal": 1}),
     ],
 )
 def test_groups_are_followed_along_their_links(
@@ -46,7 +46,11 @@ def test_merged_groups_are_counted() -> None:
         rows_left=4,
         unopened={"altered": 2, "not_a_token": 1},
     )
-    assert _broken(compared) == {"groups_kept": 1, "only_primary_key": 4, "every_token_opens": 3}
+    assert _broken(compared) == {
+        "equal_values_stay_equal": 1,
+        "all_rows_under_primary_key": 4,
+        "every_token_can_be_unmasked": 3,
+    }
 
 
 def test_an_empty_table_keeps_every_rule() -> None:

@@ -166,14 +166,14 @@ def test_a_re_masking_is_on_record_with_what_the_database_counted(
     commit(database.url, old, 1, 2, 2)
     remask_field(TokenTable(steward.url), new.masker("ip"), nothing)
     begin, end = audit(database.url)
-    to_keys = [new.masker("ip").primary_key_id]
+    to_key_ids = [new.masker("ip").primary_key_id]
     assert begin == (
         "remask.begin",
-        {"job": 1, "field": "ip", "to_keys": to_keys, "resumes": []},
+        {"job": 1, "field": "ip", "to_key_ids": to_key_ids, "resumes": []},
     )
     expected = {
-        "from_keys": [old.masker("ip").primary_key_id],
-        "to_keys": to_keys,
+        "from_key_ids": [old.masker("ip").primary_key_id],
+        "to_key_ids": to_key_ids,
         "links": 2,
         "rows_changed": 3,
     }

@@ -135,7 +135,8 @@ def test_set_role_does_not_make_a_second_person(database_url: str, ann: Person) 
     with psycopg.connect(ann.url) as connection:
         connection.execute("SET ROLE login_ingest_recovery")
         row = connection.execute(
-            "SELECT verdict, session_user, current_user FROM login_ingest.approve_unmask(%s, 60)",
+            "SELECT verdict, session_user, current_user"
+            " FROM login_ingest.approve_unmask_request(%s, 60)",
             [number],
         ).fetchone()
     assert row == ("own_request", ann.name, RECOVERY)
@@ -483,7 +484,7 @@ def test_requests_and_limits_are_written_by_the_functions_only(
             "SELECT login_ingest.consume_find_quota(1)",
             "SET ROLE login_ingest_owner",
             "SET SESSION AUTHORIZATION login_ingest_owner",
-            "ALTER FUNCTION login_ingest.is_recovery(text) OWNER TO CURRENT_USER",
+            "ALTER FUNCTION login_ingest.is_recovery_member(text) OWNER TO CURRENT_USER",
         ):
             assert sqlstate(eve.url, statement) == "42501", statement
 
@@ -494,13 +495,14 @@ def test_temporary_objects_do_not_shadow_those_of_the_functions(ann: Person, bob
         connection.execute("CREATE TEMP TABLE unmask_policy (max_tokens int, max_minutes int)")
         connection.execute("INSERT INTO unmask_policy VALUES (1000000, 1000000)")
         connection.execute(
-            "CREATE FUNCTION pg_temp.is_recovery(p_role text) RETURNS boolean"
+            "CREATE FUNCTION pg_temp.is_recovery_member(p_role text) RETURNS boolean"
             " LANGUAGE sql RETURN true"
         )
         connection.execute("SET search_path = pg_temp, login_ingest")
         many = [f"ip:{each:050}" for each in range(101)]
         row = connection.execute(
-            "SELECT verdict FROM login_ingest.request_unmask(%s, 'why', 'where', 1000)", [many]
+            "SELECT verdict FROM login_ingest.create_unmask_request(%s, 'why', 'where', 1000)",
+            [many],
         ).fetchone()
         assert row == ("limit_exceeded",)
     with pytest.raises(UnmaskRefusedError):

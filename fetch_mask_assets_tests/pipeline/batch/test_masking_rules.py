@@ -170,18 +170,18 @@ def _rule_and_sabotage() -> list[tuple[str, str, Sabotage]]:
         ("every_message_accounted_for", "an ip token lost", _with("masked_ip", 0, None)),
         ("every_message_accounted_for", "a device lost", _with("masked_device_id", 0, None)),
         ("every_message_accounted_for", "a login with a reason", _with("reason", 0, "blank")),
-        ("no_foreign_column", "raw ip", lambda frame: frame.with_columns(ip=pl.lit("x"))),
-        ("no_foreign_column", "bytes", lambda frame: frame.with_columns(body=pl.lit(b"x"))),
-        ("no_foreign_column", "lost", lambda frame: frame.drop("locale")),
-        ("no_foreign_column", "token column lost", lambda frame: frame.drop("masked_ip")),
-        ("no_foreign_column", "reason lost", lambda frame: frame.drop("reason")),
+        ("no_unexpected_column", "raw ip", lambda frame: frame.with_columns(ip=pl.lit("x"))),
+        ("no_unexpected_column", "bytes", lambda frame: frame.with_columns(body=pl.lit(b"x"))),
+        ("no_unexpected_column", "lost", lambda frame: frame.drop("locale")),
+        ("no_unexpected_column", "token column lost", lambda frame: frame.drop("masked_ip")),
+        ("no_unexpected_column", "reason lost", lambda frame: frame.drop("reason")),
         (
-            "no_foreign_column",
+            "no_unexpected_column",
             "token column retyped",
             lambda frame: frame.cast({"masked_ip": pl.Binary()}),
         ),
-        ("no_foreign_column", "renamed", lambda frame: frame.rename({"locale": "region"})),
-        ("no_foreign_column", "retyped", lambda f: f.cast({"app_version": pl.Int64()})),
+        ("no_unexpected_column", "renamed", lambda frame: frame.rename({"locale": "region"})),
+        ("no_unexpected_column", "retyped", lambda f: f.cast({"app_version": pl.Int64()})),
         ("no_raw_value", "ip as user id", _with("user_id", 0, "192.0.2.10")),
         ("no_raw_value", "ip inside", _with("locale", 0, "at 192.0.2.10!")),
         ("no_raw_value", "ip as token", _with("masked_ip", 0, "192.0.2.10")),
@@ -213,24 +213,32 @@ def _rule_and_sabotage() -> list[tuple[str, str, Sabotage]]:
             _with("masked_ip", 0, stranger.masker("ip").mask("192.0.2.10")),
         ),
         (
-            "equal_stays_equal",
+            "one_token_per_value",
             "two for one",
             _with("masked_ip", 3, stranger.masker("ip").mask("192.0.2.10")),
         ),
-        ("equal_stays_equal", "one for two", _with("masked_ip", 1, first_ip)),
-        ("equal_stays_equal", "one of two", _with("masked_ip", 0, other_ip)),
+        ("one_token_per_value", "one for two", _with("masked_ip", 1, first_ip)),
+        ("one_token_per_value", "one of two", _with("masked_ip", 0, other_ip)),
         (
-            "equal_stays_equal",
+            "one_token_per_value",
             "one for all",
             lambda frame: frame.with_columns(
                 masked_device_id=pl.when(pl.col("reason").is_null()).then(pl.lit(of_device))
             ),
         ),
-        ("tokens_unmask", "altered", _with("masked_ip", 0, first_ip[:30] + "AAAA" + first_ip[34:])),
-        ("tokens_unmask", "zeros", _with("masked_ip", 0, _like(bytes(32)))),
-        ("tokens_unmask", "another value's", _with("masked_ip", 1, ring.masker("ip").mask("::1"))),
         (
-            "tokens_unmask",
+            "tokens_can_be_unmasked",
+            "altered",
+            _with("masked_ip", 0, first_ip[:30] + "AAAA" + first_ip[34:]),
+        ),
+        ("tokens_can_be_unmasked", "zeros", _with("masked_ip", 0, _like(bytes(32)))),
+        (
+            "tokens_can_be_unmasked",
+            "another value's",
+            _with("masked_ip", 1, ring.masker("ip").mask("::1")),
+        ),
+        (
+            "tokens_can_be_unmasked",
             "other field",
             _with("masked_ip", 0, of_device.replace("device_id", "ip")),
         ),
@@ -253,7 +261,7 @@ def _rule_and_sabotage() -> list[tuple[str, str, Sabotage]]:
         ("hex dressed", _like(b"192.0.2.10".hex().encode())),
     ]
     everywhere += [
-        ("tokens_opaque", f"{what} {how}", _with("masked_ip", 0, before + text))
+        ("tokens_hold_no_digest", f"{what} {how}", _with("masked_ip", 0, before + text))
         for what, text in unkeyed
         for how, before in (("alone", ""), ("prefixed", "ip:"))
         if how == "alone" or not text.startswith("ip:")
@@ -283,7 +291,7 @@ def test_tokens_swapped_between_lines_are_found(field: str) -> None:
 
     actual = broken_rules(MaskedBatch(good.raw, swapped, good.keyring))
 
-    assert actual == {"tokens_unmask": 2}
+    assert actual == {"tokens_can_be_unmasked": 2}
 
 
 def test_a_token_under_a_retired_key_is_found_though_it_can_be_unmasked() -> None:
@@ -295,7 +303,7 @@ def test_a_token_under_a_retired_key_is_found_though_it_can_be_unmasked() -> Non
 
     actual = broken_rules(MaskedBatch(raw, masked, new))
 
-    assert actual == {"tokens_well_formed": 1, "equal_stays_equal": 1}
+    assert actual == {"tokens_well_formed": 1, "one_token_per_value": 1}
 
 
 def test_a_batch_masked_by_a_stranger_is_found() -> None:
@@ -304,7 +312,7 @@ def test_a_batch_masked_by_a_stranger_is_found() -> None:
 
     actual = broken_rules(MaskedBatch(raw, masked, keyring()))
 
-    assert actual["tokens_well_formed"] == actual["tokens_unmask"] == 4
+    assert actual["tokens_well_formed"] == actual["tokens_can_be_unmasked"] == 4
 
 
 def test_a_device_id_in_an_unkeyed_digest_is_found() -> None:
@@ -312,7 +320,7 @@ def test_a_device_id_in_an_unkeyed_digest_is_found() -> None:
 
     actual = _broken(_with("masked_device_id", 0, f"device_id:{digest}"))
 
-    assert actual["tokens_opaque"] == 1
+    assert actual["tokens_hold_no_digest"] == 1
 
 
 @pytest.mark.parametrize(
@@ -353,7 +361,7 @@ def test_every_rule_has_a_name_of_its_own_says_something_and_knows_a_remedy() ->
     assert {rule for rule, _, _ in _rule_and_sabotage()} <= set(names)
 
 
-_LINE_RULES = {"no_raw_value", "tokens_well_formed", "tokens_unmask"}
+_LINE_RULES = {"no_raw_value", "tokens_well_formed", "tokens_can_be_unmasked"}
 
 
 def _many(count: int, sabotage: Sabotage) -> tuple[MaskedBatch, pl.DataFrame]:
@@ -377,7 +385,11 @@ def _raw_device_ids(lines: int) -> Sabotage:
     [
         ("no_raw_value", "locale", "device-03"),
         ("tokens_well_formed", "masked_device_id", "device_id:x"),
-        ("tokens_unmask", "masked_device_id", keyring().masker("device_id").mask("another")),
+        (
+            "tokens_can_be_unmasked",
+            "masked_device_id",
+            keyring().masker("device_id").mask("another"),
+        ),
         ("tokens_well_formed", "masked_ip", _md5("192.0.2.17").hex()),
     ],
     # A name of its own: tokens differ from worker to worker.
@@ -445,12 +457,12 @@ def test_what_speaks_of_the_batch_or_the_masking_is_set_aside_with_its_line_or_n
     left = broken_rules(MaskedBatch(batch.raw, actual, batch.keyring))
 
     assert left == {} or actual.equals(batch.masked)
-    assert rule not in {"every_message_accounted_for", "no_foreign_column"} or left
+    assert rule not in {"every_message_accounted_for", "no_unexpected_column"} or left
 
 
 def test_a_token_that_tells_something_under_a_genuine_key_fails_the_batch() -> None:
     """Digests are looked for in a sample: one that is found speaks for others that are not."""
-    telling = next(rule for rule in MASKING_RULES if rule.name == "tokens_opaque")
+    telling = next(rule for rule in MASKING_RULES if rule.name == "tokens_hold_no_digest")
 
     assert telling.rows is None
     assert {rule.name for rule in MASKING_RULES if rule.rows} == _LINE_RULES

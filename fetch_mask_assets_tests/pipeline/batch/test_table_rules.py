@@ -19,9 +19,9 @@ def _counts(
 
 
 def _facts(
-    counts: BatchCounts | None, *, received: int = 10, rows_without_tokens: int = 0
+    counts: BatchCounts | None, *, received: int = 10, non_token_rows: int = 0
 ) -> TableFacts:
-    return TableFacts(received=received, counts=counts, rows_without_tokens=rows_without_tokens)
+    return TableFacts(received=received, counts=counts, non_token_rows=non_token_rows)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_the_balance_must_hold_in_every_place_that_counts(facts: TableFacts, exp
 
 @pytest.mark.parametrize("rows", [0, 1, 1_000])
 def test_rows_without_tokens_are_counted(rows: int) -> None:
-    actual = ONLY_TOKENS.count_broken(_facts(_counts(), rows_without_tokens=rows))
+    actual = ONLY_TOKENS.count_broken(_facts(_counts(), non_token_rows=rows))
 
     assert rows == actual
 
@@ -71,4 +71,4 @@ def test_rows_without_tokens_are_counted(rows: int) -> None:
 def test_a_broken_balance_blocks_and_rows_of_others_do_not() -> None:
     actual = [(rule.name, rule.is_blocking) for rule in TABLE_RULES]
 
-    assert actual == [("balance_holds", True), ("only_tokens", False)]
+    assert actual == [("balance_holds", True), ("masked_columns_hold_only_tokens", False)]

@@ -101,7 +101,7 @@ def test_each_threshold_has_a_limit_and_a_setting_of_its_own() -> None:
         warn_rejected_percent=1,
         warn_unparsed_version_percent=2,
         warn_redelivered_percent=3,
-        warn_age_seconds=4,
+        warn_oldest_age_seconds=4,
     )
     thresholds = (*RAW_THRESHOLDS, *MASKED_THRESHOLDS)
 
@@ -119,5 +119,5 @@ def test_the_setting_that_a_threshold_names_exists() -> None:
         tuning.warn_rejected_percent,
         tuning.warn_unparsed_version_percent,
         tuning.warn_redelivered_percent,
-        tuning.warn_age_seconds,
+        tuning.warn_oldest_age_seconds,
     } == {7}

@@ -328,12 +328,12 @@ def test_rows_without_tokens_are_counted(
     database: LoginDatabase, keyring: Keyring, row: str
 ) -> None:
     database.commit_batch(_batch(masked_batch(keyring, bodies(5))))
-    assert database.rows_without_tokens() == 0
+    assert database.non_token_rows() == 0
     _run(
         database.url,
         f"INSERT INTO user_logins (user_id, masked_ip, masked_device_id) VALUES ({row})",
     )
-    assert database.rows_without_tokens() == 1
+    assert database.non_token_rows() == 1
 
 
 # Errors
