@@ -63,7 +63,7 @@ READABLE = {
         "find_usage",
         "quarantine_policy",
         "replay",
-        "discard",
+        "quarantine_deletion",
         "erasure",
         "quarantine_balance",
         "batch_balance",
