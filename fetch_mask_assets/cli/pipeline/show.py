@@ -111,9 +111,12 @@ def _verdict(passed: bool, severity: AssetCheckSeverity) -> Text:  # noqa: FBT00
 def _latest_logins(database: LoginDatabase) -> RenderableType:
     return _table(
         "Latest logins (the ends of the tokens)",
-        (*(field.name for field in COLUMN_FIELDS), "create_date"),
+        [
+            name.replace("_", " ")
+            for name in (*(field.name for field in COLUMN_FIELDS), "create_date")
+        ],
         database.query(
-            f"SELECT {', '.join(map(_end_of, COLUMN_FIELDS))}, create_date"  # noqa: S608 (declared names)
+            f"SELECT {', '.join(map(_end_of, COLUMN_FIELDS))}, to_char(create_date, 'MM-DD')"  # noqa: S608 (declared names)
             " FROM user_logins ORDER BY create_date DESC NULLS LAST LIMIT 8"
         ),
     )
