@@ -87,7 +87,7 @@ def table_rules(
             counts=login_database.database.batch_counts(context.op_execution_context.run_id),
             non_token_rows=login_database.database.non_token_rows(),
         )
-        counts = [rule.count_broken(facts) for rule in TABLE_RULES]
+        counts = [rule.count_violations(facts) for rule in TABLE_RULES]
     for rule, count in zip(TABLE_RULES, counts, strict=True):
         yield _rule_result(rule, USER_LOGINS, count, {"received": facts.received})
 
@@ -135,8 +135,8 @@ def _rule_result(
         asset_key=key,
         check_name=rule.name,
         severity=AssetCheckSeverity.ERROR,
-        description=rule.description if count == 0 else f"Broken {count} times. {rule.remedy}",
-        metadata={"broken": count, **metadata},
+        description=rule.description if count == 0 else f"Violations: {count}. {rule.remedy}",
+        metadata={"violations": count, **metadata},
     )
 
 
@@ -149,7 +149,7 @@ def _quarantined_result(rule: MaskingRule, rows: int, metadata: dict[str, int]) 
         description=f"{rows} rows broke it and are quarantined, sealed, as"
         f" {Reason.BREAKS_MASKING_RULE.value}; the others keep it. A defect of the contract or the"
         " masking lets such rows through: report it. See docs/quarantine.md.",
-        metadata={"broken": rows, **metadata},
+        metadata={"violations": rows, **metadata},
     )
 
 

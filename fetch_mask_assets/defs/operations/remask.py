@@ -149,12 +149,12 @@ def _counts(compared: FieldComparison, progress: RemaskProgress) -> dict[str, in
 
 
 def _result(rule: RemaskRule, comparisons: Sequence[FieldComparison]) -> AssetCheckResult:
-    broken = {each.field: rule.count_broken(each) for each in comparisons}
+    broken = {each.field: rule.count_violations(each) for each in comparisons}
     return AssetCheckResult(
         passed=not any(broken.values()),
         asset_key=REMASKED_LOGINS,
         check_name=rule.name,
         severity=AssetCheckSeverity.ERROR,
-        description=rule.description if not any(broken.values()) else f"Broken: {rule.remedy}",
-        metadata={f"{name}_broken": count for name, count in broken.items()},
+        description=rule.description if not any(broken.values()) else f"Violated. {rule.remedy}",
+        metadata={f"{name}_violations": count for name, count in broken.items()},
     )

@@ -60,7 +60,7 @@ class RemaskRule:
     name: str
     description: str
     remedy: str
-    count_broken: Callable[[FieldComparison], int]
+    count_violations: Callable[[FieldComparison], int]
 
 
 def _unexplained_rows(compared: FieldComparison) -> int:

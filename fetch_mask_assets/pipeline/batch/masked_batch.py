@@ -83,14 +83,14 @@ class MaskedBatch:
 class MaskingRule:
     """A rule that a masked batch must keep: its name, its sentence, the remedy, and its count.
 
-    `count_broken` counts the rows, tokens or values that break it. `rows` gives the numbers of
+    `count_violations` counts the rows, tokens or values that break it. `rows` gives the numbers of
     all rows that break it, for a rule on single rows; None for a rule on the batch as a whole.
     """
 
     name: str
     description: str
     remedy: str
-    count_broken: Callable[[MaskedBatch], int]
+    count_violations: Callable[[MaskedBatch], int]
     rows: Callable[[MaskedBatch], Iterable[int]] | None = None
 
 

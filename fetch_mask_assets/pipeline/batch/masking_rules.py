@@ -43,7 +43,7 @@ MASKING_RULES = (
 
 def broken_rules(batch: MaskedBatch) -> dict[str, int]:
     """The rules that a batch breaks, by name, with the number of violations of each."""
-    counts = {rule.name: rule.count_broken(batch) for rule in MASKING_RULES}
+    counts = {rule.name: rule.count_violations(batch) for rule in MASKING_RULES}
     return {name: count for name, count in counts.items() if count}
 
 
@@ -71,7 +71,7 @@ def quarantined_violation_count(masked: pl.DataFrame, rule: MaskingRule) -> int:
 
 def _is_misshapen(batch: MaskedBatch) -> bool:
     shape = (EVERY_MESSAGE_ACCOUNTED_FOR, NO_FOREIGN_COLUMN)
-    return any(rule.count_broken(batch) for rule in shape)
+    return any(rule.count_violations(batch) for rule in shape)
 
 
 def _as_rejections(batch: MaskedBatch, broken: Mapping[int, str]) -> pl.DataFrame:

@@ -28,7 +28,7 @@ class TableRule:
     description: str
     remedy: str
     is_blocking: bool
-    count_broken: Callable[[TableFacts], int]
+    count_violations: Callable[[TableFacts], int]
 
 
 def _imbalance(facts: TableFacts) -> int:
@@ -53,7 +53,7 @@ TABLE_RULES = (
         " anything is deleted by hand. A quarantined message that was replayed, discarded or erased"
         " in the same second is missed here, and accounted for in login_ingest.quarantine_balance.",
         is_blocking=True,
-        count_broken=_imbalance,
+        count_violations=_imbalance,
     ),
     TableRule(
         "masked_columns_hold_only_tokens",
@@ -61,6 +61,6 @@ TABLE_RULES = (
         "Such rows were there before this product, or another program wrote them. Their values can"
         " be recovered by every reader of the table: mask or remove them.",
         is_blocking=False,
-        count_broken=lambda facts: facts.non_token_rows,
+        count_violations=lambda facts: facts.non_token_rows,
     ),
 )

@@ -48,7 +48,7 @@ def test_a_failed_check_alerts_though_the_run_is_green(
     assert alert["severity"] == "error"
     assert "committed, whole" in alert["impact"]
     assert "mask or remove them" in alert["remedy"]
-    assert alert["numbers"]["broken"] == 1
+    assert alert["numbers"]["violations"] == 1
 
 
 def test_each_failure_of_a_check_is_reported_once_and_those_of_a_tick_in_one_alert(

@@ -32,7 +32,7 @@ CHECK = FailedCheck(
     "run-1",
     is_warning=False,
     meaning="Mask or remove them.",
-    numbers={"broken": 3},
+    numbers={"violations": 3},
     at=5.0,
 )
 NOW = 1_000_000.0
@@ -45,7 +45,7 @@ def test_an_alert_of_a_check_has_the_batch_the_impact_and_the_remedy() -> None:
     assert "masked_columns_hold_only_tokens of user_logins failed in run run-1" in alert.summary
     assert "is committed, whole" in alert.impact
     assert alert.remedy == "Mask or remove them."
-    assert alert.numbers == {"broken": 3}
+    assert alert.numbers == {"violations": 3}
 
 
 def _failures(count: int) -> list[FailedCheck]:

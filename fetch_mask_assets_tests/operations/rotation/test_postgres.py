@@ -481,7 +481,7 @@ def _broken(table: TokenTable, masker: FieldMasker, before: FieldSnapshot) -> di
         rows_left=table.rows_left(masker),
         unopened=unopened_tokens(table, masker),
     )
-    counts = {rule.name: rule.count_broken(compared) for rule in REMASK_RULES}
+    counts = {rule.name: rule.count_violations(compared) for rule in REMASK_RULES}
     return {name: count for name, count in counts.items() if count}
 
 

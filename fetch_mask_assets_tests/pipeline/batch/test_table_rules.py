@@ -56,14 +56,14 @@ def _facts(
     ],
 )
 def test_the_balance_must_hold_in_every_place_that_counts(facts: TableFacts, expected: int) -> None:
-    actual = BALANCE_HOLDS.count_broken(facts)
+    actual = BALANCE_HOLDS.count_violations(facts)
 
     assert expected == actual
 
 
 @pytest.mark.parametrize("rows", [0, 1, 1_000])
 def test_rows_without_tokens_are_counted(rows: int) -> None:
-    actual = ONLY_TOKENS.count_broken(_facts(_counts(), non_token_rows=rows))
+    actual = ONLY_TOKENS.count_violations(_facts(_counts(), non_token_rows=rows))
 
     assert rows == actual
 
