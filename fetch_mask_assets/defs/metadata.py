@@ -37,11 +37,11 @@ Metadata = dict[str, Any]
 _DESCRIPTIONS = {
     "message_id": "SQS MessageId, the only identity of a message.",
     "receipt_handle": "Deletes the message from the queue.",
-    "sent_at": "When SQS took the message.",
+    "sent_at": "When SQS accepted the message.",
     "receive_count": "How often the message has been received.",
     "body": "The login event in JSON, in the clear. In memory only.",
     **{field.column: field.description for field in COLUMN_FIELDS},
-    "create_date": "The UTC day on which SQS took the message.",
+    "create_date": "The UTC day on which SQS accepted the message.",
     **{text_column(field): f"The text of {field.name} as it came." for field in NUMBER_FIELDS},
     "extra_fields": "How many fields the event had beyond the contract's.",
     "reason": "The reason for rejecting the message, or null.",

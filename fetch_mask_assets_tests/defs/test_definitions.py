@@ -57,7 +57,7 @@ NOT_BLOCKING = {
     ("raw_login_batch", "oldest_message_age"),
     ("masked_logins", "rejected_messages"),
     ("masked_logins", "unparsed_versions"),
-    ("user_logins", "masked_columns_hold_only_tokens"),
+    ("user_logins", "masked_columns_are_tokens"),
 }
 
 

@@ -105,7 +105,7 @@ ANALYSIS_VIEWS = (
                 "app_version",
             ),
             "create_date": ViewColumn(
-                "date", "The UTC day on which SQS took the message.", "create_date"
+                "date", "The UTC day on which SQS accepted the message.", "create_date"
             ),
         },
     ),

@@ -56,7 +56,7 @@ TABLE_RULES = (
         count_violations=_imbalance,
     ),
     TableRule(
-        "masked_columns_hold_only_tokens",
+        "masked_columns_are_tokens",
         "The masked columns of user_logins hold nothing but tokens, in the whole table.",
         "Such rows were there before this product, or another program wrote them. Their values can"
         " be recovered by every reader of the table: mask or remove them.",

@@ -279,7 +279,7 @@ SELECT login_ingest.add_clear_field(
     'Sort and compare by it.'
 );
 SELECT login_ingest.add_clear_field(
-    'create_date', 'date', 'The UTC day on which SQS took the message.'
+    'create_date', 'date', 'The UTC day on which SQS accepted the message.'
 );
 
 -- An existing table keeps its comments.

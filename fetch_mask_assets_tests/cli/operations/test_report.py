@@ -154,7 +154,7 @@ def test_everything_that_can_be_wrong_is_in_one_report(shell: Shell, sqs: SQSCli
     assert (done.returncode, page.returncode) == (1, 1), done.stderr
     data = json.loads(done.stdout)
     checks = {each["name"]: each for each in data["checks"]["checks"]}
-    assert checks["masked_columns_hold_only_tokens"]["failed"] == 1
+    assert checks["masked_columns_are_tokens"]["failed"] == 1
     assert checks["balance_holds"]["not_evaluated"] == 1
     assert [each["batch_id"] for each in data["balance"]["unbalanced_batches"]] == [1]
     assert data["erasures"]["certificates"][0]["logins"] == 2

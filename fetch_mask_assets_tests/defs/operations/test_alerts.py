@@ -44,7 +44,7 @@ def test_a_failed_check_alerts_though_the_run_is_green(
     assert _tick(pipeline) == "Sent 1 alerts to: log, webhook; 0 are pending for the next tick."
 
     [alert] = receiver.alerts
-    assert alert["id"] == f"check:user_logins:masked_columns_hold_only_tokens:{result.run_id}"
+    assert alert["id"] == f"check:user_logins:masked_columns_are_tokens:{result.run_id}"
     assert alert["severity"] == "error"
     assert "committed, whole" in alert["impact"]
     assert "mask or remove them" in alert["remedy"]
@@ -67,7 +67,7 @@ def test_each_failure_of_a_check_is_reported_once_and_those_of_a_tick_in_one_ale
     several, one = receiver.alerts
     assert f"failed in 3 runs: {runs[2]}, {runs[1]}, {runs[0]}." in several["summary"]
     assert several["numbers"]["failures"] == 3
-    assert one["id"] == f"check:user_logins:masked_columns_hold_only_tokens:{runs[3]}"
+    assert one["id"] == f"check:user_logins:masked_columns_are_tokens:{runs[3]}"
 
 
 def test_a_failed_run_alerts_once_and_states_that_nothing_was_committed(

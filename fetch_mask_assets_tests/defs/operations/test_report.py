@@ -65,8 +65,8 @@ def test_passed_warned_and_failed_checks_are_counted_apart(pipeline: Pipeline) -
 
     assert counts(found["balance_holds"]) == (2, 0, 0, 0, 0)
     assert counts(found["rejected_messages"]) == (1, 1, 0, 0, 0)
-    assert counts(found["masked_columns_hold_only_tokens"]) == (1, 0, 1, 0, 0)
-    assert found["masked_columns_hold_only_tokens"]["last_outcome"] == "failed"
+    assert counts(found["masked_columns_are_tokens"]) == (1, 0, 1, 0, 0)
+    assert found["masked_columns_are_tokens"]["last_outcome"] == "failed"
 
 
 def test_a_check_of_a_run_that_failed_before_it_was_not_evaluated(pipeline: Pipeline) -> None:

@@ -28,7 +28,7 @@ from fetch_mask_assets.operations.alerts.state import (
 
 CHECK = FailedCheck(
     "user_logins",
-    "masked_columns_hold_only_tokens",
+    "masked_columns_are_tokens",
     "run-1",
     is_warning=False,
     meaning="Mask or remove them.",
@@ -42,7 +42,7 @@ def test_an_alert_of_a_check_has_the_batch_the_impact_and_the_remedy() -> None:
     alert = check_failed([CHECK], {True})
 
     assert alert.run_id == "run-1"
-    assert "masked_columns_hold_only_tokens of user_logins failed in run run-1" in alert.summary
+    assert "masked_columns_are_tokens of user_logins failed in run run-1" in alert.summary
     assert "is committed, whole" in alert.impact
     assert alert.remedy == "Mask or remove them."
     assert alert.numbers == {"violations": 3}
@@ -69,7 +69,7 @@ def test_an_alert_of_many_failures_names_five_runs_and_how_many_more(
     alert = check_failed(_failures(count), {True})
 
     assert alert.summary.endswith(description)
-    assert alert.id == f"check:user_logins:masked_columns_hold_only_tokens:run-{count}"
+    assert alert.id == f"check:user_logins:masked_columns_are_tokens:run-{count}"
     assert alert.numbers.get("failures", 1) == count
 
 

@@ -71,4 +71,4 @@ def test_rows_without_tokens_are_counted(rows: int) -> None:
 def test_a_broken_balance_blocks_and_rows_of_others_do_not() -> None:
     actual = [(rule.name, rule.is_blocking) for rule in TABLE_RULES]
 
-    assert actual == [("balance_holds", True), ("masked_columns_hold_only_tokens", False)]
+    assert actual == [("balance_holds", True), ("masked_columns_are_tokens", False)]
