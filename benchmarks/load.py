@@ -30,6 +30,7 @@ import psutil
 import psycopg
 from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
 
+from benchmarks.sqs_simulator.harsh_queue import HarshQueue
 from fetch_mask_assets.defs.jobs import INGEST_LOGINS, prune_runs
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.local_stack import stack as local_stack
@@ -38,7 +39,6 @@ from fetch_mask_assets.local_stack.environment import DAGSTER, LOGINS
 from fetch_mask_assets.local_stack.stack import Stack
 from fetch_mask_assets.pipeline.queue.process_limits import disable_core_dumps
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
-from sqs_simulator.harsh_queue import HarshQueue
 
 _QUEUE = "logins"
 _CHECKOUT = Path(__file__).parents[1]

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from benchmarks.sqs_simulator.queue_faults import Fault, FaultKind, FaultPlan
 from fetch_mask_assets_tests.chaos.invariants import Ended
 from fetch_mask_assets_tests.chaos.wire import Event, Moment, WireAction
 from fetch_mask_assets_tests.chaos.world import QUEUE, World, printed
 from fetch_mask_assets_tests.support.webserver import Webserver, webserver
-from sqs_simulator.queue_faults import Fault, FaultKind, FaultPlan
 
 # The sensor's interval is 15 seconds.
 HOUR_OF_TICKS = 240

@@ -19,6 +19,9 @@ import psycopg
 import pytest
 from dagster import DagsterInstance, ExecuteInProcessResult, JobDefinition
 
+from benchmarks.sqs_simulator.harsh_queue import HarshQueue
+from benchmarks.sqs_simulator.queue_faults import Fault, FaultKind, FaultPlan
+from benchmarks.sqs_simulator.sqs_protocol import Call
 from fetch_mask_assets import settings
 from fetch_mask_assets.definitions import build_definitions
 from fetch_mask_assets.keys.keyset import Keyring
@@ -34,9 +37,6 @@ from fetch_mask_assets_tests.chaos import tables
 from fetch_mask_assets_tests.chaos.invariants import ALL, Claim, Evidence, Sent, violations
 from fetch_mask_assets_tests.chaos.wire import LEDGER, Moment, Wire, WireAction
 from fetch_mask_assets_tests.support.canaries import raw_values
-from sqs_simulator.harsh_queue import HarshQueue
-from sqs_simulator.queue_faults import Fault, FaultKind, FaultPlan
-from sqs_simulator.sqs_protocol import Call
 
 QUEUE = "logins"
 IPS = {

@@ -19,6 +19,9 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from benchmarks.sqs_simulator.harsh_queue import Moment as QueueMoment
+from benchmarks.sqs_simulator.queue_faults import Fault, FaultKind, FaultPlan
+from benchmarks.sqs_simulator.sqs_protocol import Call, DropCallError
 from fetch_mask_assets.keys.storage import create_keysets
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets_tests.chaos import dagster_runs, machine, tables
@@ -33,9 +36,6 @@ from fetch_mask_assets_tests.chaos.wire import (
     WirePlan,
 )
 from fetch_mask_assets_tests.chaos.world import DEAD, INGEST, QUEUE, Running, World, printed
-from sqs_simulator.harsh_queue import Moment as QueueMoment
-from sqs_simulator.queue_faults import Fault, FaultKind, FaultPlan
-from sqs_simulator.sqs_protocol import Call, DropCallError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError, HTTPClientError
 
-from sqs_simulator.harsh_queue import HarshQueue, Moment
-from sqs_simulator.queue_faults import Fault, FaultKind, FaultPlan
-from sqs_simulator.queue_store import Counts
-from sqs_simulator.sqs_protocol import Call, DropCallError
+from benchmarks.sqs_simulator.harsh_queue import HarshQueue, Moment
+from benchmarks.sqs_simulator.queue_faults import Fault, FaultKind, FaultPlan
+from benchmarks.sqs_simulator.queue_store import Counts
+from benchmarks.sqs_simulator.sqs_protocol import Call, DropCallError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,6 +16,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from benchmarks.sqs_simulator.queue_faults import Fault, FaultKind
 from fetch_mask_assets.local_stack.stack import Stack
 from fetch_mask_assets_tests.chaos.laboratory import (
     DEVICES,
@@ -26,7 +27,6 @@ from fetch_mask_assets_tests.chaos.laboratory import (
     make_laboratory,
 )
 from fetch_mask_assets_tests.chaos.wire import Moment
-from sqs_simulator.queue_faults import Fault, FaultKind
 
 _RECEIVE, _DELETE = "ReceiveMessage", "DeleteMessageBatch"
 _HAND_BACK = "ChangeMessageVisibilityBatch"

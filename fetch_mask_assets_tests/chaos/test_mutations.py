@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
+from benchmarks.sqs_simulator.queue_faults import Fault, FaultKind
 from fetch_mask_assets.defs import assets
 from fetch_mask_assets.errors import DatabaseError, QueueError
 from fetch_mask_assets.keys.storage import create_keysets
@@ -19,7 +20,6 @@ from fetch_mask_assets.pipeline.queue.batch_requests import BatchRequests, Batch
 from fetch_mask_assets.pipeline.queue.sqs import LoginQueue
 from fetch_mask_assets.pipeline.warehouse import commit as warehouse_commit
 from fetch_mask_assets_tests.chaos.laboratory import Laboratory, make_laboratory
-from sqs_simulator.queue_faults import Fault, FaultKind
 
 if TYPE_CHECKING:
     import polars as pl

@@ -24,6 +24,7 @@ import psutil
 import psycopg
 import pytest
 
+from benchmarks.sqs_simulator.queue_faults import Fault, FaultKind, FaultPlan
 from fetch_mask_assets.keys.storage import create_keysets
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.local_stack import stack as local_stack
@@ -36,7 +37,6 @@ from fetch_mask_assets_tests.support.logins import body
 from fetch_mask_assets_tests.support.people import person
 from fetch_mask_assets_tests.support.poison import CRASHES, python_path
 from fetch_mask_assets_tests.support.receiver import receiving
-from sqs_simulator.queue_faults import Fault, FaultKind, FaultPlan
 
 IPS = ("203.0.113.213", "2001:db8:5eaf::c0de:77")
 DEVICES = ("canary-device-815-4711", "gerät-kanarie-0815")

@@ -22,6 +22,9 @@ from uuid import uuid4
 
 import psycopg
 
+from benchmarks.sqs_simulator.harsh_queue import HarshQueue
+from benchmarks.sqs_simulator.queue_faults import FaultPlan
+from benchmarks.sqs_simulator.sqs_protocol import Call
 from fetch_mask_assets.keys.storage import create_keysets, read_keyring
 from fetch_mask_assets.local_stack import environment as local_environment
 from fetch_mask_assets.local_stack import postgres
@@ -33,9 +36,6 @@ from fetch_mask_assets_tests.support import commands
 from fetch_mask_assets_tests.support.canaries import raw_values
 from fetch_mask_assets_tests.support.commands import FETCH_MASK, Command, Streams
 from fetch_mask_assets_tests.support.people import person
-from sqs_simulator.harsh_queue import HarshQueue
-from sqs_simulator.queue_faults import FaultPlan
-from sqs_simulator.sqs_protocol import Call
 
 INGEST = ("ingest", "--json", "--no-wait")
 QUEUE = "logins"

@@ -13,6 +13,8 @@ import psycopg
 import pytest
 from dagster import DagsterInstance
 
+from benchmarks.sqs_simulator.harsh_queue import HarshQueue
+from benchmarks.sqs_simulator.queue_faults import Fault, FaultKind, FaultPlan
 from fetch_mask_assets import settings
 from fetch_mask_assets.definitions import build_definitions
 from fetch_mask_assets.keys.storage import create_keysets, read_keyring
@@ -20,8 +22,6 @@ from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets_tests.defs.conftest import metadata
 from fetch_mask_assets_tests.support.logins import body
-from sqs_simulator.harsh_queue import HarshQueue
-from sqs_simulator.queue_faults import Fault, FaultKind, FaultPlan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from dagster import AssetCheckSeverity
 
+from benchmarks.sqs_simulator.harsh_queue import HarshQueue
 from fetch_mask_assets.errors import QueueError
 from fetch_mask_assets.keys.storage import create_keysets
 from fetch_mask_assets.local_stack.state import free_port
@@ -20,7 +21,6 @@ from fetch_mask_assets.pipeline.batch.frames import mask_batch
 from fetch_mask_assets.pipeline.queue.sqs import LoginQueue
 from fetch_mask_assets_tests.defs.conftest import WITHOUT_CHECKS, checks, failure, metadata
 from fetch_mask_assets_tests.support.logins import bodies, body
-from sqs_simulator.harsh_queue import HarshQueue
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

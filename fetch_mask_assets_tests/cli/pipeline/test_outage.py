@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from dagster import DagsterInstance, SensorDefinition, SkipReason, build_sensor_context
 
+from benchmarks.sqs_simulator.harsh_queue import HarshQueue
 from fetch_mask_assets.definitions import build_definitions
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.local_stack.state import State, new_state
@@ -21,7 +22,6 @@ from fetch_mask_assets_tests.support import commands
 from fetch_mask_assets_tests.support.held_table import held_logins, wait_for_copy
 from fetch_mask_assets_tests.support.logins import bodies
 from fetch_mask_assets_tests.support.poison import CRASHES, poisoned, python_path
-from sqs_simulator.harsh_queue import HarshQueue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

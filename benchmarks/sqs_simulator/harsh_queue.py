@@ -30,9 +30,9 @@ from uuid import uuid4
 import boto3
 from botocore.config import Config
 
-from sqs_simulator.queue_faults import Fault, FaultKind, FaultPlan
-from sqs_simulator.queue_store import Counts, Delivery, Message, QueueStore
-from sqs_simulator.sqs_protocol import (
+from benchmarks.sqs_simulator.queue_faults import Fault, FaultKind, FaultPlan
+from benchmarks.sqs_simulator.queue_store import Counts, Delivery, Message, QueueStore
+from benchmarks.sqs_simulator.sqs_protocol import (
     LOOPBACK,
     Answer,
     AwsError,

@@ -17,8 +17,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 from uuid import uuid4
 
-from sqs_simulator.queue_faults import Fault, FaultKind
-from sqs_simulator.queue_store import Delivery
+from benchmarks.sqs_simulator.queue_faults import Fault, FaultKind
+from benchmarks.sqs_simulator.queue_store import Delivery
 
 LOOPBACK = "127.0.0.1"
 
