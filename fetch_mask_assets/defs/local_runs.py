@@ -18,6 +18,14 @@ STARTED_TAG = "fetch_mask/process_started"
 QUEUE_TAG = "fetch_mask/queue"
 """On runs that take messages from another queue than the login queue."""
 
+UNFINISHED_STATUSES = [
+    DagsterRunStatus.QUEUED,
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+]
+
 _PROCESSES = Path("/proc")
 
 # A process may be killed between making its run and starting it.

@@ -4,7 +4,6 @@ import time
 
 from dagster import (
     DagsterInstance,
-    DagsterRunStatus,
     DefaultScheduleStatus,
     DefaultSensorStatus,
     RunRecord,
@@ -19,7 +18,7 @@ from dagster import (
 )
 
 from fetch_mask_assets.defs.jobs import INGEST_LOGINS, ingest_logins, prune_runs
-from fetch_mask_assets.defs.local_runs import QUEUE_TAG, fail_orphaned_runs
+from fetch_mask_assets.defs.local_runs import QUEUE_TAG, UNFINISHED_STATUSES, fail_orphaned_runs
 from fetch_mask_assets.defs.resources import (
     LoginDatabaseResource,
     LoginQueueResource,
@@ -33,14 +32,6 @@ from fetch_mask_assets.settings import Tuning
 AD_HOC = "__ASSET_JOB"
 REASON_TAG = "fetch_mask/reason"
 """Why the sensor requested the run; the page of the run shows it."""
-
-_ACTIVE = [
-    DagsterRunStatus.QUEUED,
-    DagsterRunStatus.NOT_STARTED,
-    DagsterRunStatus.STARTING,
-    DagsterRunStatus.STARTED,
-    DagsterRunStatus.CANCELING,
-]
 
 
 def queue_depth_sensor(tuning: Tuning) -> SensorDefinition:
@@ -101,7 +92,9 @@ def _runs_so_far(instance: DagsterInstance, max_seconds: int) -> RunsSoFar:
     records = [
         record
         for name in (INGEST_LOGINS, AD_HOC)
-        for record in instance.get_run_records(RunsFilter(job_name=name, statuses=_ACTIVE))
+        for record in instance.get_run_records(
+            RunsFilter(job_name=name, statuses=UNFINISHED_STATUSES)
+        )
     ]
     now = time.time()
     active = sum(

@@ -8,7 +8,6 @@ from dagster import (
     AssetCheckSeverity,
     DagsterError,
     DagsterInstance,
-    DagsterRunStatus,
     RunsFilter,
 )
 from dagster_postgres.utils import DagsterPostgresException
@@ -18,6 +17,7 @@ from fetch_mask_assets.defs.dagster_internals import (
     AssetCheckExecutionRecord,
     AssetCheckExecutionRecordStatus,
 )
+from fetch_mask_assets.defs.local_runs import UNFINISHED_STATUSES
 from fetch_mask_assets.operations.report.checks import (
     CheckEvent,
     CheckIdentity,
@@ -39,14 +39,6 @@ _PAGE = 500
 # The history is in the order of planning; an evaluation may come as much later.
 _MAX_RUN_SECONDS = timedelta(days=1)
 
-_UNFINISHED = [
-    DagsterRunStatus.QUEUED,
-    DagsterRunStatus.NOT_STARTED,
-    DagsterRunStatus.STARTING,
-    DagsterRunStatus.STARTED,
-    DagsterRunStatus.CANCELING,
-]
-
 
 def read_checks(
     instance: DagsterInstance, meanings: Mapping[AssetCheckKey, str], period: Period
@@ -60,7 +52,7 @@ def read_checks(
     """
     try:
         # Read before the history, so that a check which ends meanwhile is evaluated or under way.
-        unfinished = frozenset(instance.get_run_ids(RunsFilter(statuses=_UNFINISHED)))
+        unfinished = frozenset(instance.get_run_ids(RunsFilter(statuses=UNFINISHED_STATUSES)))
         tallies = tuple(
             _tally(instance, key, meanings[key], period, unfinished) for key in sorted(meanings)
         )
