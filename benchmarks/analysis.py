@@ -102,16 +102,11 @@ def main() -> None:
 def fill(connection: psycopg.Connection, rows: int) -> None:
     """Fills the table, with no index until it is full."""
     connection.execute("SET maintenance_work_mem = '256MB'")
-    [(untokened,)] = connection.execute(
-        "SELECT pg_get_indexdef('user_logins_non_token'::regclass)"
-    ).fetchall()
-    drop(connection, "user_logins_non_token")
     for index in _BY_MIGRATION:
         drop(connection, index)
     connection.execute(_FILL, {"rows": rows})
     for index in _BY_MIGRATION:
         connection.execute(_MAKE[index])
-    connection.execute(untokened)
     connection.execute("VACUUM (ANALYZE) user_logins")
 
 

@@ -14,6 +14,7 @@ from fetch_mask_assets.defs.assets import (
     with_freshness,
 )
 from fetch_mask_assets.defs.checks import (
+    every_token_is_well_formed,
     masked_thresholds,
     masking_rules,
     raw_thresholds,
@@ -35,10 +36,14 @@ from fetch_mask_assets.defs.operations.remask import (
 )
 from fetch_mask_assets.defs.operations.report import REPORT_MEANINGS, report_definitions
 from fetch_mask_assets.defs.operations.upkeep import (
+    check_tokens,
     create_partitions,
     expire_quarantine,
+    ledger_schedule,
     partition_schedule,
+    prune_ledger,
     retention_schedule,
+    tokens_schedule,
 )
 from fetch_mask_assets.defs.resources import (
     LoginDatabaseResource,
@@ -51,7 +56,13 @@ from fetch_mask_assets.pipeline.queue.poison import MIN_SUSPECT_RECEIVES
 from fetch_mask_assets.settings import QueueTuning, Tuning, WarningLimits, numbers_of
 
 _ASSETS = [raw_login_batch, masked_logins, user_logins, remasked_logins, *analysis_assets]
-_CHECKS = [raw_thresholds, masking_rules, masked_thresholds, table_rules]
+_CHECKS = [
+    raw_thresholds,
+    masking_rules,
+    masked_thresholds,
+    table_rules,
+    every_token_is_well_formed,
+]
 
 
 def build_definitions(environ: Mapping[str, str], queue_url: str | None = None) -> Definitions:
@@ -82,6 +93,8 @@ def _pipeline(environ: Mapping[str, str], queue_url: str | None, tuning: Tuning)
             expire_quarantine,
             analyse_logins,
             create_partitions,
+            prune_ledger,
+            check_tokens,
         ],
         sensors=[
             queue_depth_sensor(tuning),
@@ -92,6 +105,8 @@ def _pipeline(environ: Mapping[str, str], queue_url: str | None, tuning: Tuning)
             retention_schedule(tuning.quarantine_retention_days),
             analysis_schedule,
             partition_schedule,
+            ledger_schedule(tuning.ledger_days),
+            tokens_schedule,
         ],
         executor=in_process_executor,
         resources={
@@ -123,6 +138,7 @@ def _login_queue(tuning: Tuning, other: str | None) -> LoginQueueResource:
         url=other or EnvVar(settings.QUEUE_URL),
         # A message on another queue has failed before.
         dry_run_from_receive=1 if other else MIN_SUSPECT_RECEIVES,
+        is_moved=bool(other) and str(other).endswith(".fifo"),
         **numbers_of(tuning, QueueTuning),
     )
 

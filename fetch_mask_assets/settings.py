@@ -157,6 +157,13 @@ class Tuning(WarningLimits, QueueTuning):
         3_650,
         "days for which a quarantined message is kept",
     )
+    ledger_days: int = _number(
+        "LOGIN_LEDGER_DAYS",
+        18,
+        15,
+        3_650,
+        "days for which the ledger keeps a message id",
+    )
     report_days: int = _number(
         "LOGIN_REPORT_DAYS", 30, 1, 3_650, "days that a privacy report covers"
     )

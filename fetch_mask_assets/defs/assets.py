@@ -129,7 +129,9 @@ def user_logins(
     """Commits the batch, then deletes its messages."""
     started = time.perf_counter()
     with redact_errors("committing"):
-        balance = commit_checked(login_database.url, context.run.run_id, batch)
+        balance = commit_checked(
+            login_database.url, context.run.run_id, batch, is_moved=login_queue.is_moved
+        )
     committed = time.perf_counter()
     with redact_errors("deleting from the queue"):
         deleted = login_queue.queue.delete(newest_handles(raw))

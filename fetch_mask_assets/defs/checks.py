@@ -11,6 +11,7 @@ from dagster import (
     AssetCheckSpec,
     AssetIn,
     AssetKey,
+    asset_check,
     multi_asset_check,
 )
 
@@ -26,7 +27,7 @@ from fetch_mask_assets.pipeline.batch.masking_rules import (
     MASKING_RULES,
     quarantined_violation_count,
 )
-from fetch_mask_assets.pipeline.batch.table_rules import TABLE_RULES, TableFacts, TableRule
+from fetch_mask_assets.pipeline.batch.table_rules import TABLE_RULES, TableRule
 from fetch_mask_assets.pipeline.batch.thresholds import MASKED_THRESHOLDS, RAW_THRESHOLDS, Threshold
 from fetch_mask_assets.pipeline.contract.rejection import Reason
 from fetch_mask_assets.settings import WarningLimits
@@ -82,14 +83,31 @@ def table_rules(
 ) -> Iterator[AssetCheckResult]:
     """Applies the table's rules to the database's counts."""
     with redact_errors("checking the table"):
-        facts = TableFacts(
-            received=raw.height,
-            counts=login_database.database.batch_counts(context.op_execution_context.run_id),
-            non_token_rows=login_database.database.non_token_rows(),
-        )
+        run_id = context.op_execution_context.run_id
+        facts = login_database.database.table_facts(run_id, raw.height)
         counts = [rule.count_violations(facts) for rule in TABLE_RULES]
     for rule, count in zip(TABLE_RULES, counts, strict=True):
         yield _rule_result(rule, USER_LOGINS, count, {"received": facts.received})
+
+
+_TOKENS_RULE = "Every masked column of user_logins holds a token or null, in the whole table."
+
+
+@asset_check(
+    asset=USER_LOGINS,
+    name="every_token_is_well_formed",
+    description=f"{_TOKENS_RULE} If not: another program wrote such rows. Their values can be"
+    " recovered by every reader of the table: mask or remove them.",
+)
+def every_token_is_well_formed(login_database: LoginDatabaseResource) -> AssetCheckResult:
+    """Look at every row, which the check of each batch does not."""
+    with redact_errors("checking every token"):
+        rows = login_database.database.non_token_rows()
+    return AssetCheckResult(
+        passed=rows == 0,
+        description=f"Violations: {rows}." if rows else _TOKENS_RULE,
+        metadata={"violations": rows},
+    )
 
 
 def _threshold_specs(key: AssetKey, thresholds: Iterable[Threshold]) -> list[AssetCheckSpec]:

@@ -60,6 +60,11 @@ class LoginQueueResource(_QueueNumbers):  # type: ignore[misc]  # made of `Queue
         default=MIN_SUSPECT_RECEIVES,
         description="From this receive on, a message is dry-run in another process first.",
     )
+    is_moved: bool = Field(
+        default=False,
+        description="Whether SQS has reset the send times: the queue is the dead-letter queue of a"
+        " FIFO queue.",
+    )
 
     _queue: LoginQueue = PrivateAttr()
 

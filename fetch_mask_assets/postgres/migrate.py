@@ -81,6 +81,7 @@ def upgrade(database_url: str, *, partitioned: bool = False) -> None:
             _require_partitions(connection)
         command.upgrade(config, "head")
         connection.execute(sqlalchemy.text(f"SELECT {SCHEMA}.create_partitions()"))
+        connection.execute(sqlalchemy.text(f"SELECT {SCHEMA}.create_ledger_partitions()"))
     make_index(database_url)
 
 
@@ -112,6 +113,20 @@ def create_partitions(database_url: str) -> int | None:
     with open_session(database_url, LONG_RECORD, "make partitions") as connection:
         (made,) = one_row(connection, "SELECT login_ingest.create_partitions()")
     return None if made is None else int(made)
+
+
+def create_ledger_partitions(database_url: str) -> int:
+    """Create the daily partitions of the ledger that are due, up to two days ahead.
+
+    Returns:
+        The number of new partitions.
+
+    Raises:
+        DatabaseError: none was created; messages go to the default partition meanwhile.
+    """
+    with open_session(database_url, LONG_RECORD, "make partitions") as connection:
+        (made,) = one_row(connection, "SELECT login_ingest.create_ledger_partitions()")
+    return int(made)
 
 
 def _make_index(connection: psycopg.Connection) -> None:

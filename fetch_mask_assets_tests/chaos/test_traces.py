@@ -495,9 +495,9 @@ def _denied(operation: str) -> Fault:
 
 @contextmanager
 def _broken_table(world: World) -> Iterator[None]:
-    world.administer("ALTER TABLE login_ingest.ledger RENAME app_version TO another")
+    world.administer("ALTER TABLE login_ingest.ledger RENAME batch_id TO another")
     yield
-    world.administer("ALTER TABLE login_ingest.ledger RENAME another TO app_version")
+    world.administer("ALTER TABLE login_ingest.ledger RENAME another TO batch_id")
 
 
 @contextmanager

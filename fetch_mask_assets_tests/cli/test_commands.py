@@ -171,7 +171,7 @@ def test_ingest_ends_over_a_dry_queue_though_time_ends_its_batches_first(
 
 def test_a_failed_run_is_exit_code_1_and_one_sentence(shell: CommandLine, sqs: SQSClient) -> None:
     send(sqs, shell.settings["LOGIN_QUEUE_URL"], bodies(2))
-    _execute(shell, "ALTER TABLE login_ingest.ledger RENAME app_version TO another")
+    _execute(shell, "ALTER TABLE login_ingest.ledger RENAME batch_id TO another")
     done = shell.run("ingest", "--json", LOGIN_BATCH_MESSAGES="2")
     assert done.returncode == 1
     assert json.loads(done.stdout)["loaded"] == 0

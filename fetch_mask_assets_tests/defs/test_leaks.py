@@ -169,9 +169,9 @@ def _fail_in_process(settings: Mapping[str, str], patch: pytest.MonkeyPatch, tar
 def _unusable_table(url: str) -> Iterator[None]:
     """The table lacks a column for a while."""
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("ALTER TABLE login_ingest.ledger RENAME app_version TO another")
+        connection.execute("ALTER TABLE login_ingest.ledger RENAME batch_id TO another")
         yield
-        connection.execute("ALTER TABLE login_ingest.ledger RENAME another TO app_version")
+        connection.execute("ALTER TABLE login_ingest.ledger RENAME another TO batch_id")
 
 
 def _ingest(settings: Mapping[str, str], cwd: Path, expected: int) -> list[bytes]:

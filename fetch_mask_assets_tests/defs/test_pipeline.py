@@ -237,12 +237,12 @@ def test_messages_that_were_committed_but_not_deleted_are_recognised(
 
 def test_a_failing_commit_hands_the_messages_back(pipeline: Pipeline) -> None:
     sent = pipeline.send(bodies(3))
-    _execute(pipeline, "ALTER TABLE login_ingest.ledger RENAME app_version TO another")
+    _execute(pipeline, "ALTER TABLE login_ingest.ledger RENAME batch_id TO another")
     result = pipeline.run(messages=3)
     assert not result.success
     assert "SQLSTATE 42703" in failure(result)
     assert pipeline.in_queue() == (0, 3)
-    _execute(pipeline, "ALTER TABLE login_ingest.ledger RENAME another TO app_version")
+    _execute(pipeline, "ALTER TABLE login_ingest.ledger RENAME another TO batch_id")
     # They come back after five seconds; nobody would see them for a minute otherwise.
     again = pipeline.run(messages=3, LOGIN_MAX_EMPTY_RECEIVES="50", LOGIN_BATCH_SECONDS="20")
     assert metadata(again, "user_logins")["loaded"] == 3

@@ -1,25 +1,34 @@
-"""The nightly upkeep of tables: new monthly partitions, and the retention of the quarantine."""
+"""The nightly upkeep: partitions, retention of quarantine and ledger, and a look at every token."""
 
 from dagster import (
+    AssetSelection,
     Backoff,
     Config,
     DefaultScheduleStatus,
     OpExecutionContext,
     RetryPolicy,
     ScheduleDefinition,
+    define_asset_job,
     in_process_executor,
     job,
     op,
 )
 from pydantic import Field
 
+from fetch_mask_assets.defs.checks import every_token_is_well_formed
 from fetch_mask_assets.defs.redaction import redact_errors
 from fetch_mask_assets.defs.resources import LoginDatabaseResource
 from fetch_mask_assets.operations.quarantine.postgres import Quarantine
+from fetch_mask_assets.pipeline.warehouse import ledger
 from fetch_mask_assets.postgres import migrate
 
 CREATE_PARTITIONS = "create_partitions"
 EXPIRE_QUARANTINE = "expire_quarantine"
+PRUNE_LEDGER = "prune_ledger"
+CHECK_TOKENS = "check_tokens"
+
+# A long read of the table blocks partitions until they give up. They exist some days ahead.
+_RETRIES = RetryPolicy(max_retries=3, delay=30, backoff=Backoff.EXPONENTIAL)
 
 
 class ExpireConfig(Config):
@@ -28,28 +37,35 @@ class ExpireConfig(Config):
     keep_days: int = Field(description="Days for which a quarantined message is kept.", ge=1)
 
 
-# A long read blocks it until it gives up. Partitions exist three months ahead, so any later night
-# is early enough.
+class PruneLedgerConfig(Config):
+    """The days that the ledger keeps."""
+
+    keep_days: int = Field(description="Days for which a message id is kept.", ge=15)
+
+
 @op(
-    description="Creates the monthly partitions of user_logins that are due.",
-    retry_policy=RetryPolicy(max_retries=3, delay=30, backoff=Backoff.EXPONENTIAL),
+    description="Creates the partitions of user_logins and of the ledger that are due.",
+    retry_policy=_RETRIES,
 )
 def create_due_partitions(
     context: OpExecutionContext, login_database: LoginDatabaseResource
 ) -> None:
-    """Create the partitions that are due; none if the table is not partitioned."""
+    """Create the partitions that are due; those of the table only if it is partitioned."""
     with redact_errors("creating partitions"):
+        days = migrate.create_ledger_partitions(login_database.url)
         created = migrate.create_partitions(login_database.url)
     if created is None:
         context.log.info("user_logins is not partitioned by month: no partition is needed")
     else:
         context.log.info("created %d partitions", created)
+    context.log.info("created %d partitions of the ledger", days)
 
 
 @job(
     name=CREATE_PARTITIONS,
     executor_def=in_process_executor,
-    description="Creates the monthly partitions of user_logins, up to three months ahead.",
+    description="Creates the monthly partitions of user_logins, up to three months ahead, and the"
+    " daily partitions of the ledger, up to two days ahead.",
 )
 def create_partitions() -> None:
     """Create the partitions that are due."""
@@ -61,7 +77,60 @@ partition_schedule = ScheduleDefinition(
     job=create_partitions,
     cron_schedule="37 2 * * *",
     default_status=DefaultScheduleStatus.RUNNING,
-    description="Creates the monthly partitions of user_logins that are due.",
+    description="Creates the partitions of user_logins and of the ledger that are due.",
+)
+
+
+@op(
+    description="Drops the days of the ledger that are older than the setting, and keeps their"
+    " counts by batch.",
+    retry_policy=_RETRIES,
+)
+def drop_old_days(
+    context: OpExecutionContext, config: PruneLedgerConfig, login_database: LoginDatabaseResource
+) -> None:
+    """Drop days that SQS cannot deliver any more, each in a transaction of its own."""
+    with redact_errors("pruning the ledger"):
+        for dropped in ledger.prune(login_database.url, config.keep_days):
+            context.log.info("dropped %s with %d messages", dropped.day, dropped.messages)
+
+
+@job(
+    name=PRUNE_LEDGER,
+    executor_def=in_process_executor,
+    description="Drops the days of the ledger that SQS cannot deliver any more.",
+)
+def prune_ledger() -> None:
+    """Drop old days of the ledger."""
+    drop_old_days()
+
+
+def ledger_schedule(keep_days: int) -> ScheduleDefinition:
+    """Return the schedule that prunes the ledger each night."""
+    return ScheduleDefinition(
+        name="prune_ledger_nightly",
+        job=prune_ledger,
+        cron_schedule="57 2 * * *",
+        run_config={"ops": {"drop_old_days": {"config": {"keep_days": keep_days}}}},
+        default_status=DefaultScheduleStatus.RUNNING,
+        description=f"Drops the days of the ledger that are older than {keep_days} days.",
+    )
+
+
+# A separate job: its cost grows with the table, and the cost of a batch must not.
+check_tokens = define_asset_job(
+    CHECK_TOKENS,
+    selection=AssetSelection.checks(every_token_is_well_formed),
+    description="Looks at the tokens of every row of user_logins.",
+    executor_def=in_process_executor,
+)
+
+tokens_schedule = ScheduleDefinition(
+    name="check_tokens_nightly",
+    job=check_tokens,
+    cron_schedule="27 4 * * *",
+    default_status=DefaultScheduleStatus.RUNNING,
+    description="Looks at the tokens of every row of user_logins each night.",
 )
 
 

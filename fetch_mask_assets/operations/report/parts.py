@@ -90,8 +90,9 @@ BALANCE = Part(
     title="Balance",
     promise="Every received message is loaded, quarantined or already known, and no loaded row is"
     " missing.",
-    about="received = loaded + quarantined + already known (delivered before). The ledger has the"
-    " id of each message that was loaded or quarantined, and its count must agree. Recorded rows ="
+    about="received = loaded + quarantined + already known (delivered before). The ledger counts"
+    " each message that was loaded or quarantined, also of days that it has dropped since, and its"
+    " count must agree. Recorded rows ="
     " loaded + replayed from the quarantine - erased with their user.",
     figure="{period_totals[received]:,} received, {user_logins[missing_rows]:,} rows missing",
     judgements=(
@@ -128,7 +129,9 @@ BALANCE = Part(
         "totals": "SELECT " + _SUMS,
         "period_totals": "SELECT " + _SUMS + _IN_PERIOD,
         "ledger": """
-SELECT (SELECT count(*) FROM login_ingest.ledger) AS messages,
+SELECT (SELECT count(*) FROM login_ingest.ledger)
+           + (SELECT coalesce(sum(messages), 0)::bigint
+              FROM login_ingest.dropped_ledger) AS messages,
        coalesce(sum(loaded + quarantined), 0)::bigint AS recorded_messages
 FROM login_ingest.batch
 """,

@@ -13,11 +13,12 @@ class TableFacts:
     """The messages that a run received, and the counts of the database.
 
     `counts` is None where the run committed no batch; `received` counts deliveries.
+    `unprefixed_rows` counts up to 1,000 rows of each kind.
     """
 
     received: int
     counts: BatchCounts | None
-    non_token_rows: int
+    unprefixed_rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +58,11 @@ TABLE_RULES = (
     ),
     TableRule(
         "masked_columns_are_tokens",
-        "The masked columns of user_logins hold nothing but tokens, in the whole table.",
+        "The masked columns of user_logins hold no text without the prefix of a token, in the whole"
+        " table. The nightly check every_token_is_well_formed looks at the rest of each text.",
         "Such rows were there before this product, or another program wrote them. Their values can"
         " be recovered by every reader of the table: mask or remove them.",
         is_blocking=False,
-        count_violations=lambda facts: facts.non_token_rows,
+        count_violations=lambda facts: facts.unprefixed_rows,
     ),
 )

@@ -77,7 +77,7 @@ MASKED_THRESHOLDS = (
     Threshold(
         "unparsed_versions",
         "Logins that load with a null version, because its text has no number.",
-        "The texts are in login_ingest.ledger; ask their senders whether they are meant so.",
+        "The texts are in login_ingest.version_texts; ask their senders whether they are meant so.",
         "%",
         "warn_unparsed_version_percent",
         lambda masked, _now: _percent(

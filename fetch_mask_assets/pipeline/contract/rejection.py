@@ -26,6 +26,7 @@ class Reason(StrEnum):
     REPEATS_MASKED_VALUE = "repeats_masked_value"
     REFUSED_BY_DATABASE = "refused_by_database"
     BREAKS_MASKING_RULE = "breaks_masking_rule"
+    OLDER_THAN_LEDGER = "older_than_ledger"
 
 
 @dataclass(frozen=True, slots=True)

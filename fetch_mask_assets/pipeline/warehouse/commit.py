@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 import psycopg
@@ -17,6 +17,7 @@ from fetch_mask_assets.pipeline.batch.balance import Balance
 from fetch_mask_assets.pipeline.batch.checked_batch import CheckedBatch
 from fetch_mask_assets.pipeline.batch.frames import LOGIN_COLUMNS
 from fetch_mask_assets.pipeline.contract.rejection import Reason
+from fetch_mask_assets.pipeline.warehouse.ledger import insert_new_messages, is_older_than_ledger
 from fetch_mask_assets.postgres.errors import RefusedRowError, translate_errors
 from fetch_mask_assets.postgres.sessions import COMMIT, one_row, open_session, retry_transient
 
@@ -30,16 +31,27 @@ class BatchToCommit:
 
     `seal` returns the sealed body of a message that the database refuses, by message id; `links`
     lead from the tokens of the batch's values under other keys to their tokens in the batch.
+    `is_moved` is whether SQS may have reset the send times, as for the dead-letter queue of a FIFO
+    queue.
     """
 
     run_id: str
     masked: pl.DataFrame
     seal: Callable[[str], bytes] = field(repr=False)
     links: Sequence[TokenLink] = field(default=(), repr=False)
+    is_moved: bool = False
 
 
-def commit_checked(database_url: str, run_id: str, batch: CheckedBatch) -> Balance:
+def commit_checked(
+    database_url: str, run_id: str, batch: CheckedBatch, *, is_moved: bool = False
+) -> Balance:
     """Writes a batch that keeps every masking rule; an empty one writes nothing.
+
+    Args:
+        database_url: libpq URL.
+        run_id: the run that received the batch.
+        batch: the masked batch with its verdict.
+        is_moved: whether SQS may have reset the send times; see `BatchToCommit`.
 
     Raises:
         RulesBrokenError: it breaks a rule; nothing was written.
@@ -48,7 +60,7 @@ def commit_checked(database_url: str, run_id: str, batch: CheckedBatch) -> Balan
     _refuse_broken(batch)
     if batch.masked.is_empty():
         return Balance()
-    return commit_batch(database_url, _to_commit(run_id, batch))
+    return commit_batch(database_url, replace(_to_commit(run_id, batch), is_moved=is_moved))
 
 
 def _refuse_broken(batch: CheckedBatch) -> None:
@@ -76,7 +88,8 @@ def commit_batch(database_url: str, batch: BatchToCommit) -> Balance:
     """Write a batch in one transaction: ledger, rows, quarantine, batch record.
 
     A repetition changes nothing: a message id is committed once, and a run's batch is recorded
-    once. A row that the database refuses is quarantined.
+    once. A row that the database refuses is quarantined, and so is a message that is older than the
+    ledger reaches: it may have been loaded before.
 
     Raises:
         DatabaseError: nothing was written, or it is unclear; the messages must go back.
@@ -88,17 +101,24 @@ def commit_batch(database_url: str, batch: BatchToCommit) -> Balance:
 
 def _write(connection: psycopg.Connection, batch: BatchToCommit) -> None:
     (batch_id,) = one_row(connection, _NEXT_BATCH_ID)
-    new_ids = _insert_ledger(connection, batch_id, batch.masked)
-    new = batch.masked.unique("message_id", keep="first", maintain_order=True).filter(
-        pl.col("message_id").is_in(new_ids)
+    new = insert_new_messages(connection, batch_id, batch.masked, is_moved=batch.is_moved)
+    is_login, is_older = (
+        pl.col("reason").is_null(),
+        is_older_than_ledger(connection, batch.is_moved),
     )
-    logins = new.filter(pl.col("reason").is_null())
+    older, logins = new.filter(is_login & is_older), new.filter(is_login & ~is_older)
     refused_ids = _copy_logins(connection, logins)
+    is_refused = pl.col("message_id").is_in(refused_ids)
     rejected = pl.concat(
-        [new.filter(pl.col("reason").is_not_null()), _rejections(logins, refused_ids, batch.seal)]
+        [
+            new.filter(~is_login),
+            _rejections(older, Reason.OLDER_THAN_LEDGER, batch.seal),
+            _rejections(logins.filter(is_refused), Reason.REFUSED_BY_DATABASE, batch.seal),
+        ]
     )
     lock_keys(connection, logins, rejected["sealed_body"])
     quarantined = _insert_quarantine(connection, batch_id, rejected)
+    _insert_versions(connection, batch_id, logins.filter(~is_refused))
     # Late, because other writers of links wait from here until the end of the transaction.
     write_links(connection, _links_of(batch.links, logins))
     record = {
@@ -107,24 +127,11 @@ def _write(connection: psycopg.Connection, batch: BatchToCommit) -> None:
         "received": batch.masked.height,
         "loaded": logins.height - len(refused_ids),
         "quarantined": quarantined,
-        "already_known": batch.masked.height - len(new_ids),
+        "already_known": batch.masked.height - new.height,
         "oldest_sent_at": batch.masked["sent_at"].min(),
         "newest_sent_at": batch.masked["sent_at"].max(),
     }
     connection.execute(_INSERT_RECORD, record)
-
-
-def _insert_ledger(
-    connection: psycopg.Connection, batch_id: int, masked: pl.DataFrame
-) -> list[str]:
-    """Insert the message ids; return those that are new."""
-    values = {
-        "batch_id": batch_id,
-        "message_ids": masked["message_id"].to_list(),
-        "sent_at": masked["sent_at"].to_list(),
-        "versions": masked["app_version_text"].to_list(),
-    }
-    return [message_id for (message_id,) in connection.execute(_INSERT_LEDGER, values)]
 
 
 def _copy_logins(connection: psycopg.Connection, logins: pl.DataFrame) -> list[str]:
@@ -177,15 +184,11 @@ def _refuse_lost_rows(copied: int, sent: int) -> None:
         )
 
 
-def _rejections(
-    logins: pl.DataFrame, refused_ids: Sequence[str], seal: Callable[[str], bytes]
-) -> pl.DataFrame:
-    """The rows of the masked batch that the table refused, as rejections."""
-    rows = logins.filter(pl.col("message_id").is_in(refused_ids))
+def _rejections(rows: pl.DataFrame, reason: Reason, seal: Callable[[str], bytes]) -> pl.DataFrame:
+    """Logins of the masked batch that are not loaded, as rejections."""
     bodies = [seal(message_id) for message_id in rows["message_id"]]
     return rows.with_columns(
-        reason=pl.lit(Reason.REFUSED_BY_DATABASE.value),
-        sealed_body=pl.Series(bodies, dtype=pl.Binary),
+        reason=pl.lit(reason.value), sealed_body=pl.Series(bodies, dtype=pl.Binary)
     )
 
 
@@ -201,24 +204,24 @@ def _insert_quarantine(
         return max(cursor.rowcount, 0)
 
 
+def _insert_versions(connection: psycopg.Connection, batch_id: int, logins: pl.DataFrame) -> None:
+    """Insert the number of logins of each day and version."""
+    columns = ("create_date", "app_version_text", "app_version")
+    counts = logins.group_by(columns).len().sort(columns)
+    if counts.height:
+        values = {"batch_id": batch_id, **counts.to_dict(as_series=False)}
+        connection.execute(_INSERT_VERSIONS, values)
+
+
 def _links_of(links: Sequence[TokenLink], logins: pl.DataFrame) -> list[TokenLink]:
+    if not links:
+        return []
     # A message that is received again must not restore the links of a value that was erased since.
     loaded = {token for field in MASKED_FIELDS for token in logins[field.column]}
     return [link for link in links if link.new_token in loaded]
 
 
 _NEXT_BATCH_ID = "SELECT nextval(pg_get_serial_sequence('login_ingest.batch', 'batch_id'))"
-
-# Sorted, so that two batches with messages in common lock them in the same order.
-_INSERT_LEDGER = """
-INSERT INTO login_ingest.ledger (message_id, batch_id, sent_at, app_version)
-SELECT message_id, %(batch_id)s, sent_at, app_version
-FROM unnest(%(message_ids)s::text[], %(sent_at)s::timestamptz[], %(versions)s::text[])
-     AS received (message_id, sent_at, app_version)
-ORDER BY message_id
-ON CONFLICT DO NOTHING
-RETURNING message_id
-"""
 
 _COPY = sql.SQL("COPY user_logins ({}) FROM STDIN (FORMAT csv, ENCODING 'UTF8')").format(
     sql.SQL(", ").join(map(sql.Identifier, LOGIN_COLUMNS))
@@ -228,6 +231,13 @@ _INSERT_QUARANTINE = """
 INSERT INTO login_ingest.quarantine
        (batch_id, message_id, reason, field, sent_at, receive_count, sealed_body)
 VALUES (%s, %s, %s, %s, %s, %s, %s)
+"""
+
+_INSERT_VERSIONS = """
+INSERT INTO login_ingest.version_count (batch_id, create_date, version_text, app_version, logins)
+SELECT %(batch_id)s, counts.*
+FROM unnest(%(create_date)s::date[], %(app_version_text)s::text[], %(app_version)s::integer[],
+            %(len)s::bigint[]) AS counts
 """
 
 # An attempt whose answer was lost may have recorded the batch already: that record counts.

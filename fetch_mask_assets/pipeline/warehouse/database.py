@@ -12,10 +12,12 @@ from psycopg import errors, sql
 
 from fetch_mask_assets.pipeline.batch.balance import Balance, BatchCounts
 from fetch_mask_assets.pipeline.batch.frames import LOGIN_COLUMNS
+from fetch_mask_assets.pipeline.batch.table_rules import TableFacts
 from fetch_mask_assets.pipeline.warehouse import commit
 from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
 from fetch_mask_assets.postgres import migrate
-from fetch_mask_assets.postgres.sessions import PROBE, READ, one_row, open_session
+from fetch_mask_assets.postgres.errors import TransientDatabaseError
+from fetch_mask_assets.postgres.sessions import LONG_READ, PROBE, READ, one_row, open_session
 
 # The table refused this row, or was locked for a moment: a batch may succeed.
 _INCONCLUSIVE_ERRORS = (
@@ -59,6 +61,17 @@ class LoginDatabase:
         ):
             connection.execute(_INSERT_LOGIN, list(login))
 
+    def prepare_ledger(self) -> None:
+        """Create the ledger's partitions that are due.
+
+        A locked ledger is no error: messages of a day without a partition go to the default one.
+
+        Raises:
+            DatabaseError: the partitions cannot be created.
+        """
+        with suppress(TransientDatabaseError):
+            migrate.create_ledger_partitions(self.url)
+
     def commit_batch(self, batch: BatchToCommit) -> Balance:
         """Write a batch in one transaction; see `commit.commit_batch`.
 
@@ -74,16 +87,28 @@ class LoginDatabase:
             DatabaseError: the counts cannot be read.
         """
         with open_session(self.url, READ, "count a batch") as connection:
-            row = connection.execute(_COUNT_BATCH, [run_id]).fetchone()
-        return None if row is None else BatchCounts(Balance(*row[:4]), row[4], row[5])
+            return _batch_counts(connection, run_id)
+
+    def table_facts(self, run_id: str, received: int) -> TableFacts:
+        """What the table's rules judge after a run that received so many messages.
+
+        Raises:
+            DatabaseError: the counts cannot be read.
+        """
+        with open_session(self.url, READ, "count a batch") as connection:
+            counts = _batch_counts(connection, run_id)
+            (rows,) = one_row(connection, "SELECT login_ingest.unprefixed_rows()")
+        return TableFacts(received=received, counts=counts, unprefixed_rows=int(rows))
 
     def non_token_rows(self) -> int:
         """The number of rows in `user_logins` with anything but tokens in the masked columns.
 
+        Reads the whole table.
+
         Raises:
             DatabaseError: the rows cannot be counted.
         """
-        with open_session(self.url, READ, "count rows without tokens") as connection:
+        with open_session(self.url, LONG_READ, "count rows without tokens") as connection:
             (rows,) = one_row(connection, "SELECT login_ingest.non_token_rows()")
         return int(rows)
 
@@ -97,6 +122,11 @@ class LoginDatabase:
             return connection.execute(statement, values or None).fetchall()
 
 
+def _batch_counts(connection: psycopg.Connection, run_id: str) -> BatchCounts | None:
+    row = connection.execute(_COUNT_BATCH, [run_id]).fetchone()
+    return None if row is None else BatchCounts(Balance(*row[:4]), row[4], row[5])
+
+
 _INSERT_LOGIN = sql.SQL("INSERT INTO user_logins ({}) VALUES ({})").format(
     sql.SQL(", ").join(map(sql.Identifier, LOGIN_COLUMNS)),
     sql.SQL(", ").join(sql.Placeholder() * len(LOGIN_COLUMNS)),
@@ -104,7 +134,9 @@ _INSERT_LOGIN = sql.SQL("INSERT INTO user_logins ({}) VALUES ({})").format(
 
 _COUNT_BATCH = """
 SELECT received, loaded, quarantined, already_known,
-       (SELECT count(*) FROM login_ingest.ledger WHERE batch_id = batch.batch_id),
+       (SELECT count(*) FROM login_ingest.ledger WHERE batch_id = batch.batch_id)
+           + (SELECT coalesce(sum(messages), 0)::bigint FROM login_ingest.dropped_ledger
+              WHERE batch_id = batch.batch_id),
        (SELECT count(*) FROM login_ingest.quarantine WHERE batch_id = batch.batch_id)
 FROM login_ingest.batch WHERE run_id = %s
 """

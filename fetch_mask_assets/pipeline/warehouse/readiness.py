@@ -33,7 +33,7 @@ class Finding:
 
 
 def require_ready(database: LoginDatabase, keyring: Keyring) -> None:
-    """Requires that a batch can be committed; registers new keys.
+    """Requires that a batch can be committed; registers new keys and prepares the ledger.
 
     Raises:
         NotReadyError: the schema or the keys do not fit.
@@ -42,6 +42,7 @@ def require_ready(database: LoginDatabase, keyring: Keyring) -> None:
     _require_schema(database)
     _require_no_conflict(retired_primaries(retired_keys(database.url), keyring.primary_key_ids))
     _require_no_conflict(register_keys(database.url, keyring.check_values))
+    database.prepare_ledger()
 
 
 def require_writable(database: LoginDatabase, keyring: Keyring) -> None:

@@ -31,21 +31,71 @@ COMMENT ON COLUMN login_ingest.batch.already_known IS
 COMMENT ON COLUMN login_ingest.batch.oldest_sent_at IS 'Earliest SentTimestamp of SQS.';
 COMMENT ON COLUMN login_ingest.batch.newest_sent_at IS 'Latest SentTimestamp of SQS.';
 
+-- sent_at is first in the key: the messages of a batch are near each other in the index, so an insert
+-- costs the same in a large ledger. A message keeps its sent_at in every delivery. The collation "C"
+-- and the storage make comparisons and partitions cheap: a partition has no TOAST table.
 CREATE TABLE login_ingest.ledger (
-    message_id text PRIMARY KEY,
-    batch_id bigint NOT NULL,
     sent_at timestamptz NOT NULL,
-    app_version text
-);
+    batch_id bigint NOT NULL,
+    message_id text COLLATE "C" NOT NULL,
+    PRIMARY KEY (sent_at, message_id)
+) PARTITION BY RANGE (sent_at);
+ALTER TABLE login_ingest.ledger ALTER COLUMN message_id SET STORAGE PLAIN;
+-- The balance of a batch counts its messages.
 CREATE INDEX ledger_batch_id ON login_ingest.ledger (batch_id);
+CREATE TABLE login_ingest.ledger_default PARTITION OF login_ingest.ledger DEFAULT;
 GRANT INSERT, SELECT (message_id, batch_id) ON login_ingest.ledger TO login_ingest_loader;
 GRANT SELECT ON login_ingest.ledger TO login_ingest_recovery, login_ingest_auditor;
 COMMENT ON TABLE login_ingest.ledger IS
-'SQS message ids of committed messages. Prevents that a message is loaded twice.';
+'SQS message ids of committed messages, partitioned by the UTC day of sent_at. Prevents that a '
+'message is loaded twice. Days that SQS cannot deliver any more are dropped by prune_ledger.';
 COMMENT ON COLUMN login_ingest.ledger.message_id IS 'The MessageId of SQS.';
 COMMENT ON COLUMN login_ingest.ledger.sent_at IS 'SentTimestamp of SQS.';
-COMMENT ON COLUMN login_ingest.ledger.app_version IS
-'app_version as received. Null if the message was quarantined.';
+COMMENT ON TABLE login_ingest.ledger_default IS
+'Messages of days without a partition: the clock of the queue is wrong, or no partition was '
+'created in time.';
+
+CREATE TABLE login_ingest.dropped_ledger (
+    batch_id bigint NOT NULL,
+    day date NOT NULL,
+    messages bigint NOT NULL CHECK (messages > 0),
+    PRIMARY KEY (batch_id, day)
+);
+-- For the last day.
+CREATE INDEX dropped_ledger_day ON login_ingest.dropped_ledger (day);
+GRANT SELECT ON login_ingest.dropped_ledger TO login_ingest_loader;
+GRANT SELECT ON login_ingest.dropped_ledger TO login_ingest_recovery, login_ingest_auditor;
+COMMENT ON TABLE login_ingest.dropped_ledger IS
+'Number of messages that prune_ledger dropped from the ledger, by batch and day. Kept, so that the '
+'balance of old batches is still counted.';
+COMMENT ON COLUMN login_ingest.dropped_ledger.day IS 'UTC day of sent_at.';
+
+-- SQS resets the send time of a message that it moves to the dead-letter queue of a FIFO queue.
+-- Source: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/setting-up-dead-letter-queue-retention.html
+CREATE TABLE login_ingest.moved_message (
+    message_id text COLLATE "C" PRIMARY KEY,
+    moved_at timestamptz NOT NULL DEFAULT now()
+);
+GRANT INSERT, SELECT (message_id) ON login_ingest.moved_message TO login_ingest_loader;
+GRANT SELECT ON login_ingest.moved_message TO login_ingest_recovery, login_ingest_auditor;
+COMMENT ON TABLE login_ingest.moved_message IS
+'Messages that were committed with another send time than that of their first deliveries, from the '
+'dead-letter queue of a FIFO queue. The ledger does not recognise those deliveries.';
+
+CREATE TABLE login_ingest.version_count (
+    batch_id bigint NOT NULL,
+    create_date date NOT NULL,
+    version_text text NOT NULL,
+    app_version integer,
+    logins bigint NOT NULL CHECK (logins > 0)
+);
+GRANT INSERT ON login_ingest.version_count TO login_ingest_loader;
+GRANT SELECT ON login_ingest.version_count TO login_ingest_recovery, login_ingest_auditor;
+COMMENT ON TABLE login_ingest.version_count IS
+'Number of loaded logins by batch, day and version. Analysts query the view version_texts.';
+COMMENT ON COLUMN login_ingest.version_count.create_date IS 'create_date of the logins.';
+COMMENT ON COLUMN login_ingest.version_count.version_text IS 'app_version as received.';
+COMMENT ON COLUMN login_ingest.version_count.app_version IS 'app_version of the logins.';
 
 CREATE TABLE login_ingest.quarantine (
     message_id text PRIMARY KEY,
@@ -93,13 +143,17 @@ FROM (
         (
             SELECT count(*) FROM login_ingest.ledger
             WHERE ledger.batch_id = batch.batch_id
+        ) + (
+            SELECT coalesce(sum(messages), 0)::bigint FROM login_ingest.dropped_ledger AS dropped
+            WHERE dropped.batch_id = batch.batch_id
         ) AS ledger
     FROM login_ingest.batch
 ) AS counted;
 GRANT SELECT ON login_ingest.batch_balance TO login_ingest_recovery, login_ingest_auditor;
 COMMENT ON VIEW login_ingest.batch_balance IS
 'Batches with their number of rows in the ledger, and whether the numbers add up.';
-COMMENT ON COLUMN login_ingest.batch_balance.ledger IS 'Rows of the ledger with this batch_id.';
+COMMENT ON COLUMN login_ingest.batch_balance.ledger IS
+'Messages of the ledger with this batch_id, including those of dropped days.';
 COMMENT ON COLUMN login_ingest.batch_balance.holds IS
 'True if every message is counted exactly once.';
 

@@ -114,6 +114,7 @@ DECLARE
     masked record;
     columns text;
     login jsonb;
+    batch bigint;
     written bigint;
 BEGIN
     FOR masked IN
@@ -135,7 +136,8 @@ BEGIN
     rejected_count := rejected_count + p_unreadable;
     FOR login IN SELECT input FROM jsonb_array_elements(p_logins) AS input LOOP
         BEGIN
-            DELETE FROM login_ingest.quarantine WHERE message_id = login ->> 'message_id';
+            DELETE FROM login_ingest.quarantine WHERE message_id = login ->> 'message_id'
+            RETURNING batch_id INTO batch;
             CONTINUE WHEN NOT FOUND;
             EXECUTE format('INSERT INTO %1$s (%2$s) SELECT %2$s'
                            ' FROM jsonb_populate_record(NULL::%1$s, $1)',
@@ -145,8 +147,9 @@ BEGIN
                 RAISE EXCEPTION 'a trigger or rule of user_logins discarded the row'
                 USING ERRCODE = 'triggered_action_exception';
             END IF;
-            UPDATE login_ingest.ledger SET app_version = login ->> 'app_version_text'
-            WHERE message_id = login ->> 'message_id';
+            INSERT INTO login_ingest.version_count
+            VALUES (batch, (login ->> 'create_date')::date, login ->> 'app_version_text',
+                    (login ->> 'app_version')::integer, 1);
             replayed_count := replayed_count + 1;
         EXCEPTION WHEN data_exception OR integrity_constraint_violation THEN
             UPDATE login_ingest.quarantine SET reason = 'refused_by_database', field = NULL

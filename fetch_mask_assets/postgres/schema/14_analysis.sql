@@ -213,4 +213,22 @@ COMMENT ON COLUMN login_ingest.users_sharing_devices.since IS
 COMMENT ON COLUMN login_ingest.users_sharing_devices.last_day IS
 'Last day on which one of them used one of these devices.';
 
+CREATE VIEW login_ingest.version_texts AS
+SELECT
+    create_date,
+    version_text,
+    app_version,
+    sum(logins)::bigint AS logins
+FROM login_ingest.version_count
+GROUP BY create_date, version_text, app_version;
+GRANT SELECT ON login_ingest.version_texts TO login_ingest_analyst;
+COMMENT ON VIEW login_ingest.version_texts IS
+'Number of logins by day and version, with the version as the app sent it. Includes logins that were '
+'erased since, and not those that this product did not load.';
+COMMENT ON COLUMN login_ingest.version_texts.create_date IS 'create_date of the logins.';
+COMMENT ON COLUMN login_ingest.version_texts.version_text IS 'The version as the app sent it.';
+COMMENT ON COLUMN login_ingest.version_texts.app_version IS
+'app_version of the logins. Null if the text has no number.';
+COMMENT ON COLUMN login_ingest.version_texts.logins IS 'Number of logins.';
+
 RESET ROLE;

@@ -128,10 +128,10 @@ def test_everything_that_can_be_wrong_is_in_one_report(shell: Shell, sqs: SQSCli
     assert ingest(shell, sqs, [*canaries(), f"junk {CANARY_DEVICE}"]) == 0
     shell.execute("INSERT INTO user_logins (masked_ip) VALUES ('plain')")
     assert ingest(shell, sqs, [body(5)]) == 0
-    shell.execute("ALTER TABLE login_ingest.ledger RENAME app_version TO another")
+    shell.execute("ALTER TABLE login_ingest.ledger RENAME batch_id TO another")
     assert ingest(shell, sqs, [body(6)]) == 1
     shell.execute(
-        "ALTER TABLE login_ingest.ledger RENAME another TO app_version",
+        "ALTER TABLE login_ingest.ledger RENAME another TO batch_id",
         "DELETE FROM login_ingest.ledger WHERE batch_id = 1",
     )
     keyring = read_keyring(Path(shell.settings["MASKING_KEYSETS"]))

@@ -70,7 +70,7 @@ def test_passed_warned_and_failed_checks_are_counted_apart(pipeline: Pipeline) -
 
 
 def test_a_check_of_a_run_that_failed_before_it_was_not_evaluated(pipeline: Pipeline) -> None:
-    execute(pipeline, "ALTER TABLE login_ingest.ledger RENAME app_version TO another")
+    execute(pipeline, "ALTER TABLE login_ingest.ledger RENAME batch_id TO another")
     pipeline.send(bodies(2))
     assert not pipeline.run(messages=2).success
 
@@ -81,7 +81,7 @@ def test_a_check_of_a_run_that_failed_before_it_was_not_evaluated(pipeline: Pipe
 
 
 def test_a_check_of_a_run_that_goes_on_is_under_way(pipeline: Pipeline) -> None:
-    execute(pipeline, "ALTER TABLE login_ingest.ledger RENAME app_version TO another")
+    execute(pipeline, "ALTER TABLE login_ingest.ledger RENAME batch_id TO another")
     pipeline.send(bodies(2))
     run_id = pipeline.run(messages=2).run_id
     run = pipeline.instance.get_run_by_id(run_id)

@@ -132,7 +132,7 @@ def test_ledger_rows_without_a_batch_and_unrecorded_logins_are_counted(
     database_url: str, keyring: Keyring, auditor: Person
 ) -> None:
     commit(database_url, keyring, [body(1)])
-    execute(database_url, "INSERT INTO login_ingest.ledger VALUES ('stray', 99, now(), NULL)")
+    execute(database_url, "INSERT INTO login_ingest.ledger VALUES (now(), 99, 'stray')")
     execute(database_url, "INSERT INTO user_logins (user_id, masked_ip) VALUES ('u', 'plain')")
 
     balance = part(read(auditor), "balance")

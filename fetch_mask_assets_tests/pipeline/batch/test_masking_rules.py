@@ -335,7 +335,7 @@ def test_a_sealed_body_that_is_not_sealed_breaks_a_rule(sealed: bytes) -> None:
 
 
 def test_a_raw_value_beside_a_rejection_breaks_a_rule() -> None:
-    """The ledger keeps the version text of rejected messages too."""
+    """A rejection may become a login when it is replayed."""
     actual = _broken(_with("app_version_text", 2, "593-47-5928"))
 
     assert actual != {}

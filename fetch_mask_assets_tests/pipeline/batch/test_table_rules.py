@@ -19,9 +19,9 @@ def _counts(
 
 
 def _facts(
-    counts: BatchCounts | None, *, received: int = 10, non_token_rows: int = 0
+    counts: BatchCounts | None, *, received: int = 10, unprefixed_rows: int = 0
 ) -> TableFacts:
-    return TableFacts(received=received, counts=counts, non_token_rows=non_token_rows)
+    return TableFacts(received=received, counts=counts, unprefixed_rows=unprefixed_rows)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_the_balance_must_hold_in_every_place_that_counts(facts: TableFacts, exp
 
 @pytest.mark.parametrize("rows", [0, 1, 1_000])
 def test_rows_without_tokens_are_counted(rows: int) -> None:
-    actual = ONLY_TOKENS.count_violations(_facts(_counts(), non_token_rows=rows))
+    actual = ONLY_TOKENS.count_violations(_facts(_counts(), unprefixed_rows=rows))
 
     assert rows == actual
 

@@ -76,12 +76,13 @@ def test_a_batch_is_rows_quarantine_ledger_and_record(
         ("user-1", "android", _token(masked, 0), _device(masked, 0), "en_US", 2_003_000, day),
         ("user-2", "android", _token(masked, 1), _device(masked, 1), None, None, day),
     ]
-    assert _rows(database.url, "SELECT message_id, app_version, sent_at FROM ledger") == [
-        ("m1", "2.3.0", SENT_AT),
-        ("m2", "2.3.0-beta", SENT_AT),
-        ("m3", None, SENT_AT),
-        ("m4", None, SENT_AT),
+    assert _rows(database.url, "SELECT message_id, sent_at FROM ledger") == [
+        (message_id, SENT_AT) for message_id in ("m1", "m2", "m3", "m4")
     ]
+    assert _rows(
+        database.url,
+        "SELECT create_date, version_text, app_version, logins FROM version_texts ORDER BY 2",
+    ) == [(day, "2.3.0", 2_003_000, 1), (day, "2.3.0-beta", None, 1)]
     quarantine = _rows(
         database.url, "SELECT message_id, reason, field, receive_count, sealed_body FROM quarantine"
     )
