@@ -82,7 +82,7 @@ _REMEDIES_BY_RULE = {
     "key_registered": "The key is not in the key registry: check MASKING_KEYSETS.",
     "key_conflict": "The keysets are not those of this database: check MASKING_KEYSETS.",
     "job_key": "The primary key has changed since the job began: repeat the command.",
-    "min_ledger_days": "SQS keeps a message for up to 14 days: set LOGIN_LEDGER_DAYS to 15 or more.",
+    "min_ledger_days": "SQS keeps a message for 14 days: set LOGIN_LEDGER_DAYS to 15 or more.",
     "link_unique": "A token is linked to another value's: check MASKING_KEYSETS.",
 }
 

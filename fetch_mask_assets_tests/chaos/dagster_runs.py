@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.sqs_simulator.queue_faults import Fault, FaultKind, FaultPlan
 from fetch_mask_assets_tests.chaos.invariants import Ended
-from fetch_mask_assets_tests.chaos.wire import Event, Moment, WireAction
+from fetch_mask_assets_tests.chaos.wire import ROWS, Event, Moment, WireAction
 from fetch_mask_assets_tests.chaos.world import QUEUE, World, printed
 from fetch_mask_assets_tests.support.webserver import Webserver, webserver
 
@@ -75,7 +75,7 @@ def step_retried(world: World, _dice: random.Random) -> None:
         world.wire.is_refusing = True
         return WireAction.RESET
 
-    world.wire.on(Moment.COPY_DATA, away, nth=1)
+    world.wire.on(Moment.COPY_DATA, away, nth=1, within=ROWS)
     with _pages(world) as server:
         first = server.launch()
         world.must(_end(world, server, first) == "FAILURE", "a run without a database ended well")
@@ -100,7 +100,7 @@ def hour_without_database(world: World, _dice: random.Random) -> None:
         world.wire.is_refusing = True
         return WireAction.RESET
 
-    world.wire.on(Moment.COPY_DATA, away, nth=1)
+    world.wire.on(Moment.COPY_DATA, away, nth=1, within=ROWS)
     world.must(world.run().exit_code != 0, "a run without a database ended well")
     world.queue.pass_time(_HIDDEN_SECONDS)
     receives = world.queue.calls["ReceiveMessage"]

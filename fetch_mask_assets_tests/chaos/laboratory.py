@@ -53,7 +53,7 @@ REFUSED_KIND = "a device that the table refuses"
 DIES_AT = (
     "fetch_mask_assets.defs.assets.require_ready",
     "fetch_mask_assets.pipeline.batch.checked_batch.mask_batch",
-    "fetch_mask_assets.pipeline.warehouse.commit._insert_ledger",
+    "fetch_mask_assets.pipeline.warehouse.commit.insert_new_messages",
     "fetch_mask_assets.pipeline.warehouse.commit._copy_logins",
     "fetch_mask_assets.pipeline.warehouse.commit._insert_quarantine",
     "fetch_mask_assets.pipeline.queue.sqs.LoginQueue.delete",

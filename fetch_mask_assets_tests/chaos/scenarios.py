@@ -28,6 +28,7 @@ from fetch_mask_assets_tests.chaos import dagster_runs, machine, tables
 from fetch_mask_assets_tests.chaos.invariants import ALL, Ended
 from fetch_mask_assets_tests.chaos.wire import (
     LEDGER,
+    ROWS,
     Direction,
     Event,
     Moment,
@@ -126,7 +127,7 @@ KILL_POINTS = (
     KillPoint("before receive", _at_wire(Moment.STATEMENT, _REGISTRY)),
     KillPoint("after receive", _at_queue("ReceiveMessage", 2, QueueMoment.ANSWERED)),
     KillPoint("after masking", _at_wire(Moment.STATEMENT, "nextval(")),
-    KillPoint("inside the copy", _at_wire(Moment.COPY_DATA, LEDGER)),
+    KillPoint("inside the copy", _at_wire(Moment.COPY_DATA, ROWS)),
     KillPoint("before commit", _at_wire(Moment.COMMIT_SENT, LEDGER), is_on_its_way=True),
     KillPoint(
         "at the answer to commit", _at_wire(Moment.COMMIT_ANSWERED, LEDGER), is_committed=True
@@ -368,7 +369,7 @@ def _goes_away(order: WireAction, *, for_good: bool) -> Bring:
             world.wire.is_refusing = for_good
             return order
 
-        world.wire.on(Moment.COPY_DATA, away, nth=1)
+        world.wire.on(Moment.COPY_DATA, away, nth=1, within=ROWS)
         ended = world.run()
         world.must(ended.exit_code == (1 if for_good else 0), f"exit code {ended.exit_code}")
         if for_good:
@@ -385,7 +386,7 @@ def _restart(world: World, _dice: random.Random) -> None:
         postgres.start(directory, state)
         return WireAction.CUT
 
-    world.wire.on(Moment.COPY_DATA, restart, nth=1)
+    world.wire.on(Moment.COPY_DATA, restart, nth=1, within=ROWS)
     world.must(world.run().exit_code == 0, "a restart was not survived")
 
 
@@ -406,7 +407,7 @@ def _fails_over_to_read_only(world: World, _dice: random.Random) -> None:
         world.administer(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
         return WireAction.RESET
 
-    world.wire.on(Moment.COPY_DATA, fail_over, nth=1)
+    world.wire.on(Moment.COPY_DATA, fail_over, nth=1, within=ROWS)
     ended = world.run()
     world.must(ended.exit_code != 0 and "25006" in ended.said, "read-only is not said")
     _must_hand_back(world, signal.SIGTERM, "after a fail-over")
@@ -507,7 +508,7 @@ def _too_many_connections(world: World, _dice: random.Random) -> None:
         world.administer(f"ALTER ROLE {role} CONNECTION LIMIT 0")
         return WireAction.CUT
 
-    world.wire.on(Moment.COPY_DATA, limit, nth=1)
+    world.wire.on(Moment.COPY_DATA, limit, nth=1, within=ROWS)
     ended = world.run()
     world.must(ended.exit_code != 0, "a run without a connection ended well")
     _must_hand_back(world, signal.SIGTERM, "without a connection")
@@ -526,7 +527,6 @@ def _lock_timeout(world: World, _dice: random.Random) -> None:
 
 
 def _deadlock(world: World, _dice: random.Random) -> None:
-    first = next(iter(world.sent))
     threads: list[threading.Thread] = []
     with _holding(
         world,
@@ -535,11 +535,11 @@ def _deadlock(world: World, _dice: random.Random) -> None:
     ) as holder:
 
         def cross(_event: Event) -> None:
-            threads.append(threading.Thread(target=_insert_known, args=(holder, first)))
+            threads.append(threading.Thread(target=_lock_ledger, args=(holder,)))
             threads[0].start()
             _wait_for_locks(world)
 
-        world.wire.on(Moment.STATEMENT, cross, nth=1, within="COPY user_logins")
+        world.wire.on(Moment.STATEMENT, cross, nth=1, within=ROWS)
         ended = world.run()
     for thread in threads:
         thread.join()
@@ -547,12 +547,9 @@ def _deadlock(world: World, _dice: random.Random) -> None:
     world.must(ended.exit_code == 0, "a deadlock was not mended")
 
 
-def _insert_known(holder: psycopg.Connection, message_id: str) -> None:
+def _lock_ledger(holder: psycopg.Connection) -> None:
     # Waits for the product's transaction, which waits for the table that the holder has locked.
-    holder.execute(
-        "INSERT INTO login_ingest.ledger (message_id, batch_id, sent_at) VALUES (%s, 0, now())",
-        [message_id],
-    )
+    holder.execute("LOCK TABLE login_ingest.ledger IN SHARE MODE")
     holder.rollback()
 
 

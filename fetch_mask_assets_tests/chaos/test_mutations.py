@@ -19,6 +19,7 @@ from fetch_mask_assets.pipeline.batch.balance import Balance
 from fetch_mask_assets.pipeline.queue.batch_requests import BatchRequests, BatchResult
 from fetch_mask_assets.pipeline.queue.sqs import LoginQueue
 from fetch_mask_assets.pipeline.warehouse import commit as warehouse_commit
+from fetch_mask_assets.pipeline.warehouse import ledger
 from fetch_mask_assets_tests.chaos.laboratory import Laboratory, make_laboratory
 
 if TYPE_CHECKING:
@@ -54,14 +55,14 @@ def _delete_before_commit(laboratory: Laboratory, patch: pytest.MonkeyPatch) -> 
 
 
 def _known_ids_are_new(_laboratory: Laboratory, patch: pytest.MonkeyPatch) -> None:
-    again = "ON CONFLICT (message_id) DO UPDATE SET sent_at = EXCLUDED.sent_at"
-    statement = warehouse_commit._INSERT_LEDGER.replace("ON CONFLICT DO NOTHING", again)  # noqa: SLF001 (what is mutated)
-    patch.setattr(warehouse_commit, "_INSERT_LEDGER", statement)
+    again = "ON CONFLICT (sent_at, message_id) DO UPDATE SET batch_id = EXCLUDED.batch_id"
+    statement = ledger._INSERT_LEDGER.replace("ON CONFLICT DO NOTHING", again)  # noqa: SLF001 (what is mutated)
+    patch.setattr(ledger, "_INSERT_LEDGER", statement)
 
 
 def _no_conflict_clause(_laboratory: Laboratory, patch: pytest.MonkeyPatch) -> None:
-    statement = warehouse_commit._INSERT_LEDGER.replace("ON CONFLICT DO NOTHING", "")  # noqa: SLF001 (what is mutated)
-    patch.setattr(warehouse_commit, "_INSERT_LEDGER", statement)
+    statement = ledger._INSERT_LEDGER.replace("ON CONFLICT DO NOTHING", "")  # noqa: SLF001 (what is mutated)
+    patch.setattr(ledger, "_INSERT_LEDGER", statement)
 
 
 def _failures_ignored(_laboratory: Laboratory, patch: pytest.MonkeyPatch) -> None:

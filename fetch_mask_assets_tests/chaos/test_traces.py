@@ -29,7 +29,7 @@ from fetch_mask_assets.keys.storage import create_keysets
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.local_stack import stack as local_stack
 from fetch_mask_assets.pipeline.contract.rejection import Reason
-from fetch_mask_assets_tests.chaos.wire import LEDGER, Event, WireAction
+from fetch_mask_assets_tests.chaos.wire import ROWS, Event, WireAction
 from fetch_mask_assets_tests.chaos.wire import Moment as WireMoment
 from fetch_mask_assets_tests.chaos.world import DEAD, QUEUE, Running, World, make_world
 from fetch_mask_assets_tests.support import canaries, traces
@@ -250,7 +250,7 @@ def test_the_search_finds_what_is_planted(seen: Seen, planted: str, place: str) 
 @pytest.mark.parametrize(
     ("place", "text"),
     [
-        ("server log", b"INSERT INTO login_ingest.ledger"),
+        ("server log", b"COPY login_ingest.ledger"),
         ("server log", b"COPY user_logins"),
         ("server log", b"DETAIL"),
         ("standard output or error", b"DEBUG:urllib3"),
@@ -338,7 +338,7 @@ def _database_fails(world: World, shell: Shell) -> None:
             _run(world, shell, what)
     with _broken_table(world):
         _run(world, shell, "COPY breaks")
-    world.wire.on(WireMoment.COPY_DATA, lambda _event: WireAction.CUT, nth=1)
+    world.wire.on(WireMoment.COPY_DATA, lambda _event: WireAction.CUT, nth=1, within=ROWS)
     _run(world, shell, "cut in the COPY")
     world.wire.forget_hooks()
     world.administer("ALTER TABLE user_logins ADD CONSTRAINT refused CHECK (locale <> 'no_NO')")
@@ -368,7 +368,7 @@ def _killed(seen: Seen, settings: Mapping[str, str]) -> None:
             victims[0].kill(by)
             return WireAction.CUT if by is signal.SIGKILL else WireAction.PASS
 
-        world.wire.on(moment, strike, nth=1, within=LEDGER)
+        world.wire.on(moment, strike, nth=1, within=ROWS)
         victims.append(world.start(*INGEST, under=_MANY_CORES, **settings))
         seen.exits[what] = victims[0].wait().exit_code
         world.wire.forget_hooks()

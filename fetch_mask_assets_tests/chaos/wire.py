@@ -34,8 +34,10 @@ from fetch_mask_assets_tests.chaos.postgres_protocol import (
 )
 
 LOOPBACK = "127.0.0.1"
-LEDGER = "INSERT INTO login_ingest.ledger"
+LEDGER = "COPY login_ingest.ledger"
 """A statement that only a transaction which commits a batch has."""
+ROWS = "COPY user_logins"
+"""The statement after that one, which writes the rows."""
 
 _CHUNK = 65_536
 _NO_ENCRYPTION = b"N"

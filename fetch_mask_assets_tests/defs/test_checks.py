@@ -24,7 +24,10 @@ BATCH = [*bodies(3), "not json"]
 @pytest.mark.parametrize(
     "damage",
     [
-        "DELETE FROM login_ingest.ledger WHERE message_id = (SELECT min(message_id) FROM login_ingest.ledger)",
+        (
+            "DELETE FROM login_ingest.ledger"
+            " WHERE message_id = (SELECT min(message_id) FROM login_ingest.ledger)"
+        ),
         "DELETE FROM login_ingest.quarantine",
         "DELETE FROM login_ingest.batch",
         "UPDATE login_ingest.batch SET received = received - 1, loaded = loaded - 1",

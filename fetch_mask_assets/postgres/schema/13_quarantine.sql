@@ -148,8 +148,10 @@ BEGIN
                 USING ERRCODE = 'triggered_action_exception';
             END IF;
             INSERT INTO login_ingest.version_count
-            VALUES (batch, (login ->> 'create_date')::date, login ->> 'app_version_text',
-                    (login ->> 'app_version')::integer, 1);
+            SELECT batch, (login ->> 'create_date')::date, login ->> 'app_version_text',
+                   (login ->> 'app_version')::integer, 1
+            WHERE login ->> 'create_date' IS NOT NULL
+              AND login ->> 'app_version_text' IS NOT NULL;
             replayed_count := replayed_count + 1;
         EXCEPTION WHEN data_exception OR integrity_constraint_violation THEN
             UPDATE login_ingest.quarantine SET reason = 'refused_by_database', field = NULL

@@ -67,7 +67,7 @@ def store(steward: Person) -> Quarantine:
 def test_a_message_that_is_now_a_login_becomes_a_row_and_leaves_the_quarantine(
     database_url: str, steward: Person, store: Quarantine, keyring: Keyring
 ) -> None:
-    [good] = quarantine_logins(database_url, keyring, [body(7)])
+    quarantine_logins(database_url, keyring, [body(7)])
     bad = quarantine_bodies(database_url, keyring, ["junk"])
 
     assert list(store.replay("r1", ALL, keyring)) == [ReplayResult(1, 1)]
@@ -78,8 +78,10 @@ def test_a_message_that_is_now_a_login_becomes_a_row_and_leaves_the_quarantine(
     assert rows == [(*expected, device, "en_US", 2_003_000, SENT_AT.date())]
     assert rows[0][-1] == date(2024, 2, 29)
     assert _waiting(database_url) == bad
-    ledger = "SELECT app_version FROM login_ingest.ledger WHERE message_id = %s"
-    assert _rows(database_url, ledger, good) == [("2.3.0",)]
+    versions = (
+        "SELECT create_date, version_text, app_version, logins FROM login_ingest.version_count"
+    )
+    assert _rows(database_url, versions) == [(SENT_AT.date(), "2.3.0", 2_003_000, 1)]
     assert _rows(
         database_url, "SELECT replay_id, actor, replayed, still_rejected FROM login_ingest.replay"
     ) == [("r1", steward.name, 1, 1)]
