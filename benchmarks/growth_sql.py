@@ -52,7 +52,8 @@ SELECT 'user-' || device, 'android',
        'ip:' || left(md5(ip::text) || md5(ip::text || 'x'), 50),
        'device_id:' || left(md5(device::text) || md5(device::text || 'y'), 50),
        'en_US', 2003000, current_date - (n % 300)::integer
-FROM (SELECT n, (random() * %(rows)s / 100)::bigint AS ip, (random() * %(rows)s / 8)::bigint AS device
+FROM (SELECT n, (random() * %(rows)s / 100)::bigint AS ip,
+             (random() * %(rows)s / 8)::bigint AS device
       FROM generate_series(1, %(rows)s) AS n) AS made
 """
 

@@ -36,6 +36,7 @@ BOUNDS = [
     ("run_retention_days", "LOGIN_RUN_RETENTION_DAYS", 14, 1, 3_650),
     ("unmask_limit", "LOGIN_UNMASK_LIMIT", 100, 1, 10_000),
     ("quarantine_retention_days", "LOGIN_QUARANTINE_RETENTION_DAYS", 90, 1, 3_650),
+    ("ledger_days", "LOGIN_LEDGER_DAYS", 18, 15, 3_650),
     ("report_days", "LOGIN_REPORT_DAYS", 30, 1, 3_650),
     ("reports_kept", "LOGIN_REPORTS_KEPT", 90, 1, 10_000),
 ]

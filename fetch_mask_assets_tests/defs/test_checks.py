@@ -77,6 +77,23 @@ def test_a_raw_value_in_the_table_is_red_and_is_not_shown(pipeline: Pipeline) ->
     assert result.success
 
 
+def test_a_text_with_the_prefix_of_a_token_that_is_none_is_red_at_night(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.send(bodies(1))
+    batch = checks(pipeline.run(messages=1))
+    assert "every_token_is_well_formed" not in batch
+    assert checks(pipeline.run(job="check_tokens"))["every_token_is_well_formed"].passed
+    with psycopg.connect(pipeline.database.url, autocommit=True) as connection:
+        connection.execute("INSERT INTO user_logins (masked_ip) VALUES (%s)", [f"ip:{CANARY}"])
+
+    check = checks(pipeline.run(job="check_tokens"))["every_token_is_well_formed"]
+
+    assert not check.passed
+    assert check.metadata["violations"].value == 1
+    assert CANARY not in repr(check)
+
+
 def test_every_check_is_green_over_a_normal_batch(pipeline: Pipeline) -> None:
     pipeline.send(bodies(3))
     evaluated = checks(pipeline.run(messages=3))

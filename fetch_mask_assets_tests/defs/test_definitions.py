@@ -59,6 +59,7 @@ NOT_BLOCKING = {
     ("masked_logins", "unparsed_versions"),
     ("user_logins", "masked_columns_are_tokens"),
 }
+NIGHTLY = {("user_logins", "every_token_is_well_formed")}
 
 
 def test_the_definitions_load_in_a_fresh_interpreter_without_any_setting(tmp_path: Path) -> None:
@@ -103,7 +104,7 @@ def test_the_checks_are_the_ones_expected_and_the_right_ones_block() -> None:
         for spec in checks.check_specs
     }
     assert {key for key, spec in specs.items() if spec.blocking} == BLOCKING
-    assert {key for key, spec in specs.items() if not spec.blocking} == NOT_BLOCKING
+    assert {key for key, spec in specs.items() if not spec.blocking} == NOT_BLOCKING | NIGHTLY
     assert all(spec.description for spec in specs.values())
 
 
@@ -134,6 +135,8 @@ def test_jobs_sensors_and_schedules_are_there_and_on() -> None:
         "expire_quarantine",
         "analyse_logins",
         "create_partitions",
+        "prune_ledger",
+        "check_tokens",
     }
     assert jobs <= set(repository.job_names)
     assert {each.name: each.default_status.value for each in repository.sensor_defs} == {
@@ -145,6 +148,8 @@ def test_jobs_sensors_and_schedules_are_there_and_on() -> None:
         "expire_quarantine_nightly": "RUNNING",
         "analyse_logins_nightly": "RUNNING",
         "create_partitions_nightly": "RUNNING",
+        "prune_ledger_nightly": "RUNNING",
+        "check_tokens_nightly": "RUNNING",
         "privacy_report_nightly": "STOPPED",
     }
 
@@ -194,6 +199,23 @@ def test_numbers_of_the_environment_reach_the_resources() -> None:
     assert resources["login_queue"].tuning.batch_messages == 77
     schedule = definitions.resolve_schedule_def("prune_runs_nightly")
     assert "older than 3 days" in (schedule.description or "")
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        (None, False),
+        ("https://sqs.eu-west-1.amazonaws.com/1/dead", False),
+        ("https://sqs.eu-west-1.amazonaws.com/1/dead.fifo", True),
+    ],
+)
+def test_only_a_fifo_queue_that_is_drained_beside_the_login_queue_has_moved_messages(
+    monkeypatch: pytest.MonkeyPatch, url: str | None, *, expected: bool
+) -> None:
+    monkeypatch.setenv("LOGIN_QUEUE_URL", "https://sqs.eu-west-1.amazonaws.com/1/logins.fifo")
+    resources = build_definitions({}, queue_url=url).resources or {}
+
+    assert expected == resources["login_queue"].is_moved
 
 
 def test_a_number_out_of_its_bounds_does_not_load() -> None:

@@ -18,6 +18,7 @@ from fetch_mask_assets.defs.operations.check_history import STORAGE_ERRORS
 from fetch_mask_assets.errors import FetchMaskError, SettingError
 from fetch_mask_assets.pipeline.queue.dead_letters import RetentionPolicy, redrive_problems
 from fetch_mask_assets.pipeline.queue.sqs import LoginQueue
+from fetch_mask_assets.pipeline.warehouse.ledger import ledger_problems
 from fetch_mask_assets.pipeline.warehouse.readiness import Finding, findings
 
 _NO_POLICY = (
@@ -74,12 +75,21 @@ def _dead_letters(queue: LoginQueue) -> Finding:
         with connections.queue(url) as dead_letter_queue:
             waiting = dead_letter_queue.depth().waiting
             kept_for = dead_letter_queue.retention().retention_seconds
-            problems = tuple(redrive_problems(policy, kept_for))
+            problems = (
+                *redrive_problems(policy, kept_for),
+                *_ledger_problems(url, policy.retention_seconds, kept_for),
+            )
     except FetchMaskError as error:
         return Finding(name, ok=False, description=str(error))
     return Finding(
         name, ok=not problems, description=" ".join((_waiting(policy, waiting), *problems))
     )
+
+
+def _ledger_problems(url: str, queue_seconds: int, dead_letter_seconds: int) -> Iterator[str]:
+    if url.endswith(".fifo"):
+        keep_days = connections.tuning().ledger_days
+        yield from ledger_problems(keep_days, queue_seconds, dead_letter_seconds)
 
 
 def _waiting(policy: RetentionPolicy, waiting: int) -> str:

@@ -21,6 +21,8 @@ from fetch_mask_assets.postgres.sessions import LONG_RECORD, one_row, open_sessi
 MAX_MESSAGE_AGE = timedelta(days=14)
 """SQS's maximum of MessageRetentionPeriod."""
 
+_SECONDS_IN_DAY = 86_400
+
 
 @dataclass(frozen=True, slots=True)
 class PrunedDay:
@@ -64,6 +66,23 @@ def is_older_than_ledger(connection: psycopg.Connection, is_moved: bool) -> pl.E
         return pl.lit(value=False)
     # It was moved at the reset send time, at the end of its life on the first queue at the latest.
     return pl.col("sent_at") < (start + MAX_MESSAGE_AGE if is_moved else start)
+
+
+def ledger_problems(keep_days: int, queue_seconds: int, dead_letter_seconds: int) -> Iterator[str]:
+    """Messages of a FIFO queue that outlive the ledger, which the settings of its queues allow.
+
+    Args:
+        keep_days: days for which the ledger keeps a message id.
+        queue_seconds: MessageRetentionPeriod of the queue.
+        dead_letter_seconds: MessageRetentionPeriod of its dead-letter queue, which counts anew.
+    """
+    needed = -(-(queue_seconds + dead_letter_seconds) // _SECONDS_IN_DAY) + 1
+    if keep_days < needed:
+        yield (
+            f"LOGIN_LEDGER_DAYS is {keep_days}: set it to {needed} or more, because SQS resets the"
+            " send time of a message that it moves to the dead-letter queue of a FIFO queue."
+            " Otherwise old dead letters are quarantined as older_than_ledger."
+        )
 
 
 def prune(database_url: str, keep_days: int) -> Iterator[PrunedDay]:

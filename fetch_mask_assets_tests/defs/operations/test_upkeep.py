@@ -1,7 +1,8 @@
-"""Quarantined messages are deleted after the retention of the setting."""
+"""What is older than its setting is deleted each night, and every token is looked at."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -11,7 +12,10 @@ from dagster import DagsterInstance, Definitions, build_schedule_context
 
 from fetch_mask_assets.defs.operations.upkeep import (
     EXPIRE_QUARANTINE,
+    PRUNE_LEDGER,
     expire_quarantine,
+    ledger_schedule,
+    prune_ledger,
     retention_schedule,
 )
 from fetch_mask_assets.defs.resources import LoginDatabaseResource
@@ -88,3 +92,51 @@ def _age(url: str) -> None:
         connection.execute(
             "UPDATE login_ingest.quarantine SET quarantined_at = now() - interval '31 days'"
         )
+
+
+def test_the_schedule_passes_the_days_of_the_ledger_to_the_job() -> None:
+    schedule = ledger_schedule(18)
+
+    assert schedule.job.name == PRUNE_LEDGER
+    with DagsterInstance.ephemeral() as instance:
+        tick = schedule.evaluate_tick(build_schedule_context(instance))
+    config = {"ops": {"drop_old_days": {"config": {"keep_days": 18}}}}
+    assert [request.run_config for request in tick.run_requests or ()] == [config]
+
+
+@pytest.mark.parametrize(("keep_days", "is_dropped"), [(15, True), (18, False)])
+def test_the_loader_prunes_the_ledger(
+    database_url: str, keep_days: int, *, is_dropped: bool
+) -> None:
+    day = (datetime.now(UTC) - timedelta(days=17)).date()
+    name = f"login_ingest.ledger_{day:%Y_%m_%d}"
+    with psycopg.connect(database_url) as connection:
+        connection.execute("SET ROLE login_ingest_owner")
+        connection.execute(
+            f"CREATE TABLE {name} PARTITION OF login_ingest.ledger FOR VALUES"
+            f" FROM ('{day} 00:00+00') TO ('{day + timedelta(days=1)} 00:00+00')".encode()
+        )
+    with person(database_url, "login_ingest_loader") as loader:
+        assert _prunes(loader.url, keep_days)
+    with psycopg.connect(database_url) as connection:
+        found = connection.execute("SELECT to_regclass(%s) IS NULL", [name]).fetchall()
+    assert found == [(is_dropped,)]
+
+
+def test_a_ledger_of_less_than_the_life_of_a_message_is_refused(database_url: str) -> None:
+    assert not _prunes(database_url, keep_days=14)
+
+
+def _prunes(url: str, keep_days: int) -> bool:
+    definitions = Definitions(
+        jobs=[prune_ledger], resources={"login_database": LoginDatabaseResource(url=url)}
+    )
+    config = {"ops": {"drop_old_days": {"config": {"keep_days": keep_days}}}}
+    with DagsterInstance.ephemeral() as instance:
+        try:
+            result = definitions.resolve_job_def(PRUNE_LEDGER).execute_in_process(
+                run_config=config, instance=instance, raise_on_error=False
+            )
+        except Exception:  # noqa: BLE001 (Dagster refuses the config before there is a run)
+            return False
+    return result.success

@@ -17,7 +17,7 @@ from fetch_mask_assets.keys.storage import create_keysets, read_keyring
 from fetch_mask_assets.pipeline.batch.balance import Balance, BatchCounts
 from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
-from fetch_mask_assets.pipeline.warehouse.ledger import PrunedDay, prune
+from fetch_mask_assets.pipeline.warehouse.ledger import PrunedDay, ledger_problems, prune
 from fetch_mask_assets.postgres.migrate import create_ledger_partitions
 from fetch_mask_assets_tests.support.kinds import BOTH_KINDS
 from fetch_mask_assets_tests.support.logins import bodies, body, masked_batch, register
@@ -427,6 +427,28 @@ def test_a_moved_message_may_be_older_than_its_send_time(
     ]
     direct = database.commit_batch(_batch(_masked(keyring, 1, suspect, first=2)))
     assert Balance(received=1, loaded=1) == direct
+
+
+@pytest.mark.parametrize(
+    ("keep_days", "queue_days", "dead_letter_days", "found"),
+    [
+        (18, 4, 13, []),
+        (18, 4, 14, ["19"]),
+        (28, 14, 14, ["29"]),
+        (29, 14, 14, []),
+        (18, 4, 13.1, ["19"]),
+    ],
+)
+def test_a_ledger_that_a_moved_message_outlives_is_a_problem(
+    keep_days: int, queue_days: float, dead_letter_days: float, found: list[str]
+) -> None:
+    seconds = (round(queue_days * 86_400), round(dead_letter_days * 86_400))
+
+    problems = list(ledger_problems(keep_days, *seconds))
+
+    assert [f"set it to {needed} or more" in problems[0] for needed in found] == [True] * len(
+        problems
+    )
 
 
 def test_moved_messages_are_forgotten_with_the_ledger(
