@@ -90,7 +90,7 @@ class LoginDatabase:
             return _batch_counts(connection, run_id)
 
     def table_facts(self, run_id: str, received: int) -> TableFacts:
-        """What the table's rules judge after a run that received so many messages.
+        """The facts for the table's rules, after a run that received so many messages.
 
         Raises:
             DatabaseError: the counts cannot be read.

@@ -64,8 +64,9 @@ def is_older_than_ledger(connection: psycopg.Connection, is_moved: bool) -> pl.E
     (start,) = one_row(connection, "SELECT login_ingest.ledger_start()")
     if start is None:
         return pl.lit(value=False)
-    # It was moved at the reset send time, at the end of its life on the first queue at the latest.
-    return pl.col("sent_at") < (start + MAX_MESSAGE_AGE if is_moved else start)
+    # A moved message was first sent at most so long before its reset send time.
+    reset_by = MAX_MESSAGE_AGE if is_moved else timedelta(0)
+    return pl.col("sent_at") < pl.lit(start + reset_by)
 
 
 def ledger_problems(keep_days: int, queue_seconds: int, dead_letter_seconds: int) -> Iterator[str]:
