@@ -7,6 +7,7 @@ import logging
 import resource
 from hashlib import md5
 from typing import TYPE_CHECKING, Any, NoReturn
+from uuid import uuid4
 
 import polars as pl
 import psycopg
@@ -14,13 +15,16 @@ import pytest
 from dagster import AssetCheckSeverity
 
 from benchmarks.sqs_simulator.harsh_queue import HarshQueue
+from fetch_mask_assets.definitions import build_definitions
 from fetch_mask_assets.errors import QueueError
 from fetch_mask_assets.keys.storage import create_keysets
 from fetch_mask_assets.local_stack.state import free_port
+from fetch_mask_assets.pipeline.batch.balance import Balance
 from fetch_mask_assets.pipeline.batch.frames import mask_batch
 from fetch_mask_assets.pipeline.queue.sqs import LoginQueue
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
 from fetch_mask_assets_tests.defs.conftest import WITHOUT_CHECKS, checks, failure, metadata
-from fetch_mask_assets_tests.support.logins import bodies, body
+from fetch_mask_assets_tests.support.logins import bodies, body, masked_batch, register
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +41,32 @@ ONE_SENTENCE = (
 )
 
 # Good runs
+
+
+def test_a_drained_fifo_dead_letter_queue_recognises_messages_by_their_ids(
+    pipeline: Pipeline,
+) -> None:
+    name = f"dead-letters-{uuid4().hex}.fifo"
+    url = pipeline.sqs.create_queue(QueueName=name, Attributes={"FifoQueue": "true"})["QueueUrl"]
+    ids = [
+        pipeline.sqs.send_message(
+            QueueUrl=url, MessageBody=text, MessageGroupId=text, MessageDeduplicationId=text
+        )["MessageId"]
+        for text in map(str, range(4))
+    ]
+    # Committed from the login queue, before SQS moved them and reset their send times.
+    register(pipeline.database.url, pipeline.keyring)
+    first = masked_batch(pipeline.keyring, bodies(3), ids[:3])
+    pipeline.database.commit_batch(BatchToCommit("earlier", first, lambda _: b""))
+
+    drain = build_definitions({**pipeline.environment, "LOGIN_BATCH_MESSAGES": "4"}, url)
+    result = drain.resolve_job_def("ingest_logins").execute_in_process(instance=pipeline.instance)
+
+    counts = pipeline.database.batch_counts(result.run_id)
+    assert counts is not None
+    assert Balance(received=4, quarantined=1, already_known=3) == counts.balance
+    assert pipeline.rows() == 3
+    pipeline.sqs.delete_queue(QueueUrl=url)
 
 
 def test_a_run_loads_what_waits_and_deletes_it(pipeline: Pipeline) -> None:

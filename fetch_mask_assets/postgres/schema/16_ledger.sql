@@ -101,7 +101,7 @@ BEGIN
     SELECT relname, to_date(right(relname, 10), 'YYYY_MM_DD') INTO partition_name, pruned_day
     FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
     WHERE inhparent = 'login_ingest.ledger'::regclass AND relname ~ '^ledger_[0-9_]{10}$'
-      AND to_date(right(relname, 10), 'YYYY_MM_DD') < first_kept_day
+      AND relname < 'ledger_' || to_char(first_kept_day, 'YYYY_MM_DD') COLLATE "C"
     ORDER BY relname LIMIT 1;
     IF FOUND THEN
         EXECUTE format('LOCK TABLE login_ingest.%I IN SHARE ROW EXCLUSIVE MODE', partition_name);
