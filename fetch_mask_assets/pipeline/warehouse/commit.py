@@ -102,10 +102,8 @@ def commit_batch(database_url: str, batch: BatchToCommit) -> Balance:
 def _write(connection: psycopg.Connection, batch: BatchToCommit) -> None:
     (batch_id,) = one_row(connection, _NEXT_BATCH_ID)
     new = insert_new_messages(connection, batch_id, batch.masked, is_moved=batch.is_moved)
-    is_login, is_older = (
-        pl.col("reason").is_null(),
-        is_older_than_ledger(connection, batch.is_moved),
-    )
+    is_login = pl.col("reason").is_null()
+    is_older = is_older_than_ledger(connection, batch.is_moved)
     older, logins = new.filter(is_login & is_older), new.filter(is_login & ~is_older)
     refused_ids = _copy_logins(connection, logins)
     is_refused = pl.col("message_id").is_in(refused_ids)

@@ -57,8 +57,8 @@ REVOKE ALL ON FUNCTION login_ingest.user_logins FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION login_ingest.user_logins TO login_ingest_owner;
 COMMENT ON FUNCTION login_ingest.user_logins IS 'Returns the table user_logins with its schema.';
 
--- An erased token is null: for null the condition is not true. Lengths are checked beside the pattern:
--- a bound in the pattern makes it ten times slower.
+-- An erased token is null: for null the condition is not true. Lengths are checked beside the
+-- pattern: a bound in the pattern makes it ten times slower.
 CREATE FUNCTION login_ingest.non_token_condition() RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -152,9 +152,9 @@ COMMENT ON FUNCTION login_ingest.non_token_rows IS
 'Returns the number of rows of user_logins in which a masked column contains a text that is not a '
 'token. Reads the whole table.';
 
--- For each batch: the texts before and after those with the prefix are two ranges of the index on the
--- column. The settings and the limit keep the cost of a call the same, whatever the table contains and
--- whether it has statistics.
+-- For each batch: the texts before and after those with the prefix are two ranges of the index on
+-- the column. The settings and the limit keep the cost of a call the same, whatever the table
+-- contains and whether it has statistics.
 CREATE FUNCTION login_ingest.unprefixed_rows() RETURNS bigint
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp

@@ -31,9 +31,9 @@ COMMENT ON COLUMN login_ingest.batch.already_known IS
 COMMENT ON COLUMN login_ingest.batch.oldest_sent_at IS 'Earliest SentTimestamp of SQS.';
 COMMENT ON COLUMN login_ingest.batch.newest_sent_at IS 'Latest SentTimestamp of SQS.';
 
--- sent_at is first in the key: the messages of a batch are near each other in the index, so an insert
--- costs the same in a large ledger. A message keeps its sent_at in every delivery. The collation "C"
--- and the storage make comparisons and partitions cheap: a partition has no TOAST table.
+-- sent_at is first in the key: the messages of a batch are near each other in the index, so an
+-- insert costs the same in a large ledger. A message keeps its sent_at in every delivery. The
+-- collation "C" makes comparisons cheap, and the storage partitions: they have no TOAST table.
 CREATE TABLE login_ingest.ledger (
     sent_at timestamptz NOT NULL,
     batch_id bigint NOT NULL,
@@ -71,7 +71,6 @@ COMMENT ON TABLE login_ingest.dropped_ledger IS
 COMMENT ON COLUMN login_ingest.dropped_ledger.day IS 'UTC day of sent_at.';
 
 -- SQS resets the send time of a message that it moves to the dead-letter queue of a FIFO queue.
--- Source: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/setting-up-dead-letter-queue-retention.html
 CREATE TABLE login_ingest.moved_message (
     message_id text COLLATE "C" PRIMARY KEY,
     moved_at timestamptz NOT NULL DEFAULT now()
@@ -144,7 +143,8 @@ FROM (
             SELECT count(*) FROM login_ingest.ledger
             WHERE ledger.batch_id = batch.batch_id
         ) + (
-            SELECT coalesce(sum(messages), 0)::bigint FROM login_ingest.dropped_ledger AS dropped
+            SELECT coalesce(sum(dropped.messages), 0)::bigint
+            FROM login_ingest.dropped_ledger AS dropped
             WHERE dropped.batch_id = batch.batch_id
         ) AS ledger
     FROM login_ingest.batch

@@ -223,8 +223,8 @@ FROM login_ingest.version_count
 GROUP BY create_date, version_text, app_version;
 GRANT SELECT ON login_ingest.version_texts TO login_ingest_analyst;
 COMMENT ON VIEW login_ingest.version_texts IS
-'Number of logins by day and version, with the version as the app sent it. Includes logins that were '
-'erased since, and not those that this product did not load.';
+'Number of logins by day and version, with the version as the app sent it. Includes logins that '
+'were erased since, and not those that this product did not load.';
 COMMENT ON COLUMN login_ingest.version_texts.create_date IS 'create_date of the logins.';
 COMMENT ON COLUMN login_ingest.version_texts.version_text IS 'The version as the app sent it.';
 COMMENT ON COLUMN login_ingest.version_texts.app_version IS

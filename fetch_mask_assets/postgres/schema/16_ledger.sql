@@ -73,10 +73,10 @@ GRANT EXECUTE ON FUNCTION login_ingest.known_messages TO login_ingest_loader;
 COMMENT ON FUNCTION login_ingest.known_messages IS
 'Returns those of the message ids that are committed, whatever their send time.';
 
--- One day for each call, so that each transaction is short. SQS keeps a message for 14 days at most.
--- A day is counted while only its own partition is locked. Then the ledger is locked: the lock
--- time-out is short, because runs wait behind that lock. The send time of a row of ledger_default may
--- be wrong, so the row is kept for as many days after its commit.
+-- One day for each call, so that each transaction is short. SQS keeps a message for 14 days at
+-- most. A day is counted while only its own partition is locked. Then the ledger is locked: the
+-- lock time-out is short, because runs wait behind that lock. The send time of a row of
+-- ledger_default may be wrong, so the row is kept for as many days after its commit.
 CREATE FUNCTION login_ingest.prune_ledger(
     p_keep_days integer,
     OUT pruned_day date,
