@@ -75,7 +75,7 @@ def facts() -> dict[str, dict[str, Any]]:
         },
         "erasures": {
             "totals": {"erasures": 1, "unverified": 0},
-            "certificates": [{"erasure_id": "e-1", "at": NOON, "actor": "ann", "kind": "ip",
+            "certificates": [{"erasure_id": "e-1", "started_at": NOON, "actor": "ann", "kind": "ip",
                               "subjects": 1, "ticket": "SEC-1", "logins": 2, "links": 0,
                               "quarantined": 0, "remaining": 0, "unreadable": 0, "verified": True}],
         },

@@ -31,7 +31,7 @@ class Certificate:
     """
 
     erasure_id: str
-    at: datetime
+    started_at: datetime
     actor: str
     kind: str
     subjects: int

@@ -171,8 +171,8 @@ _REMAINS = "SELECT login_ingest.count_remaining(%s, %s::text[])"
 _FINISH = "SELECT login_ingest.finish_erasure(%s, %s::text[], %s, %s, %s)"
 
 _READ = """
-SELECT erasure_id, at, actor, kind, subjects, reason, ticket, logins, links, matches,
-       requests, quarantined, remaining, unsearched_rows, quarantine_size, still_matching,
+SELECT erasure_id, started_at, actor, kind, subjects, reason, ticket, logins, links,
+       matches, requests, quarantined, remaining, unsearched_rows, quarantine_size, still_matching,
        unreadable, finished_at, verified
 FROM login_ingest.erasure WHERE erasure_id = %s
 """

@@ -270,10 +270,11 @@ FROM login_ingest.erasure
     },
     tables={
         "certificates": """
-SELECT erasure_id, at, actor, kind, subjects, ticket, logins, links, quarantined,
+SELECT erasure_id, started_at, actor, kind, subjects, ticket, logins, links, quarantined,
        remaining, unreadable, verified
-FROM login_ingest.erasure WHERE at >= %(since)s AND at < %(until)s OR NOT verified
-ORDER BY at DESC LIMIT %(max_rows)s
+FROM login_ingest.erasure
+WHERE started_at >= %(since)s AND started_at < %(until)s OR NOT verified
+ORDER BY started_at DESC LIMIT %(max_rows)s
 """
     },
 )
@@ -302,7 +303,7 @@ SELECT %(quarantine_days)s::int AS quarantine_days, %(run_days)s::int AS run_day
        (SELECT count(*) FROM login_ingest.quarantine
         WHERE quarantined_at < now() - make_interval(days => %(quarantine_days)s::int + 1))
            AS overdue,
-       (SELECT max(at) FROM login_ingest.quarantine_deletion WHERE action = 'expire')
+       (SELECT max(deleted_at) FROM login_ingest.quarantine_deletion WHERE action = 'expire')
            AS last_expired_at,
        (SELECT oldest_day FROM login_ingest.login_counts()) AS oldest_login_day
 """

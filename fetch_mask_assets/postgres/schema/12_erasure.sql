@@ -5,7 +5,7 @@ SET ROLE login_ingest_owner;
 
 CREATE TABLE login_ingest.erasure (
     erasure_id text PRIMARY KEY,
-    at timestamptz NOT NULL DEFAULT now(),
+    started_at timestamptz NOT NULL DEFAULT now(),
     actor text NOT NULL DEFAULT session_user,
     kind text NOT NULL,
     subjects integer NOT NULL CHECK (subjects > 0),

@@ -18,7 +18,7 @@ SET ROLE login_ingest_owner;
 
 CREATE TABLE login_ingest.replay (
     replay_id text PRIMARY KEY,
-    at timestamptz NOT NULL DEFAULT now(),
+    replayed_at timestamptz NOT NULL DEFAULT now(),
     actor text NOT NULL DEFAULT session_user,
     replayed bigint NOT NULL CHECK (replayed >= 0),
     still_rejected bigint NOT NULL CHECK (still_rejected >= 0)
@@ -30,7 +30,7 @@ COMMENT ON COLUMN login_ingest.replay.actor IS 'session_user of the replay.';
 
 CREATE TABLE login_ingest.quarantine_deletion (
     deletion_id text PRIMARY KEY,
-    at timestamptz NOT NULL DEFAULT now(),
+    deleted_at timestamptz NOT NULL DEFAULT now(),
     actor text NOT NULL DEFAULT session_user,
     action text NOT NULL CHECK (action IN ('discard', 'expire')),
     reason text NOT NULL CHECK (reason <> ''),
