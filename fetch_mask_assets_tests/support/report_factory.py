@@ -77,7 +77,9 @@ def facts() -> dict[str, dict[str, Any]]:
             "totals": {"erasures": 1, "unverified": 0},
             "certificates": [{"erasure_id": "e-1", "started_at": NOON, "actor": "ann", "kind": "ip",
                               "subjects": 1, "ticket": "SEC-1", "logins": 2, "links": 0,
-                              "quarantined": 0, "remaining": 0, "unreadable": 0, "verified": True}],
+                              "md5_matches": 0, "unmask_requests": 0, "messages": 0,
+                              "remaining_rows": 0, "remaining_messages": 0, "unsearched_rows": 0,
+                              "unreadable_rows": 0, "unreadable_messages": 0, "verified": True}],
         },
         "retention": {
             "ages": {"quarantine_days": 90, "run_days": 14, "oldest_quarantined_at": NOON,

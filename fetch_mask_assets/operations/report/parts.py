@@ -270,8 +270,9 @@ FROM login_ingest.erasure
     },
     tables={
         "certificates": """
-SELECT erasure_id, started_at, actor, kind, subjects, ticket, logins, links, quarantined,
-       remaining, unreadable, verified
+SELECT erasure_id, started_at, actor, kind, subjects, ticket, logins, links, md5_matches,
+       unmask_requests, messages, remaining_rows, remaining_messages, unsearched_rows,
+       unreadable_rows, unreadable_messages, verified
 FROM login_ingest.erasure
 WHERE started_at >= %(since)s AND started_at < %(until)s OR NOT verified
 ORDER BY started_at DESC LIMIT %(max_rows)s

@@ -176,7 +176,7 @@ BEGIN
     DELETE FROM login_ingest.md5_match
     WHERE field = p_field AND (new_token = ANY (p_tokens) OR digest = ANY (p_tokens));
     GET DIAGNOSTICS deleted = ROW_COUNT;
-    PERFORM login_ingest.record_erased(p_erasure, 'matches', deleted);
+    PERFORM login_ingest.record_erased(p_erasure, 'md5_matches', deleted);
     RETURN deleted;
 END $$;
 GRANT EXECUTE ON FUNCTION login_ingest.erase_matches TO login_ingest_recovery;

@@ -340,7 +340,7 @@ BEGIN
     SET tokens = ARRAY(SELECT token FROM unnest(tokens) AS token WHERE token <> ALL (p_tokens))
     WHERE tokens && p_tokens;
     GET DIAGNOSTICS changed = ROW_COUNT;
-    PERFORM login_ingest.record_erased(p_erasure, 'requests', changed);
+    PERFORM login_ingest.record_erased(p_erasure, 'unmask_requests', changed);
     RETURN changed;
 END $$;
 GRANT EXECUTE ON FUNCTION login_ingest.erase_requests TO login_ingest_recovery;

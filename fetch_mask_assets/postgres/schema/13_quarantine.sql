@@ -63,7 +63,7 @@ FROM (
             SELECT coalesce(sum(messages) FILTER (WHERE action = 'expire'), 0)::bigint
             FROM login_ingest.quarantine_deletion
         ) AS expired,
-        (SELECT coalesce(sum(quarantined), 0)::bigint FROM login_ingest.erasure) AS erased,
+        (SELECT coalesce(sum(messages), 0)::bigint FROM login_ingest.erasure) AS erased,
         (SELECT count(*) FROM login_ingest.quarantine) AS waiting
 ) AS counts;
 GRANT SELECT ON login_ingest.quarantine_balance TO login_ingest_loader;

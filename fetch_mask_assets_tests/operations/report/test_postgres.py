@@ -189,6 +189,24 @@ def test_an_erased_user_is_accounted_for_and_certified(
     assert "erin" not in repr(found)
 
 
+def test_a_certificate_in_the_report_has_every_count_that_decides_it(
+    database_url: str, keyring: Keyring, auditor: Person
+) -> None:
+    with person(database_url, "login_ingest_recovery") as steward:
+        order = ErasureOrder("e-3", Subjects("ip", (CANARY_IP,)), "asked", "SEC-1")
+        Erasures(steward.url).erase(order, keyring, lambda _: None)
+        execute(
+            database_url,
+            "UPDATE login_ingest.erasure SET verified = false, md5_matches = 1,"
+            " unmask_requests = 2, messages = 3, remaining_rows = 4, remaining_messages = 5,"
+            " unsearched_rows = 6, unreadable_rows = 7, unreadable_messages = 8",
+        )
+
+    [certificate] = part(read(auditor), "erasures")["certificates"]
+
+    assert list(certificate.values())[-9:] == [1, 2, 3, 4, 5, 6, 7, 8, False]
+
+
 def test_an_erased_ip_leaves_its_row_and_no_token(
     database_url: str, keyring: Keyring, auditor: Person
 ) -> None:
