@@ -44,9 +44,10 @@ def checks(*given: dict[str, Any]) -> dict[str, Any]:
 def facts() -> dict[str, dict[str, Any]]:
     """The facts of each part, which a test may change."""
     sums = {"batches": 1, "received": 10, "loaded": 7, "quarantined": 2, "already_known": 1,
-            "ledger": 9, "unbalanced": 0}  # fmt: skip
+            "ledger_rows": 9, "unbalanced": 0}  # fmt: skip
     batch = {"batch_id": 4, "run_id": "run-4", "committed_at": NOON, "received": 10, "loaded": 7,
-             "quarantined": 2, "already_known": 1, "ledger": 9, "holds": True}  # fmt: skip
+             "quarantined": 2, "already_known": 1, "ledger_rows": 9,
+             "is_balanced": True}  # fmt: skip
     return {
         "checks": checks(check()),
         "balance": {
@@ -69,7 +70,7 @@ def facts() -> dict[str, dict[str, Any]]:
         },
         "quarantine": {
             "account": {"quarantined": 2, "replayed": 0, "discarded": 0, "expired": 0, "erased": 0,
-                        "waiting": 2, "holds": True},
+                        "waiting": 2, "is_balanced": True},
             "reasons": [{"field": "", "reason": "not_json", "messages": 2,
                          "messages_in_period": 2}],
         },

@@ -67,12 +67,14 @@ _SUMS = """
        coalesce(sum(loaded), 0)::bigint AS loaded,
        coalesce(sum(quarantined), 0)::bigint AS quarantined,
        coalesce(sum(already_known), 0)::bigint AS already_known,
-       coalesce(sum(ledger), 0)::bigint AS ledger, count(*) FILTER (WHERE NOT holds) AS unbalanced
+       coalesce(sum(ledger_rows), 0)::bigint AS ledger_rows,
+       count(*) FILTER (WHERE NOT is_balanced) AS unbalanced
 FROM login_ingest.batch_balance
 """
 
 _BATCHES = """
-SELECT batch_id, run_id, committed_at, received, loaded, quarantined, already_known, ledger, holds
+SELECT batch_id, run_id, committed_at, received, loaded, quarantined, already_known, ledger_rows,
+       is_balanced
 FROM login_ingest.batch_balance
 """
 
@@ -156,7 +158,7 @@ SELECT field, null_rows AS rows FROM login_ingest.null_token_counts() ORDER BY f
         # Each batch of the period if they are few.
         "batches": _BATCHES + _IN_PERIOD + _FEW + "ORDER BY committed_at, batch_id",
         "unbalanced_batches": _BATCHES
-        + "WHERE NOT holds ORDER BY batch_id DESC LIMIT %(max_rows)s",
+        + "WHERE NOT is_balanced ORDER BY batch_id DESC LIMIT %(max_rows)s",
     },
 )
 
@@ -227,13 +229,13 @@ QUARANTINE = Part(
     judgements=(
         Judgement(
             _BROKEN,
-            lambda facts: not facts["account"]["holds"],
+            lambda facts: not facts["account"]["is_balanced"],
             "the account of the quarantine does not add up.",
         ),
     ),
     records={
         "account": """
-SELECT quarantined, replayed, discarded, expired, erased, waiting, holds
+SELECT quarantined, replayed, discarded, expired, erased, waiting, is_balanced
 FROM login_ingest.quarantine_balance
 """
     },

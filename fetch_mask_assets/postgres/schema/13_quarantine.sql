@@ -50,7 +50,7 @@ SELECT
     expired,
     erased,
     waiting,
-    quarantined = replayed + discarded + expired + erased + waiting AS holds
+    quarantined = replayed + discarded + expired + erased + waiting AS is_balanced
 FROM (
     SELECT
         (SELECT coalesce(sum(quarantined), 0)::bigint FROM login_ingest.batch) AS quarantined,
@@ -74,7 +74,7 @@ COMMENT ON VIEW login_ingest.quarantine_balance IS
 COMMENT ON COLUMN login_ingest.quarantine_balance.quarantined IS
 'Messages that batches have quarantined.';
 COMMENT ON COLUMN login_ingest.quarantine_balance.waiting IS 'Messages in the quarantine.';
-COMMENT ON COLUMN login_ingest.quarantine_balance.holds IS
+COMMENT ON COLUMN login_ingest.quarantine_balance.is_balanced IS
 'True if every message is counted exactly once.';
 
 CREATE FUNCTION login_ingest.lock_quarantined(

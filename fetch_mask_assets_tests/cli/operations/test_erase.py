@@ -185,7 +185,7 @@ def test_it_may_be_killed_after_any_step_and_repeated(database_url: str, keyring
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
-    assert Quarantine(database_url).balance().holds
+    assert Quarantine(database_url).balance().is_balanced
     with psycopg.connect(database_url) as connection:
         begun = connection.execute("SELECT count(*) FROM login_ingest.erasure").fetchone()
     assert begun == (7,)

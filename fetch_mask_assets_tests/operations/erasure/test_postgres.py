@@ -189,7 +189,7 @@ def test_quarantined_messages_with_the_value_are_erased_and_counted(
     assert (certificate.messages, certificate.verified) == (3, True)
     assert _waiting(database_url) == kept
     balance = Quarantine(steward.url).balance()
-    assert (balance.erased, balance.waiting, balance.holds) == (3, 2, True)
+    assert (balance.erased, balance.waiting, balance.is_balanced) == (3, 2, True)
 
 
 @BOTH_KINDS
@@ -273,7 +273,7 @@ def test_an_erasure_runs_in_steps_and_completes_one_that_was_killed(
         database_url, "SELECT logins, finished_at, verified FROM login_ingest.erasure"
     )
     assert unfinished == (7, None, False)
-    assert Quarantine(steward.url).balance().holds
+    assert Quarantine(steward.url).balance().is_balanced
 
     certificate = _erase(steward, keyring, "ip", IP)
 

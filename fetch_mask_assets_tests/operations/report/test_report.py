@@ -57,7 +57,7 @@ BROKEN = [
     ("balance", changed("balance", "user_logins", missing_rows=1)),
     ("balance", changed("balance", "user_logins", non_token_rows=1)),
     ("keys", changed("keys", "keys", status="not registered", rows=5)),
-    ("quarantine", changed("quarantine", "account", holds=False)),
+    ("quarantine", changed("quarantine", "account", is_balanced=False)),
     ("erasures", changed("erasures", "totals", unverified=1)),
     ("retention", changed("retention", "ages", overdue=1)),
     ("audit", changed("audit", "chain", broken_at=2, broken_because="it was edited")),
