@@ -225,13 +225,15 @@ GROUP BY left(digest, 2)
 """
 
 _SEARCHED = """
-SELECT range_start, range_end FROM login_ingest.md5_searched_range WHERE (field, space) = (%s, %s)
+SELECT range_start, range_end FROM login_ingest.md5_searched_range
+WHERE (field, search_space) = (%s, %s)
 """
 
 _RECORD_MATCHES = "SELECT login_ingest.record_md5_matches(%s, %s::text[], %s::text[])"
 
 _RECORD_SPAN = """
-INSERT INTO login_ingest.md5_searched_range (field, space, range_start, range_end, found)
+INSERT INTO login_ingest.md5_searched_range
+    (field, search_space, range_start, range_end, matched_digests)
 VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
 """
 
@@ -248,5 +250,5 @@ _FINISH_JOB = "SELECT login_ingest.finish_remask_job(%s, 'upgrade-md5')"
 
 _CLEAR_PROGRESS = """
 DELETE FROM login_ingest.md5_searched_range
-WHERE (field, space) = (%s, %s) AND range_start >= %s AND range_end <= %s
+WHERE (field, search_space) = (%s, %s) AND range_start >= %s AND range_end <= %s
 """

@@ -4,22 +4,22 @@ SET ROLE login_ingest_owner;
 
 CREATE TABLE login_ingest.md5_searched_range (
     field text NOT NULL REFERENCES login_ingest.masked_field,
-    space text NOT NULL,
+    search_space text NOT NULL,
     range_start bigint NOT NULL,
     range_end bigint NOT NULL,
-    found bigint NOT NULL CHECK (found >= 0),
-    done_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (field, space, range_start),
+    matched_digests bigint NOT NULL CHECK (matched_digests >= 0),
+    searched_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (field, search_space, range_start),
     CONSTRAINT range_not_empty CHECK (range_end > range_start)
 );
 GRANT SELECT, INSERT, DELETE ON login_ingest.md5_searched_range TO login_ingest_recovery;
 COMMENT ON TABLE login_ingest.md5_searched_range IS
 'Ranges that an unfinished upgrade has searched.';
-COMMENT ON COLUMN login_ingest.md5_searched_range.space IS
+COMMENT ON COLUMN login_ingest.md5_searched_range.search_space IS
 'Set of values of the range, such as all IPv4 addresses.';
 COMMENT ON COLUMN login_ingest.md5_searched_range.range_start IS 'First number of the range.';
 COMMENT ON COLUMN login_ingest.md5_searched_range.range_end IS 'First number after the range.';
-COMMENT ON COLUMN login_ingest.md5_searched_range.found IS
+COMMENT ON COLUMN login_ingest.md5_searched_range.matched_digests IS
 'Number of digests that were matched in the range.';
 
 -- The primary key orders rows by token, which does not reveal the order of the originals.
