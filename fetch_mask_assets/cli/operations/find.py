@@ -58,7 +58,7 @@ def find(*, rows: int, as_json: bool, **is_given: bool) -> None:
     """
     name = _field_name(is_given)
     unmasking = Unmasking(connections.recovery_database().url)
-    limit = connections.tuning().unmask_limit
+    limit = connections.tuning().max_recovery_values
     keyring = read_keyring(connections.keysets())
     masker = keyring.masker(name)
     queries = find_queries(masker, _values(), limit)

@@ -68,10 +68,10 @@ def request(
 ) -> None:
     """Request the originals of tokens.
 
-    Takes distinct tokens from --file or --query: at most LOGIN_UNMASK_LIMIT (100), and at most
-    max_tokens of login_ingest.unmask_policy. Prints the id of the request.
+    Takes distinct tokens from --file or --query: at most LOGIN_MAX_RECOVERY_VALUES (100), and at
+    most max_tokens of login_ingest.unmask_policy. Prints the id of the request.
     """
-    limit = connections.tuning().unmask_limit
+    limit = connections.tuning().max_recovery_values
     unmasking = _unmasking()
     texts = require_line_of_text("reason", reason), require_line_of_text("ticket", ticket)
     tokens = parse_tokens(_lines(unmasking, file, query, limit), limit)

@@ -166,7 +166,7 @@ def test_an_invalid_value_is_refused_by_its_line(
 
 
 def test_more_values_than_the_limit_are_refused(find: Find) -> None:
-    done = find("--ip", text="192.0.2.1\n192.0.2.2\n", LOGIN_UNMASK_LIMIT="1")
+    done = find("--ip", text="192.0.2.1\n192.0.2.2\n", LOGIN_MAX_RECOVERY_VALUES="1")
     assert "more than 1 values" in str(done.exception)
 
 

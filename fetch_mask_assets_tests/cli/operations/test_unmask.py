@@ -213,13 +213,20 @@ def test_each_refusal_names_its_rule_and_is_recorded(run: Run, tmp_path: Path) -
 def test_tokens_over_the_limit_of_the_environment_are_refused_and_recorded(run: Run) -> None:
     tokens = "\n".join(run.keyring.masker("ip").mask(f"192.0.2.{number}") for number in range(5))
     done = run(
-        run.ann, "unmask", "request", "--file", "-", *WHY, text=tokens, LOGIN_UNMASK_LIMIT="4"
+        run.ann,
+        "unmask",
+        "request",
+        "--file",
+        "-",
+        *WHY,
+        text=tokens,
+        LOGIN_MAX_RECOVERY_VALUES="4",
     )
     assert "more tokens" in refusal(done)
     assert verdicts(run.url) == ["limit_exceeded"]
     again = (f"{tokens}\n" * 3).splitlines(keepends=True)
     done = run(run.ann, "unmask", "request", "--file", "-", *WHY, text="".join(again),
-               LOGIN_UNMASK_LIMIT="5")  # fmt: skip
+               LOGIN_MAX_RECOVERY_VALUES="5")  # fmt: skip
     assert done.exit_code == 0
 
 
