@@ -212,7 +212,7 @@ BEGIN
         UPDATE %2$s AS login SET %1$I = selected.new_token FROM selected
         WHERE login.ctid = selected.row_ctid AND login.tableoid = selected.row_table
           AND login.%1$I = selected.old_token
-    $sql$, login_ingest.token_column(job.field), login_ingest.user_logins())
+    $sql$, login_ingest.token_column(job.field), login_ingest.logins_table())
     USING p_old_tokens, p_new_tokens, job.field, least(p_limit, 5000);
     GET DIAGNOSTICS replaced = ROW_COUNT;
     IF replaced > 0 THEN
@@ -235,7 +235,7 @@ DECLARE
 BEGIN
     EXECUTE format(
         'SELECT count(*) FROM %2$s WHERE %1$I ~>=~ $1 AND %1$I ~<~ $2',
-        login_ingest.token_column(p_field), login_ingest.user_logins()
+        login_ingest.token_column(p_field), login_ingest.logins_table()
     ) INTO counted USING p_from, p_until;
     RETURN counted;
 END $$;

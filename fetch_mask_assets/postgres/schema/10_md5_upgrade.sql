@@ -120,7 +120,7 @@ BEGIN
         )
         SELECT coalesce(array_agg(old_token), '{}'), coalesce(array_agg(new_token), '{}'),
                count(DISTINCT lower(old_token)), coalesce(sum(rows), 0)::bigint FROM grouped
-    $sql$, login_ingest.token_column(job.field), login_ingest.user_logins())
+    $sql$, login_ingest.token_column(job.field), login_ingest.logins_table())
     INTO old_texts, new_texts, digests_replaced, rows_changed USING digests, tokens;
     IF p_with_links THEN
         PERFORM login_ingest.upsert_links(job.field, old_texts, new_texts);

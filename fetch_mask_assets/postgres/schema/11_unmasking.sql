@@ -313,7 +313,7 @@ BEGIN
                (SELECT coalesce(jsonb_agg(to_jsonb(newest)), ''[]'') FROM (
                     SELECT %1$I AS token, %3$s FROM %2$s WHERE %1$I = ANY ($1)
                     ORDER BY create_date DESC NULLS LAST, user_id LIMIT $2) AS newest)',
-        login_ingest.token_column(p_field), login_ingest.user_logins(),
+        login_ingest.token_column(p_field), login_ingest.logins_table(),
         login_ingest.clear_column_list())
     INTO counts, newest USING p_tokens, greatest(coalesce(p_limit, 0), 0);
     SELECT jsonb_object_agg(encode(sha256(convert_to(token, 'UTF8')), 'hex'),

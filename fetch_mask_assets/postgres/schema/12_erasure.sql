@@ -163,7 +163,7 @@ BEGIN
         UPDATE %2$s AS login SET %1$I = NULL FROM selected
         WHERE login.tableoid = selected.row_table AND login.ctid = selected.row_ctid
           AND login.%1$I = ANY ($1)
-    $sql$, login_ingest.token_column(p_field), login_ingest.user_logins())
+    $sql$, login_ingest.token_column(p_field), login_ingest.logins_table())
     USING p_tokens, p_limit;
     GET DIAGNOSTICS erased = ROW_COUNT;
     PERFORM login_ingest.record_erased(p_erasure, 'logins', erased);
@@ -192,7 +192,7 @@ BEGIN
         DELETE FROM %1$s AS login USING selected
         WHERE login.tableoid = selected.row_table AND login.ctid = selected.row_ctid
           AND user_id = ANY ($1)
-    $sql$, login_ingest.user_logins())
+    $sql$, login_ingest.logins_table())
     USING p_users, p_limit;
     GET DIAGNOSTICS deleted = ROW_COUNT;
     PERFORM login_ingest.record_erased(p_erasure, 'logins', deleted);
@@ -269,7 +269,7 @@ DECLARE
     total bigint;
 BEGIN
     EXECUTE format('SELECT count(*) FROM %s WHERE %I = ANY ($1)',
-                   login_ingest.user_logins(), column_name) INTO total USING p_keys;
+                   login_ingest.logins_table(), column_name) INTO total USING p_keys;
     IF p_kind = 'user' THEN
         RETURN total;
     END IF;
@@ -307,7 +307,7 @@ BEGIN
             SELECT count(DISTINCT input.token) FROM unnest($2) AS input (token)
             WHERE starts_with(input.token, $1 || ':')
               AND login_ingest.token_key_id(input.token) = login_ingest.token_key_id(prefixes.prefix))
-    $sql$, login_ingest.token_column(p_kind), login_ingest.user_logins())
+    $sql$, login_ingest.token_column(p_kind), login_ingest.logins_table())
     INTO counted USING p_kind, p_keys, p_subjects;
     RETURN counted;
 END $$;

@@ -139,7 +139,7 @@ BEGIN
             CONTINUE WHEN NOT FOUND;
             EXECUTE format('INSERT INTO %1$s (%2$s) SELECT %2$s'
                            ' FROM jsonb_populate_record(NULL::%1$s, $1)',
-                           login_ingest.user_logins(), columns) USING login;
+                           login_ingest.logins_table(), columns) USING login;
             GET DIAGNOSTICS written = ROW_COUNT;
             IF written <> 1 THEN
                 RAISE EXCEPTION 'a trigger or rule of user_logins discarded the row'

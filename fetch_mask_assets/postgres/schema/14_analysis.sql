@@ -44,7 +44,7 @@ BEGIN
         JOIN %3$s AS login ON login.%2$I = linked.token
         GROUP BY linked.newest
         HAVING count(*) > 1
-    $sql$, view_name, p_field.token_column, login_ingest.user_logins(), p_field.name,
+    $sql$, view_name, p_field.token_column, login_ingest.logins_table(), p_field.name,
     p_field.name || ':');
     PERFORM login_ingest.describe_view(
         view_name,
@@ -89,7 +89,7 @@ BEGIN
             WHERE link.field = %4$L
         ) AS login
         GROUP BY login.%2$I, login.user_id
-    $sql$, view_name, p_field.token_column, login_ingest.user_logins(), p_field.name,
+    $sql$, view_name, p_field.token_column, login_ingest.logins_table(), p_field.name,
     p_field.name || ':');
     PERFORM login_ingest.describe_view(
         view_name,
