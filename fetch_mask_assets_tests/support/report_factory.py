@@ -97,8 +97,8 @@ def facts() -> dict[str, dict[str, Any]]:
                       "was_expected": False, "has_expected": True, "broken_at": None,
                       "broken_because": None},
             "period_totals": {"steps": 3, "refused": 0},
-            "actions": [{"actor": "ann", "action": "find", "verdict": "", "is_refused": False,
-                         "times": 3}],
+            "actions": [{"actor": "ann", "action": "find.search", "verdict": "",
+                         "is_refused": False, "times": 3}],
             "reveals": [{"request_id": 1, "times": 1}],
         },
     }  # fmt: skip

@@ -302,7 +302,7 @@ BEGIN
         ELSE 'found'
     END;
     IF verdict <> 'found' THEN
-        PERFORM login_ingest.record_audit('find',
+        PERFORM login_ingest.record_audit('find.search',
             jsonb_build_object('verdict', verdict, 'count', token_count)::text);
         RETURN;
     END IF;
@@ -319,7 +319,7 @@ BEGIN
     SELECT jsonb_object_agg(encode(sha256(convert_to(token, 'UTF8')), 'hex'),
                             coalesce((counts -> token)::bigint, 0))
     INTO digests FROM unnest(p_tokens) AS token;
-    PERFORM login_ingest.record_audit('find', jsonb_build_object(
+    PERFORM login_ingest.record_audit('find.search', jsonb_build_object(
         'verdict', verdict, 'field', p_field, 'count', token_count,
         'rows_by_sha256', digests)::text);
 END $$;

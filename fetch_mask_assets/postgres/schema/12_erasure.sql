@@ -114,7 +114,7 @@ BEGIN
         USING ERRCODE = 'insufficient_privilege';
     END IF;
     IF p_erased > 0 THEN
-        PERFORM login_ingest.record_audit('erase', json_build_object(
+        PERFORM login_ingest.record_audit('erase.apply', json_build_object(
             'erasure_id', p_erasure, 'place', p_place, 'erased', p_erased)::text);
     END IF;
 END $$;

@@ -102,7 +102,7 @@ def test_rows_of_an_address_are_counted_and_shown_without_masked_columns(
     (row,) = Audit(ann.url).rows()
     token = read_keyring(loaded).masker("ip").mask(ADDRESS)
     detail = json.loads(row.detail)
-    assert (row.actor, row.action, detail["field"]) == (ann.name, "find", "ip")
+    assert (row.actor, row.action, detail["field"]) == (ann.name, "find.search", "ip")
     assert detail["rows_by_sha256"][token_digest(token)] == 2
     assert token not in row.detail
 

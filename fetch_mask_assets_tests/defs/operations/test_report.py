@@ -213,7 +213,7 @@ def test_a_report_sees_that_the_audit_was_cut_since_the_one_before(
     pipeline.send(bodies(1))
     pipeline.run(messages=1)
     for _ in range(2):
-        execute(pipeline, "SELECT login_ingest.record_audit('find', '{}')")
+        execute(pipeline, "SELECT login_ingest.record_audit('find.search', '{}')")
     assert checks(make(pipeline, tmp_path / "reports"))["report_holds"].passed
     execute(pipeline, "ALTER TABLE login_ingest.audit DISABLE TRIGGER append_only")
     execute(pipeline, "DELETE FROM login_ingest.audit WHERE audit_id = 2")

@@ -251,7 +251,12 @@ def test_the_certificate_and_the_audit_have_actor_and_reason_without_the_value(
     audit = _rows(
         database_url, "SELECT actor, action, detail FROM login_ingest.audit ORDER BY audit_id"
     )
-    assert [action for _, action, _ in audit] == ["erase.begin", "erase", "erase", "erase.finish"]
+    assert [action for _, action, _ in audit] == [
+        "erase.begin",
+        "erase.apply",
+        "erase.apply",
+        "erase.finish",
+    ]
     assert {name for name, _, _ in audit} == {steward.name}
     token = keyring.masker("ip").mask(IP)
     records = (_rows(database_url, "SELECT * FROM login_ingest.erasure"), audit, certificate)

@@ -267,7 +267,7 @@ def test_a_broken_chain_is_found_at_its_row(
     del keyring
     with person(database_url, "login_ingest_recovery") as ann:
         for _ in range(3):
-            execute(ann.url, "SELECT login_ingest.record_audit('find', '{}')")
+            execute(ann.url, "SELECT login_ingest.record_audit('find.search', '{}')")
     execute(database_url, "ALTER TABLE login_ingest.audit DISABLE TRIGGER append_only")
     execute(database_url, "UPDATE login_ingest.audit SET actor = 'eve' WHERE audit_id = 2")
 
@@ -279,7 +279,7 @@ def test_a_broken_chain_is_found_at_its_row(
 def test_a_cut_audit_is_found_by_a_noted_hash(database_url: str, auditor: Person) -> None:
     with person(database_url, "login_ingest_recovery") as ann:
         for _ in range(2):
-            execute(ann.url, "SELECT login_ingest.record_audit('find', '{}')")
+            execute(ann.url, "SELECT login_ingest.record_audit('find.search', '{}')")
     last = list(Audit(database_url).rows())[-1].hash
     execute(database_url, "ALTER TABLE login_ingest.audit DISABLE TRIGGER append_only")
     execute(database_url, "DELETE FROM login_ingest.audit WHERE audit_id = 2")

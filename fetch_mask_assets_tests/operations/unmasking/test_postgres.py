@@ -365,11 +365,11 @@ def test_the_database_limits_the_tokens_of_a_find_and_of_a_day(
     unmasking = Unmasking(ann.url)
     with pytest.raises(UnmaskRefusedError, match="in one find"):
         unmasking.find(IP, many, 10)
-    assert_refusal_recorded(database_url, ann, "find", "find_limit_exceeded")
+    assert_refusal_recorded(database_url, ann, "find.search", "find_limit_exceeded")
     unmasking.find(IP, many[:3], 10)
     with pytest.raises(UnmaskRefusedError, match="today"):
         unmasking.find(IP, many[:3], 10)
-    assert_refusal_recorded(database_url, ann, "find", "daily_limit_exceeded")
+    assert_refusal_recorded(database_url, ann, "find.search", "daily_limit_exceeded")
     unmasking.find(IP, many[:2], 10)
     Unmasking(bob.url).find(IP, many[:3], 10)
     with pytest.raises(UnmaskRefusedError, match="today"):
