@@ -1,4 +1,4 @@
-"""`fetch-mask unmask audit`: show the audit, and verify its hash chain."""
+"""`fetch-mask audit`: show the audit, and verify its hash chain."""
 
 from __future__ import annotations
 

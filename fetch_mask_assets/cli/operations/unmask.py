@@ -1,4 +1,4 @@
-"""`fetch-mask unmask`: request, approve, withdraw, list. `reveal` and `audit` are beside it."""
+"""`fetch-mask unmask`: request, approve, withdraw, list. `reveal` is beside it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import TextIO
 import click
 
 from fetch_mask_assets.cli import connections
-from fetch_mask_assets.cli.operations.audit import audit
 from fetch_mask_assets.cli.operations.reveal import reveal
 from fetch_mask_assets.cli.wording import counted, printable, utc_time
 from fetch_mask_assets.operations.unmasking.postgres import Unmasking
@@ -45,7 +44,6 @@ def unmask() -> None:
 
 
 unmask.add_command(reveal)
-unmask.add_command(audit)
 
 
 @unmask.command(epilog=_REQUEST_EXAMPLES)
