@@ -136,10 +136,10 @@ def test_rows_under_every_enabled_key_are_found(
 
 @pytest.mark.usefixtures("loaded")
 def test_no_more_rows_are_shown_than_asked_for_and_all_are_counted(find: Find) -> None:
-    done = find("--ip", "--rows", "1", text=ADDRESS)
+    done = find("--ip", "--limit", "1", text=ADDRESS)
     assert "line 1: 2 rows" in done.output
-    assert "Not shown: 1 row. See --rows." in done.output
-    assert len(json.loads(find("--ip", "--rows", "0", "--json", text=ADDRESS).output)["rows"]) == 0
+    assert "Not shown: 1 row. See --limit." in done.output
+    assert len(json.loads(find("--ip", "--limit", "0", "--json", text=ADDRESS).output)["rows"]) == 0
 
 
 @pytest.mark.parametrize(

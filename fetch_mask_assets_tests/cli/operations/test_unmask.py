@@ -383,7 +383,7 @@ def test_the_audit_is_shown_and_verified(run: Run) -> None:
     assert (found["intact"], found["verified_rows"], len(found["rows"])) == (True, 2, 2)
     assert found["last_hash"] == found["rows"][-1]["hash"]
     assert found["last_hash"] in done.output
-    only_last = json.loads(run(run.ann, "audit", "--json", "--last", "1").output)
+    only_last = json.loads(run(run.ann, "audit", "--json", "--limit", "1").output)
     assert [row["audit_id"] for row in only_last["rows"]] == [2]
 
 
