@@ -111,7 +111,7 @@ def receive_metadata(received: ReceiveResult, raw: pl.DataFrame, now: datetime) 
         "messages_per_second": _rate(raw.height, received.seconds),
         "end_reason": received.end.value,
         "redelivered": raw.filter(pl.col("receive_count") > 1).height,
-        "oldest_message_age_seconds": round(oldest_age_seconds(raw, now), 1),
+        "oldest_message_age_at_receive_seconds": round(oldest_age_seconds(raw, now), 1),
     }
 
 
@@ -163,7 +163,7 @@ def commit_metadata(
 def arrival_metadata(raw: pl.DataFrame, masked: pl.DataFrame, now: datetime) -> Metadata:
     """The age of the oldest message at its commit, and the reasons for rejection."""
     return {
-        "oldest_message_age_seconds": round(oldest_age_seconds(raw, now), 1),
+        "oldest_message_age_at_commit_seconds": round(oldest_age_seconds(raw, now), 1),
         "rejected_by_reason": _counts_table("reason", reason_counts(masked)),
     }
 
