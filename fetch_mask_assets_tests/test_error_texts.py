@@ -111,7 +111,7 @@ REVIEWED: dict[str, set[str]] = {
     },
     "pipeline/queue/attributes.py": {"name"},
     "operations/report/files.py": {"path", "self.path", "type(error).__name__"},
-    "keys/secrets.py": {"self.location(name)"},
+    "keys/secrets_manager.py": {"self.location(name)"},
     "pipeline/queue/dry_run.py": {
         "_NOT_STARTED.format('no answer')",
         "_NOT_STARTED.format(type(error).__name__)",

@@ -1,4 +1,7 @@
-"""The verdicts of the database on unmasking and finding, and the errors for its refusals."""
+"""The verdicts of the database on unmasking and finding, and the errors for its refusals.
+
+The functions of `postgres/schema/11_unmasking.sql` decide and record; no decision is made here.
+"""
 
 from __future__ import annotations
 
