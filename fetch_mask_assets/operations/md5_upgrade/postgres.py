@@ -191,16 +191,6 @@ def drop_links(url: str) -> int:
         return int(dropped)
 
 
-def record_audit(url: str, action: str, detail: str) -> None:
-    """Append a row to the audit.
-
-    Raises:
-        DatabaseError: nothing was recorded.
-    """
-    with open_session(url, LONG_RECORD, "record in the audit") as connection:
-        connection.execute("SELECT login_ingest.record_audit(%s, %s)", [action, detail])
-
-
 def _matches_within(spans: Mapping[Span, int], whole: Span) -> int:
     return sum(count for span, count in spans.items() if whole.start <= span.start < whole.stop)
 

@@ -35,8 +35,10 @@ ACTIONS = frozenset(
         "unmask.reveal",
         "unmask.withdraw",
         "upgrade-md5.begin",
+        "upgrade-md5.begin-run",
         "upgrade-md5.drop-links",
         "upgrade-md5.finish",
+        "upgrade-md5.finish-run",
         "upgrade-md5.record",
     }
 )
