@@ -86,8 +86,7 @@ MASKED_LINEAGE = _lineage(
 )
 TABLE_LINEAGE = _lineage(**{name: ("masked_logins", name) for name in LOGIN_COLUMNS})
 
-QUEUE_DEFINITION: Metadata = {"dagster/column_schema": _frame_columns(RAW_SCHEMA)}
-RAW_DEFINITION: Metadata = {"dagster/column_schema": _frame_columns(RAW_SCHEMA)}
+MESSAGES_DEFINITION: Metadata = {"dagster/column_schema": _frame_columns(RAW_SCHEMA)}
 MASKED_DEFINITION: Metadata = {"dagster/column_schema": _frame_columns(MASKED_SCHEMA)}
 TABLE_DEFINITION: Metadata = {
     "dagster/column_schema": _columns(_TABLE_TYPES),
