@@ -193,7 +193,7 @@ def test_the_check_fails_when_something_does_not_hold_and_the_report_is_there(
     check = checks(done)["report_holds"]
     assert done.success
     assert not check.passed
-    assert "1 batches do not balance" in (check.description or "")
+    assert "1 batch does not balance" in (check.description or "")
     assert len(list((tmp_path / "reports").iterdir())) == 2
 
 

@@ -93,6 +93,15 @@ def test_a_report_with_notices_holds(part: str, value: object) -> None:
     assert made.verdict(part) == "holds"
 
 
+@pytest.mark.parametrize(
+    ("times", "expected"), [(1, "warned 1 time."), (2, "warned 2 times."), (1_200, "1,200 times.")]
+)
+def test_a_count_has_the_number_of_its_noun(times: int, expected: str) -> None:
+    [found] = report(checks=checks(check(warned=times))).findings
+
+    assert found.description.endswith(expected)
+
+
 def test_a_check_that_was_never_planned_is_a_notice() -> None:
     [found] = report(checks=checks(check(), check(passed=0))).findings
 
