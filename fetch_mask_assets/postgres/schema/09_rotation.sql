@@ -175,7 +175,8 @@ COMMENT ON FUNCTION login_ingest.link_tokens_in_job IS
 'Links old tokens to new tokens in a re-masking. Two arrays of equal length.';
 
 -- A token is replaced only if both tokens have the same newest token, so that user_logins_linked
--- does not change. A row that another session has changed is skipped.
+-- does not change. Changes of rows of user_logins take the lock logins: two transactions that read
+-- the columns of two fields would lock the same rows in two orders.
 CREATE FUNCTION login_ingest.replace_tokens(
     p_job bigint,
     p_old_tokens text[],
@@ -192,6 +193,7 @@ DECLARE
 BEGIN
     PERFORM login_ingest.require_batch_size(p_old_tokens, p_new_tokens);
     PERFORM login_ingest.require_job_keys(job, login_ingest.token_key_ids(job.field, p_new_tokens));
+    PERFORM login_ingest.wait_for_lock('logins');
     EXECUTE format($sql$
         WITH replacement AS (
             SELECT input.old_token, input.new_token

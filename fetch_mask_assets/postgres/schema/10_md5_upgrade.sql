@@ -108,6 +108,7 @@ BEGIN
     IF p_with_links THEN
         PERFORM login_ingest.wait_for_lock('links');
     END IF;
+    PERFORM login_ingest.wait_for_lock('logins');
     EXECUTE format($sql$
         WITH spelling AS (
             SELECT digest AS old_token, new_token FROM unnest($1, $2) AS _ (digest, new_token)
@@ -139,6 +140,7 @@ AS $$
 DECLARE
     deleted bigint;
 BEGIN
+    PERFORM login_ingest.wait_for_lock('links');
     DELETE FROM login_ingest.token_link WHERE old_token ~ '^([0-9a-f]{32}|[0-9A-F]{32})$';
     GET DIAGNOSTICS deleted = ROW_COUNT;
     PERFORM login_ingest.record_audit(

@@ -155,6 +155,7 @@ AS $$
 DECLARE
     erased bigint;
 BEGIN
+    PERFORM login_ingest.wait_for_lock('logins');
     EXECUTE format($sql$
         WITH selected AS (
             SELECT tableoid AS row_table, ctid AS row_ctid FROM %2$s
@@ -184,6 +185,7 @@ AS $$
 DECLARE
     deleted bigint;
 BEGIN
+    PERFORM login_ingest.wait_for_lock('logins');
     EXECUTE format($sql$
         WITH selected AS (
             SELECT tableoid AS row_table, ctid AS row_ctid FROM %1$s
