@@ -44,9 +44,9 @@ def checks(*given: dict[str, Any]) -> dict[str, Any]:
 def facts() -> dict[str, dict[str, Any]]:
     """The facts of each part, which a test may change."""
     sums = {"batches": 1, "received": 10, "loaded": 7, "quarantined": 2, "already_known": 1,
-            "ledger_rows": 9, "unbalanced": 0}  # fmt: skip
+            "ledger_messages": 9, "unbalanced": 0}  # fmt: skip
     batch = {"batch_id": 4, "run_id": "run-4", "committed_at": NOON, "received": 10, "loaded": 7,
-             "quarantined": 2, "already_known": 1, "ledger_rows": 9,
+             "quarantined": 2, "already_known": 1, "ledger_messages": 9,
              "is_balanced": True}  # fmt: skip
     return {
         "checks": checks(check()),

@@ -67,14 +67,14 @@ _SUMS = """
        coalesce(sum(loaded), 0)::bigint AS loaded,
        coalesce(sum(quarantined), 0)::bigint AS quarantined,
        coalesce(sum(already_known), 0)::bigint AS already_known,
-       coalesce(sum(ledger_rows), 0)::bigint AS ledger_rows,
+       coalesce(sum(ledger_messages), 0)::bigint AS ledger_messages,
        count(*) FILTER (WHERE NOT is_balanced) AS unbalanced
 FROM login_ingest.batch_balance
 """
 
 _BATCHES = """
-SELECT batch_id, run_id, committed_at, received, loaded, quarantined, already_known, ledger_rows,
-       is_balanced
+SELECT batch_id, run_id, committed_at, received, loaded, quarantined, already_known,
+       ledger_messages, is_balanced
 FROM login_ingest.batch_balance
 """
 

@@ -95,7 +95,7 @@ def test_the_auditor_reads_every_part(database_url: str, keyring: Keyring, audit
     assert (balance["totals"]["received"], balance["totals"]["loaded"]) == (3, 2)
     assert balance["period_totals"] == balance["totals"]
     [row] = balance["batches"]
-    assert (row["received"], row["quarantined"], row["ledger_rows"], row["is_balanced"]) == (
+    assert (row["received"], row["quarantined"], row["ledger_messages"], row["is_balanced"]) == (
         3,
         1,
         3,
@@ -129,7 +129,7 @@ def test_a_batch_whose_ledger_lacks_a_row_is_listed(
     balance = part(read(auditor), "balance")
 
     [row] = balance["unbalanced_batches"]
-    assert (row["batch_id"], row["loaded"], row["ledger_rows"]) == (2, 2, 1)
+    assert (row["batch_id"], row["loaded"], row["ledger_messages"]) == (2, 2, 1)
     assert (balance["totals"]["unbalanced"], balance["ledger"]["messages"]) == (1, 2)
 
 
@@ -142,7 +142,7 @@ def test_ledger_rows_without_a_batch_and_unrecorded_logins_are_counted(
 
     balance = part(read(auditor), "balance")
 
-    assert (balance["ledger"]["messages"], balance["totals"]["ledger_rows"]) == (2, 1)
+    assert (balance["ledger"]["messages"], balance["totals"]["ledger_messages"]) == (2, 1)
     logins = balance["user_logins"]
     assert (logins["unrecorded_rows"], logins["non_token_rows"]) == (1, 1)
 
