@@ -32,9 +32,12 @@ def audit(*, limit: int, verify: bool, expect_hash: str | None, as_json: bool) -
 
     The chain alone does not show that rows were removed from its end, or that all hashes were
     computed again. Keep the last hash in another place, and give it later with --expect-hash.
+
+    The database is that of `fetch-mask report`: LOGIN_AUDITOR_DATABASE_URL, or if that is not set
+    LOGIN_RECOVERY_DATABASE_URL.
     """
     expected = _hash(expect_hash)
-    trail = Audit(connections.recovery_database().url)
+    trail = Audit(connections.auditor_database().url)
     rows = [] if verify else trail.newest(limit)
     chain = verify_chain(trail.rows(), expected)
     if as_json:

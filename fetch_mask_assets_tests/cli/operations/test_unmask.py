@@ -387,6 +387,16 @@ def test_the_audit_is_shown_and_verified(run: Run) -> None:
     assert [row["audit_id"] for row in only_last["rows"]] == [2]
 
 
+def test_an_auditor_verifies_the_audit_with_the_login_of_reports(run: Run) -> None:
+    run.approved([run.keyring.masker("ip").mask(ADDRESS)])
+    with person(run.url, "login_ingest_auditor") as carol:
+        done = run(run.ann, "audit", LOGIN_AUDITOR_DATABASE_URL=carol.url)
+        assert done.exit_code == 0
+        assert "2 rows verified" in done.output
+    refused = run(run.ann, "audit", LOGIN_AUDITOR_DATABASE_URL="postgresql://127.0.0.1:1/x")
+    assert refused.exit_code == 1
+
+
 def test_the_first_broken_row_of_the_audit_is_reported(run: Run) -> None:
     run.approved([run.keyring.masker("ip").mask(ADDRESS)])
     with psycopg.connect(run.url) as connection:
