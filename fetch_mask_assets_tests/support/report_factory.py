@@ -37,7 +37,10 @@ def checks(*given: dict[str, Any]) -> dict[str, Any]:
         "history": {"known_since": NOON},
         "checks": list(given),
         "days": [{"day": DAY, **outcomes}],
-        "meanings": [{"name": each["name"], "meaning": "It adds up."} for each in given],
+        "meanings": [
+            {"asset": each["asset"], "name": each["name"], "meaning": "It adds up."}
+            for each in given
+        ],
     }
 
 

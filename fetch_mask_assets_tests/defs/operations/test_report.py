@@ -76,7 +76,7 @@ def test_a_check_of_a_run_that_failed_before_it_was_not_evaluated(pipeline: Pipe
 
     found = tallies(pipeline)
 
-    assert counts(found["tokens_can_be_unmasked"]) == (1, 0, 0, 0, 0)
+    assert counts(found["tokens_well_formed"]) == (1, 0, 0, 0, 0)
     assert counts(found["balance_holds"]) == (0, 0, 0, 1, 0)
 
 
