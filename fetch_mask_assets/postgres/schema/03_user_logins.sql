@@ -46,16 +46,16 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON user_logins TO login_ingest_owner;
 DO $$
 BEGIN
     EXECUTE format('
-        CREATE FUNCTION login_ingest.user_logins() RETURNS regclass
+        CREATE FUNCTION login_ingest.logins_table() RETURNS regclass
         LANGUAGE sql STABLE
         RETURN (%L::text)::regclass', (
             SELECT format('%s.user_logins', relnamespace::regnamespace) FROM pg_class
             WHERE oid = to_regclass('user_logins')
         ));
 END $$;
-REVOKE ALL ON FUNCTION login_ingest.user_logins FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION login_ingest.user_logins TO login_ingest_owner;
-COMMENT ON FUNCTION login_ingest.user_logins IS 'Returns the table user_logins with its schema.';
+REVOKE ALL ON FUNCTION login_ingest.logins_table FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION login_ingest.logins_table TO login_ingest_owner;
+COMMENT ON FUNCTION login_ingest.logins_table IS 'Returns the table user_logins with its schema.';
 
 -- An erased token is null: for null the condition is not true. Lengths are checked beside the
 -- pattern: a bound in the pattern makes it ten times slower.
@@ -100,7 +100,7 @@ DECLARE
     partition_name text;
     created integer := 0;
 BEGIN
-    IF NOT EXISTS (SELECT FROM pg_inherits WHERE inhparent = login_ingest.user_logins()
+    IF NOT EXISTS (SELECT FROM pg_inherits WHERE inhparent = login_ingest.logins_table()
                    AND inhrelid = to_regclass('login_ingest.user_logins_default')) THEN
         RETURN NULL;
     END IF;
@@ -109,18 +109,18 @@ BEGIN
         next_first_day := first_day + make_interval(months => 1);
         partition_name := 'user_logins_' || to_char(first_day, 'YYYY_MM');
         CONTINUE WHEN to_regclass('login_ingest.' || partition_name) IS NOT NULL;
-        EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', login_ingest.user_logins());
+        EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', login_ingest.logins_table());
         -- Another session may have created it during the wait for the lock.
         CONTINUE WHEN to_regclass('login_ingest.' || partition_name) IS NOT NULL;
         EXECUTE format('CREATE TABLE login_ingest.%I (LIKE %s INCLUDING ALL)',
-                       partition_name, login_ingest.user_logins());
+                       partition_name, login_ingest.logins_table());
         EXECUTE format('WITH moved AS (DELETE FROM login_ingest.user_logins_default'
                        ' WHERE create_date >= %L AND create_date < %L RETURNING *)'
                        ' INSERT INTO login_ingest.%I SELECT * FROM moved',
                        first_day, next_first_day, partition_name);
         EXECUTE format('ALTER TABLE %s ATTACH PARTITION login_ingest.%I'
                        ' FOR VALUES FROM (%L) TO (%L)',
-                       login_ingest.user_logins(), partition_name, first_day, next_first_day);
+                       login_ingest.logins_table(), partition_name, first_day, next_first_day);
         created := created + 1;
     END LOOP;
     RETURN created;
@@ -142,7 +142,7 @@ DECLARE
     counted bigint;
 BEGIN
     EXECUTE format('SELECT count(*) FROM %s WHERE %s',
-                   login_ingest.user_logins(), login_ingest.non_token_condition()) INTO counted;
+                   login_ingest.logins_table(), login_ingest.non_token_condition()) INTO counted;
     RETURN counted;
 END $$;
 GRANT EXECUTE ON FUNCTION login_ingest.non_token_rows TO login_ingest_loader;
@@ -169,7 +169,7 @@ BEGIN
     SELECT string_agg(format(
         '(SELECT tableoid, ctid FROM %1$s WHERE %2$I ~<~ %3$L LIMIT 1000) UNION '
         '(SELECT tableoid, ctid FROM %1$s WHERE %2$I ~>=~ %4$L LIMIT 1000)',
-        login_ingest.user_logins(), token_column, name || ':', name || chr(ascii(':') + 1)
+        login_ingest.logins_table(), token_column, name || ':', name || chr(ascii(':') + 1)
     ), ' UNION ') INTO ranges
     FROM login_ingest.masked_field;
     EXECUTE format('SELECT count(*) FROM (%s) AS unprefixed', ranges) INTO counted;
@@ -217,12 +217,12 @@ BEGIN
     VALUES (p_column, p_description);
     IF NOT EXISTS (
         SELECT FROM pg_attribute
-        WHERE attrelid = login_ingest.user_logins() AND attname = p_column AND NOT attisdropped
+        WHERE attrelid = login_ingest.logins_table() AND attname = p_column AND NOT attisdropped
     ) THEN
         EXECUTE format('ALTER TABLE %s ADD COLUMN %I %s',
-                       login_ingest.user_logins(), p_column, p_type);
+                       login_ingest.logins_table(), p_column, p_type);
         EXECUTE format('COMMENT ON COLUMN %s.%I IS %L',
-                       login_ingest.user_logins(), p_column, p_description);
+                       login_ingest.logins_table(), p_column, p_description);
     END IF;
 END $$;
 REVOKE ALL ON FUNCTION login_ingest.add_login_column FROM PUBLIC;
@@ -264,7 +264,7 @@ AS $$
 DECLARE
     table_schema regnamespace;
 BEGIN
-    SELECT relnamespace INTO table_schema FROM pg_class WHERE oid = login_ingest.user_logins();
+    SELECT relnamespace INTO table_schema FROM pg_class WHERE oid = login_ingest.logins_table();
     PERFORM login_ingest.add_login_column(p_token_column, p_type, format(
         'Token of %s: equal values have equal tokens under one key. Null if erased.',
         p_description));
@@ -274,7 +274,7 @@ BEGIN
     -- For rotations and erasures, for the rows of a token in the views, and for unprefixed_rows. Tokens
     -- of one key share a prefix. Only text_pattern_ops finds a prefix in every collation.
     EXECUTE format('CREATE INDEX %I ON %s (%I text_pattern_ops)',
-                   'user_logins_' || p_token_column, login_ingest.user_logins(), p_token_column);
+                   'user_logins_' || p_token_column, login_ingest.logins_table(), p_token_column);
     EXECUTE format('COMMENT ON INDEX %s.%I IS %L', table_schema, 'user_logins_' || p_token_column,
                    'Tokens of one key, rows of one token, and texts without the prefix of a token.');
     PERFORM login_ingest.make_views();

@@ -607,7 +607,7 @@ def _ledger(database: LoginDatabase) -> dict[str, str]:
 
 def _unbalanced(database: LoginDatabase) -> int:
     [(count,)] = database.query(
-        "SELECT count(*) FROM login_ingest.batch_balance WHERE holds IS NOT TRUE"
+        "SELECT count(*) FROM login_ingest.batch_balance WHERE is_balanced IS NOT TRUE"
     )
     return int(count)
 
