@@ -29,7 +29,7 @@ END $$
 # Negative ids, which the sequence of batches never reaches.
 _FILL_LEDGER = """
 INSERT INTO login_ingest.ledger (sent_at, batch_id, message_id)
-SELECT %(day)s::timestamptz + n * (interval '1 day' / %(rows)s),
+SELECT %(day)s::timestamptz + n * (least(%(next_day)s, now()) - %(day)s::timestamptz) / %(rows)s,
        -(%(first_batch)s + n / %(size)s), gen_random_uuid()::text
 FROM generate_series(0, %(rows)s - 1) AS n
 """
@@ -64,7 +64,7 @@ def fill_ledger(connection: psycopg.Connection, rows: int, days: int) -> None:
     Args:
         connection: as the login that migrates.
         rows: in all days together.
-        days: up to 18, so that nothing is due to be pruned.
+        days: up to 18, so that nothing is due to be pruned. Today ends now.
     """
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     for number in range(days):

@@ -27,9 +27,6 @@ EXPIRE_QUARANTINE = "expire_quarantine"
 PRUNE_LEDGER = "prune_ledger"
 CHECK_TOKENS = "check_tokens"
 
-# A long read of the table blocks partitions until they give up. They exist some days ahead.
-_RETRIES = RetryPolicy(max_retries=3, delay=30, backoff=Backoff.EXPONENTIAL)
-
 
 class ExpireConfig(Config):
     """The retention of the quarantine."""
@@ -43,9 +40,11 @@ class PruneLedgerConfig(Config):
     keep_days: int = Field(description="Days for which a message id is kept.", ge=15)
 
 
+# A long read blocks it until it gives up. Partitions exist two days ahead, so the next night is early
+# enough.
 @op(
     description="Creates the partitions of user_logins and of the ledger that are due.",
-    retry_policy=_RETRIES,
+    retry_policy=RetryPolicy(max_retries=3, delay=30, backoff=Backoff.EXPONENTIAL),
 )
 def create_due_partitions(
     context: OpExecutionContext, login_database: LoginDatabaseResource
@@ -84,7 +83,6 @@ partition_schedule = ScheduleDefinition(
 @op(
     description="Drops the days of the ledger that are older than the setting, and keeps their"
     " counts by batch.",
-    retry_policy=_RETRIES,
 )
 def drop_old_days(
     context: OpExecutionContext, config: PruneLedgerConfig, login_database: LoginDatabaseResource

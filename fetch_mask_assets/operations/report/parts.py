@@ -106,7 +106,7 @@ BALANCE = Part(
         Judgement(
             _BROKEN,
             lambda facts: facts["ledger"]["messages"] != facts["ledger"]["recorded_messages"],
-            "the ledger holds {ledger[messages]:message id|message ids}, the batches record"
+            "the ledger counts {ledger[messages]:message id|message ids}, the batches record"
             " {ledger[recorded_messages]:,}.",
         ),
         Judgement(

@@ -16,7 +16,7 @@ import polars as pl
 import psycopg
 from psycopg import errors
 
-from fetch_mask_assets.postgres.sessions import LONG_RECORD, one_row, open_session
+from fetch_mask_assets.postgres.sessions import LONG_RECORD, one_row, open_session, retry_transient
 
 MAX_MESSAGE_AGE = timedelta(days=14)
 """SQS's maximum of MessageRetentionPeriod."""
@@ -95,14 +95,17 @@ def prune(database_url: str, keep_days: int) -> Iterator[PrunedDay]:
         DatabaseError: fewer than 15 days are to be kept, or the ledger was in use; the days
             yielded are dropped.
     """
-    while True:
-        with open_session(database_url, LONG_RECORD, "prune the ledger") as connection:
-            day, messages = one_row(
-                connection, "SELECT * FROM login_ingest.prune_ledger(%s)", keep_days
-            )
-        if day is None:
-            return
-        yield PrunedDay(day, messages)
+    while pruned := _prune_day(database_url, keep_days):
+        yield pruned
+
+
+@retry_transient()
+def _prune_day(database_url: str, keep_days: int) -> PrunedDay | None:
+    with open_session(database_url, LONG_RECORD, "prune the ledger") as connection:
+        day, messages = one_row(
+            connection, "SELECT * FROM login_ingest.prune_ledger(%s)", keep_days
+        )
+    return None if day is None else PrunedDay(day, messages)
 
 
 def _without_known(connection: psycopg.Connection, messages: pl.DataFrame) -> pl.DataFrame:
