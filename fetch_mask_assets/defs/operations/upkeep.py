@@ -40,8 +40,8 @@ class PruneLedgerConfig(Config):
     keep_days: int = Field(description="Days for which a message id is kept.", ge=15)
 
 
-# A long read blocks it until it gives up. Partitions exist two days ahead, so the next night is early
-# enough.
+# A long read blocks it until it gives up. Partitions exist two days ahead, so the next night is
+# early enough.
 @op(
     description="Creates the partitions of user_logins and of the ledger that are due.",
     retry_policy=RetryPolicy(max_retries=3, delay=30, backoff=Backoff.EXPONENTIAL),
