@@ -27,6 +27,7 @@ _TEMPLATE = "template_logins"
 _PARTITIONED_TEMPLATE = "template_partitioned"
 # No test of this server asks what a crash of the machine leaves on its disk.
 _WITHOUT_DURABILITY = ("fsync", "full_page_writes")
+_LONGEST = ("timeout", "xdist_group")
 
 # The same examples each time, so that a change is what makes a test fail; HYPOTHESIS_PROFILE=long
 # tries others, fifty times as many, and pytest prints the seed that failed (--hypothesis-seed).
@@ -38,11 +39,19 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that use the servers of the stack, and put them first: they take longest."""
+    """Mark the tests that use the servers of the stack, and put the longest tests first.
+
+    Workers take the tests one by one in this order, so that none is left with a long one at the
+    end. The longest have a time-out of their own, or share a fixture that takes long to set up.
+    """
     for item in items:
         if "stack" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.servers)
-    items.sort(key=lambda item: item.get_closest_marker("servers") is None)
+    items.sort(key=lambda item: [not _has(item, *names) for names in (_LONGEST, ("servers",))])
+
+
+def _has(item: pytest.Item, *marks: str) -> bool:
+    return any(item.get_closest_marker(mark) for mark in marks)
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,7 @@ CANARIES = (*IPS, *DEVICES, JUNK, UNKNOWN_IP, UNKNOWN_DEVICE)
 PLANTED = "planted-in-{}-4711"
 
 TRIAL = "fetch_mask_assets.pipeline.queue.dry_run_process"
-pytestmark = [pytest.mark.servers, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(900), pytest.mark.xdist_group("traces")]
 
 INGEST = ("ingest", "--verbose", "--no-wait", "--max-batches", "1")
 WHY = ("--reason", "asked for", "--ticket", "T-1", "--yes")
@@ -222,7 +222,6 @@ def test_every_failure_took_place(seen: Seen) -> None:
     assert seen.reasons >= {*_BROKEN, Reason.REFUSED_BY_DATABASE}
 
 
-# Without ids of our own, the colons of an address would split the module between workers.
 @pytest.mark.parametrize("canary", CANARIES, ids=range(len(CANARIES)))
 def test_no_trace_holds_a_raw_value_in_any_form(seen: Seen, canary: str) -> None:
     assert seen.places(canary) == set()
