@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from benchmarks.sqs_simulator.harsh_queue import HarshQueue, Moment
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
+from fetch_mask_assets_tests.support import commands
 from fetch_mask_assets_tests.support.logins import bodies
-from fetch_mask_assets_tests.support.poison import CRASHES, HANGS, poisoned, python_path
+from fetch_mask_assets_tests.support.poison import (
+    CRASHES,
+    HANGS,
+    interpreted,
+    poisoned,
+    python_path,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-FETCH_MASK = str(Path(sys.executable).parent / "fetch-mask")
 GOOD = 120
 RECEIVES = 5
 HIDDEN_SECONDS = 300
@@ -58,7 +62,8 @@ def test_poison_ends_on_the_dead_letter_queue_and_what_shared_its_batches_loads(
 ) -> None:
     good = queue.send("logins", bodies(GOOD))
     poison = queue.send("logins", [poisoned(number, CRASHES) for number in range(2)])
-    killed = _run(settings, tmp_path, "ingest")
+    # The poison works in interpreters that start, and so in the processes that dry-run messages.
+    killed = interpreted("ingest", env=settings, cwd=tmp_path)
     assert killed.returncode == -signal.SIGSEGV
     queue.pass_time(HIDDEN_SECONDS)
     # Hidden messages are visible again once the ingestion has seen that there are some.
@@ -67,7 +72,7 @@ def test_poison_ends_on_the_dead_letter_queue_and_what_shared_its_batches_loads(
         lambda _call: queue.pass_time(HIDDEN_SECONDS),
         moment=Moment.ANSWERED,
     )
-    done = _run(settings, tmp_path, "ingest", "--json")
+    done = commands.run("ingest", "--json", env=settings, cwd=tmp_path)
     queue.forget_hooks()
     assert done.returncode == 0, done.stderr
     database = LoginDatabase(settings["LOGIN_DATABASE_URL"])
@@ -77,10 +82,10 @@ def test_poison_ends_on_the_dead_letter_queue_and_what_shared_its_batches_loads(
     assert [queue.lives[each].handed_out for each in poison] == [RECEIVES] * 2
     assert sorted(queue.on_queue("dead")) == sorted(poison)
 
-    shown = _run(settings, tmp_path, "dead-letters", "show", "--json")
+    shown = commands.run("dead-letters", "show", "--json", env=settings, cwd=tmp_path)
     assert json.loads(shown.stdout)["profiles"] == {"kills the process that masks it": 2}
     rest = queue.send("dead", bodies(20))
-    drained = _run(settings, tmp_path, "dead-letters", "drain", "--json")
+    drained = commands.run("dead-letters", "drain", "--json", env=settings, cwd=tmp_path)
     assert drained.returncode == 1
     counts = json.loads(drained.stdout)
     assert (counts["loaded"], counts["remaining"]) == (len(rest), 2)
@@ -93,19 +98,7 @@ def test_a_message_that_hangs_is_poison_as_well(
     settings: dict[str, str], queue: HarshQueue, tmp_path: Path
 ) -> None:
     *_, hanging = queue.send("dead", [*bodies(5), poisoned(1, HANGS)])
-    done = _run(settings, tmp_path, "dead-letters", "drain", "--json")
+    done = commands.run("dead-letters", "drain", "--json", env=settings, cwd=tmp_path)
     counts = json.loads(done.stdout)
     assert (counts["loaded"], counts["remaining"]) == (5, 1)
     assert list(queue.on_queue("dead")) == [hanging]
-
-
-def _run(settings: dict[str, str], cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # noqa: S603 (our own program, no shell)
-        [FETCH_MASK, *arguments],
-        env=settings,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
