@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-import psutil
 import psycopg
 import pytest
 
@@ -46,7 +45,12 @@ CANARIES = (*IPS, *DEVICES, JUNK, UNKNOWN_IP, UNKNOWN_DEVICE)
 PLANTED = "planted-in-{}-4711"
 
 TRIAL = "fetch_mask_assets.pipeline.queue.dry_run_process"
-pytestmark = [pytest.mark.servers, pytest.mark.timeout(900), pytest.mark.xdist_group("traces")]
+pytestmark = [
+    pytest.mark.chaos,
+    pytest.mark.servers,
+    pytest.mark.timeout(1_800),
+    pytest.mark.xdist_group("traces"),
+]
 
 INGEST = ("ingest", "--verbose", "--no-wait", "--max-batches", "1")
 WHY = ("--reason", "asked for", "--ticket", "T-1", "--yes")
@@ -115,9 +119,9 @@ class Watch:
     def go_on(self) -> None:
         """Looks at every process below this one, again and again."""
         while not self.ended.wait(0.02):
-            for process in psutil.Process().children(recursive=True):
-                with suppress(OSError, psutil.Error):
-                    self._look(Path("/proc") / str(process.pid))
+            for pid in _descendants(os.getpid()):
+                with suppress(OSError):
+                    self._look(Path("/proc") / str(pid))
 
     def _look(self, directory: Path) -> None:
         command = (directory / "cmdline").read_bytes()
@@ -125,6 +129,15 @@ class Watch:
         self.shown["environ"].add((directory / "environ").read_bytes())
         if TRIAL.encode() in command:
             self.trial_limits.add(core_limit(directory))
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    """Each process below one. The kernel's lists take a twentieth of a look at all processes."""
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in path.read_text().split():
+                yield int(child)
+                yield from _descendants(int(child))
 
 
 @dataclass
