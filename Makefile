@@ -12,7 +12,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 QUICK := $(addprefix fetch_mask_assets_tests/,masking keys audit pipeline operations support \
   test_settings.py test_errors.py)
-PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --no-loadscope-reorder
 # Without bytecode, each process that a test starts would compile the product anew.
 unexport PYTHONDONTWRITEBYTECODE
 

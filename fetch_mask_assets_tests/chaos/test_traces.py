@@ -45,12 +45,7 @@ CANARIES = (*IPS, *DEVICES, JUNK, UNKNOWN_IP, UNKNOWN_DEVICE)
 PLANTED = "planted-in-{}-4711"
 
 TRIAL = "fetch_mask_assets.pipeline.queue.dry_run_process"
-pytestmark = [
-    pytest.mark.chaos,
-    pytest.mark.servers,
-    pytest.mark.timeout(1_800),
-    pytest.mark.xdist_group("traces"),
-]
+pytestmark = [pytest.mark.chaos, pytest.mark.servers, pytest.mark.timeout(1_800)]
 
 INGEST = ("ingest", "--verbose", "--no-wait", "--max-batches", "1")
 WHY = ("--reason", "asked for", "--ticket", "T-1", "--yes")

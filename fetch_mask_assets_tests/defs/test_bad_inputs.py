@@ -249,9 +249,6 @@ class Landed:
     left_on_queue: int
 
 
-_ONE_RUN = pytest.mark.xdist_group("bad inputs")
-
-
 @pytest.fixture(scope="module")
 def landed(
     stack: Stack, template_database: str, tmp_path_factory: pytest.TempPathFactory
@@ -328,7 +325,6 @@ def _look(
     )
 
 
-@_ONE_RUN
 @pytest.mark.parametrize("name", CASES, ids=[repr(name)[1:-1] for name in CASES])
 def test_a_message_loads_byte_for_byte_or_is_sealed_with_its_reason(
     landed: Landed, name: str
@@ -342,7 +338,6 @@ def test_a_message_loads_byte_for_byte_or_is_sealed_with_its_reason(
         assert _row(case) in landed.rows
 
 
-@_ONE_RUN
 def test_every_case_is_accounted_for_and_gone_from_the_queue(landed: Landed) -> None:
     loaded = sum(case.rejected is None for case in CASES.values())
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from fetch_mask_assets.local_stack.stack import Stack
 
-pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("leaks")]
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(600)]
 IPS = ("203.0.113.213", "198.51.100.177", "2001:db8:5eaf::c0de:77")
 DEVICES = ("canary-device-815-4711", "7f3c1e52-canary-uuid", "gerät-kanarie-0815")
 JUNK = "canary-of-a-message-that-is-none"
