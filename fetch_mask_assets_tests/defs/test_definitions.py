@@ -208,7 +208,9 @@ def test_definitions_of_other_numbers_load() -> None:
 def test_the_settings_of_dagster_hold_no_secret() -> None:
     path = Path(fetch_mask_assets.__file__).parent / "local_stack" / "dagster.yaml"
     settings: Any = load_yaml_from_path(str(path))
-    assert settings["storage"] == {"postgres": {"postgres_url": {"env": "DAGSTER_POSTGRES_URL"}}}
+    assert settings["storage"]["custom"]["config"] == {
+        "postgres_url": {"env": "DAGSTER_POSTGRES_URL"}
+    }
     assert settings["telemetry"] == {"enabled": False}
     assert settings["run_monitoring"]["enabled"]
 
