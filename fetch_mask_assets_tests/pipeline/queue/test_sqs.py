@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
     from fetch_mask_assets.local_stack.stack import Stack
+    from fetch_mask_assets.pipeline.queue.client import SqsClient
 
 CANARY = "203.0.113.77"
 
@@ -540,7 +541,7 @@ class _RefusesReceiveAfter(_Records):
 
 def _queue(client: _Shared, url: str, receivers: int = 4) -> LoginQueue:
     settings = QueueSettings(url=url, receivers=receivers, wait_seconds=1, visibility_seconds=300)
-    return LoginQueue(cast("SQSClient", client), settings)
+    return LoginQueue(cast("SqsClient", client), settings)
 
 
 def _limits(
