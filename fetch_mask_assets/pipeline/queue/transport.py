@@ -59,6 +59,8 @@ class Transport:
     def post(self, headers: Sequence[str], body: bytes) -> Response:
         """Posts a body; every header is signed.
 
+        libcurl sends a request once more if a kept connection closes before it is answered.
+
         Raises:
             BotoCoreError: there are no credentials, or there was no answer; one of the classes
                 that botocore raises.

@@ -148,6 +148,13 @@ def test_a_connection_that_the_server_closed_while_it_was_idle_is_made_anew() ->
     assert len(server.requests) == 3
 
 
+def test_a_request_that_is_lost_with_a_kept_connection_is_sent_once_more_at_once() -> None:
+    with ScriptedServer(Scripted(), Scripted(is_lost=True), Scripted()) as server:
+        client = _client(server.url, attempts=1)
+        assert [client.receive_message(**REQUEST) for _ in range(2)] == [{}] * 2
+    assert len(server.requests) == 3
+
+
 @pytest.mark.parametrize(
     "answer",
     [
