@@ -76,6 +76,7 @@ class LoginQueue:
         self._client = client
         self._settings = settings
         self._requests = BatchRequests(client, settings.url, settings.receivers)
+        self._ahead: ReceiveResult | None = None
         self._unsettled: dict[str, tuple[str, int]] = {}
         self._lock = Lock()
 
@@ -103,12 +104,32 @@ class LoginQueue:
         """
         return attributes.find_dead_letter_url(self._client, policy)
 
+    def is_empty(self, limits: DrainLimits) -> bool:
+        """Whether the queue has no message: by its counts, which lag, and by receives.
+
+        What these receives return all the same is the result of the next `receive`.
+
+        Raises:
+            QueueError: the queue cannot be read.
+        """
+        depth = self.depth()
+        if depth.waiting or depth.hidden:
+            return False
+        ahead = self.receive(limits)
+        if ahead.raw.is_empty():
+            return True
+        self._ahead = ahead
+        return False
+
     def receive(self, limits: DrainLimits) -> ReceiveResult:
         """Receives with several long polls at once until a limit is reached.
 
         Raises:
             QueueError: a receive failed; what was received is released at close.
         """
+        if self._ahead is not None:
+            ahead, self._ahead = self._ahead, None
+            return ahead
         drain = Drain(self._receive, limits)
         drain.run(self._settings.receivers)
         return ReceiveResult(_frame(drain.deliveries), drain.end, drain.requests, drain.seconds)
@@ -133,6 +154,7 @@ class LoginQueue:
             {"ReceiptHandle": handle, "VisibilityTimeout": delay(receive_count)}
             for handle, receive_count in self._unsettled.values()
         ]
+        self._ahead = None
         self._unsettled.clear()
         return self._requests.send("change_message_visibility_batch", entries)
 
@@ -157,7 +179,7 @@ class LoginQueue:
     def close(self) -> None:
         """Releases all unsettled messages and closes the connections."""
         try:
-            self._release_or_warn()
+            self.release_or_warn()
         finally:
             self._client.close()
 
@@ -167,7 +189,8 @@ class LoginQueue:
         ]
         return self._requests.send("change_message_visibility_batch", entries)
 
-    def _release_or_warn(self) -> None:
+    def release_or_warn(self) -> None:
+        """Releases all unsettled messages at the end of a run; logs a failure of it."""
         # An error here would hide the error of a run that is already failing.
         if not self._unsettled:
             return

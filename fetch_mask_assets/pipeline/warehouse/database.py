@@ -14,7 +14,7 @@ from fetch_mask_assets.pipeline.batch.balance import Balance, BatchCounts
 from fetch_mask_assets.pipeline.batch.frames import LOGIN_COLUMNS
 from fetch_mask_assets.pipeline.warehouse import commit
 from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
-from fetch_mask_assets.postgres import migrate
+from fetch_mask_assets.postgres import revision
 from fetch_mask_assets.postgres.sessions import PROBE, READ, one_row, open_session
 
 # The table refused this row, or was locked for a moment: a batch may succeed.
@@ -42,7 +42,7 @@ class LoginDatabase:
             DatabaseError: the database cannot be reached.
         """
         with open_session(self.url, READ, "read its schema version") as connection:
-            return migrate.current(connection), migrate.head()
+            return revision.current(connection), revision.HEAD
 
     def require_writable(self, login: Sequence[object]) -> None:
         """Insert a login, given as the values of its columns in order, and roll back.
