@@ -6,6 +6,15 @@ import re
 from collections.abc import Iterator
 from ipaddress import IPv6Address, ip_address
 
+import numpy as np
+import polars as pl
+
+from fetch_mask_assets.masking.byte_columns import to_bytes
+
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_DOTTED_QUAD = rf"^(?:{_OCTET}\.){{3}}{_OCTET}$"
+"""An IPv4 address as `pack_ip` takes it, in the syntax of Polars (Rust's regex)."""
+
 _V4_MAPPED = bytes(10) + b"\xff\xff"
 
 _QUAD = re.compile(r"(?<!\d)\d{1,3}(?:\.\d{1,3}){3}(?!\d)", re.ASCII)
@@ -28,6 +37,26 @@ def pack_ip(text: str) -> bytes:
     except ValueError:
         raise ValueError("not an IP address") from None
     return address.packed if address.version == 6 else _V4_MAPPED + address.packed  # noqa: PLR2004 (IPv6)
+
+
+def pack_ips(texts: pl.Series) -> pl.Series:
+    """The result of `pack_ip` for each text, as binary; null for a text that is no address."""
+    is_quad = texts.str.contains(_DOTTED_QUAD).fill_null(value=False)
+    others = texts.filter(~is_quad)
+    packed_texts = pl.concat([_pack_quads(texts.filter(is_quad)), _pack_each(others)])
+    places = pl.concat([is_quad.arg_true(), (~is_quad).arg_true()])
+    return packed_texts.gather(places.arg_sort())
+
+
+def _pack_quads(quads: pl.Series) -> pl.Series:
+    octets = quads.str.split(".").cast(pl.List(pl.UInt8)).list.to_array(4).to_numpy()
+    prefix = np.frombuffer(_V4_MAPPED, np.uint8)
+    return to_bytes(np.hstack([np.broadcast_to(prefix, (len(octets), len(prefix))), octets]))
+
+
+def _pack_each(texts: pl.Series) -> pl.Series:
+    results = [None if text is None else next(iter(packed(text)), None) for text in texts]
+    return pl.Series(results, dtype=pl.Binary)
 
 
 def unpack_ip(packed: bytes) -> str:

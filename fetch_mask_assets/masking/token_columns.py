@@ -1,0 +1,53 @@
+"""Columns of tokens: `format_token` and `parse_token` over many values at once."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from fetch_mask_assets.masking.canonical import BLOCK
+from fetch_mask_assets.masking.fields import MAX_TOKEN_LENGTH, MaskedField
+from fetch_mask_assets.masking.token import MIN_CIPHERTEXT_BYTES, TINK_VERSION
+
+_BASE64URL = "^[A-Za-z0-9_-]+$"
+"""In the syntax of Polars (Rust's regex), where `$` is the end of the text."""
+
+
+def format_tokens(field: MaskedField, ciphertexts: pl.Series) -> pl.Series:
+    """The result of `format_token` for each ciphertext; null stays null."""
+    return ciphertexts.to_frame("ciphertext").select(_formatted(field)).to_series()
+
+
+def parse_tokens(field: MaskedField, texts: pl.Series) -> pl.Series:
+    """The ciphertext of each token, as binary; null for a text that `parse_token` refuses."""
+    parsed = texts.to_frame("text").select("text", ciphertext=_decoded(field))
+    # A text may be another spelling of a token.
+    is_token = _has_form() & (_formatted(field) == pl.col("text"))
+    return parsed.select(pl.when(is_token).then("ciphertext")).to_series()
+
+
+def _formatted(field: MaskedField) -> pl.Expr:
+    plain = pl.col("ciphertext").bin.encode("base64").str.strip_chars_end("=")
+    url = plain.str.replace_all("+", "-", literal=True).str.replace_all("/", "_", literal=True)
+    return pl.lit(field.token_prefix) + url
+
+
+def _decoded(field: MaskedField) -> pl.Expr:
+    """The bytes behind the prefix; null where there is another or they are not base64url."""
+    text = pl.col("text")
+    encoded = text.str.strip_prefix(field.token_prefix)
+    is_base64 = (
+        text.str.starts_with(field.token_prefix)
+        & (text.str.len_chars() <= MAX_TOKEN_LENGTH)
+        & encoded.str.contains(_BASE64URL)
+        & (encoded.str.len_bytes() % 4 != 1)
+    )
+    plain = encoded.str.replace_all("-", "+", literal=True).str.replace_all("_", "/", literal=True)
+    padded = (plain + "===").str.head((plain.str.len_bytes() + 3) // 4 * 4)
+    return pl.when(is_base64).then(padded).str.decode("base64", strict=False)
+
+
+def _has_form() -> pl.Expr:
+    """Whether a ciphertext has the length and the version of one (as in `parse_token`)."""
+    ciphertext = pl.col("ciphertext")
+    over = ciphertext.bin.size().cast(pl.Int64) - MIN_CIPHERTEXT_BYTES
+    return (over >= 0) & (over % BLOCK == 0) & ciphertext.bin.starts_with(bytes([TINK_VERSION]))
