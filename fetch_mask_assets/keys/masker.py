@@ -19,7 +19,7 @@ from fetch_mask_assets.errors import KeysetError, TokenError
 from fetch_mask_assets.keys.siv_columns import SivColumns
 from fetch_mask_assets.masking.fields import MaskedField
 from fetch_mask_assets.masking.token import format_token, parse_token
-from fetch_mask_assets.masking.token_columns import format_tokens, parse_tokens
+from fetch_mask_assets.masking.token_columns import format_tokens, key_ids, parse_tokens
 
 SAMPLE_SIZE = 64
 """The number of distinct values of a column that are compared with Tink, with one more of each
@@ -85,22 +85,25 @@ class FieldMasker:
         self._compare(map(self.mask, distinct.filter(sampled)), tokens.filter(sampled))
         return _looked_up(values, distinct, tokens)
 
-    def decrypt_column(self, tokens: pl.Series) -> pl.Series:
-        """The canonical value behind each token, as binary; null for one that is not genuine.
+    def open_column(self, tokens: pl.Series) -> pl.DataFrame:
+        """The key id and the canonical value behind each token.
 
         Args:
-            tokens: texts, tokens or not; null stays null.
+            tokens: texts, tokens or not; each is decrypted, so give distinct ones.
+
+        Returns:
+            The columns `key_id`, null for a text that is no token of this field, and `canonical`,
+            null for one that is not genuine under an enabled key. Row by row the tokens.
 
         Raises:
             KeysetError: Tink gives another value for a token of the sample.
         """
-        distinct = tokens.drop_nulls().unique()
-        ciphertexts = parse_tokens(self.field, distinct)
-        opened = [self._columns[key_id].decrypt(ciphertexts) for key_id in self.check_values]
-        values = pl.select(pl.coalesce(opened)).to_series()
-        sampled = _is_sampled(distinct)
-        self._compare(map(self._opened, distinct.filter(sampled)), values.filter(sampled))
-        return _looked_up(tokens, distinct, values)
+        ciphertexts = parse_tokens(self.field, tokens)
+        opened = [cipher.decrypt(ciphertexts) for cipher in self._columns.values()]
+        canonical = pl.select(canonical=pl.coalesce(opened)).to_series()
+        sampled = _is_sampled(tokens)
+        self._compare(map(self._opened, tokens.filter(sampled)), canonical.filter(sampled))
+        return pl.DataFrame([key_ids(ciphertexts).alias("key_id"), canonical])
 
     def _compare(self, by_tink: Iterable[str | bytes | None], by_columns: pl.Series) -> None:
         if list(by_tink) != by_columns.to_list():
@@ -110,9 +113,9 @@ class FieldMasker:
                 " stop the sensor and report it."
             )
 
-    def _opened(self, token: str) -> bytes | None:
+    def _opened(self, token: str | None) -> bytes | None:
         try:
-            return self.decrypt(token)
+            return None if token is None else self.decrypt(token)
         except TokenError:
             return None
 

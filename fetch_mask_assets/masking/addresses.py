@@ -5,15 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from ipaddress import IPv6Address, ip_address
+from socket import AF_INET6, inet_pton
 
 import numpy as np
 import polars as pl
 
 from fetch_mask_assets.masking.byte_columns import to_bytes
 
+# In the syntax of Polars (Rust's regex): addresses that `pack_ip` takes, in their usual spellings.
 _OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _DOTTED_QUAD = rf"^(?:{_OCTET}\.){{3}}{_OCTET}$"
-"""An IPv4 address as `pack_ip` takes it, in the syntax of Polars (Rust's regex)."""
+_GROUP = "[0-9A-Fa-f]{1,4}"
+_GROUPS = 8
+_UNCOMPRESSED = rf"^{_GROUP}(?::{_GROUP}){{{_GROUPS - 1}}}$"
+_COMPRESSED = rf"^(?:{_GROUP}(?::{_GROUP})*)?::(?:{_GROUP}(?::{_GROUP})*)?$"
 
 _V4_MAPPED = bytes(10) + b"\xff\xff"
 
@@ -55,8 +60,18 @@ def _pack_quads(quads: pl.Series) -> pl.Series:
 
 
 def _pack_each(texts: pl.Series) -> pl.Series:
-    results = [None if text is None else next(iter(packed(text)), None) for text in texts]
+    groups = texts.str.count_matches("[0-9A-Fa-f]+")
+    is_compressed = texts.str.contains(_COMPRESSED) & (groups < _GROUPS)
+    is_hexadecimal = is_compressed | texts.str.contains(_UNCOMPRESSED)
+    results = [
+        inet_pton(AF_INET6, text) if is_known else _packed_or_none(text)
+        for text, is_known in zip(texts, is_hexadecimal, strict=True)
+    ]
     return pl.Series(results, dtype=pl.Binary)
+
+
+def _packed_or_none(text: str | None) -> bytes | None:
+    return None if text is None else next(iter(packed(text)), None)
 
 
 def unpack_ip(packed: bytes) -> str:

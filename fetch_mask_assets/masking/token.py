@@ -16,9 +16,9 @@ from fetch_mask_assets.masking.canonical import BLOCK
 from fetch_mask_assets.masking.fields import MAX_TOKEN_LENGTH, MaskedField
 
 TINK_VERSION = 1
-_PREFIX_BYTES = 5
+PREFIX_BYTES = 5
 _SIV_BYTES = 16
-MIN_CIPHERTEXT_BYTES = _PREFIX_BYTES + _SIV_BYTES + BLOCK
+MIN_CIPHERTEXT_BYTES = PREFIX_BYTES + _SIV_BYTES + BLOCK
 """A longer ciphertext has more blocks of 16 bytes."""
 
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
@@ -40,7 +40,7 @@ class Token:
     @property
     def sealed(self) -> bytes:
         """The synthetic IV and the encrypted value, without Tink's prefix."""
-        return self.ciphertext[_PREFIX_BYTES:]
+        return self.ciphertext[PREFIX_BYTES:]
 
 
 def format_token(field: MaskedField, ciphertext: bytes) -> str:
@@ -63,12 +63,12 @@ def parse_token(field: MaskedField, text: str) -> Token:
 
 def key_prefix(key_id: int) -> bytes:
     """The first bytes of every ciphertext under a key: Tink's output prefix."""
-    return bytes([TINK_VERSION]) + key_id.to_bytes(_PREFIX_BYTES - 1, "big")
+    return bytes([TINK_VERSION]) + key_id.to_bytes(PREFIX_BYTES - 1, "big")
 
 
 def min_token_length(field: MaskedField) -> int:
     """The length of the field's shortest token, in characters; that of all if its form is fixed."""
-    ciphertext = bytes(_PREFIX_BYTES + _SIV_BYTES + field.form.min_bytes)
+    ciphertext = bytes(PREFIX_BYTES + _SIV_BYTES + field.form.min_bytes)
     return len(format_token(field, ciphertext))
 
 
@@ -99,13 +99,13 @@ def token_key_id(field: MaskedField, text: str) -> int | None:
 
 def sealed_key_id(body: bytes) -> int | None:
     """The key id of a sealed body; None if it is not a sealed body."""
-    if len(body) <= _PREFIX_BYTES or body[0] != TINK_VERSION:
+    if len(body) <= PREFIX_BYTES or body[0] != TINK_VERSION:
         return None
     return _key_id(body)
 
 
 def _key_id(ciphertext: bytes) -> int:
-    return int.from_bytes(ciphertext[1:_PREFIX_BYTES], "big")
+    return int.from_bytes(ciphertext[1:PREFIX_BYTES], "big")
 
 
 def _decode(field: MaskedField, text: str) -> bytes:

@@ -6,10 +6,11 @@ import polars as pl
 
 from fetch_mask_assets.masking.canonical import BLOCK
 from fetch_mask_assets.masking.fields import MAX_TOKEN_LENGTH, MaskedField
-from fetch_mask_assets.masking.token import MIN_CIPHERTEXT_BYTES, TINK_VERSION
+from fetch_mask_assets.masking.token import MIN_CIPHERTEXT_BYTES, PREFIX_BYTES, TINK_VERSION
 
-_BASE64URL = "^[A-Za-z0-9_-]+$"
-"""In the syntax of Polars (Rust's regex), where `$` is the end of the text."""
+_NOT_BASE64URL = "[^A-Za-z0-9_-]"
+_PADDINGS = pl.Series(["", "===", "==", "="])
+"""By the number of characters over the last four; three is not base64."""
 
 
 def format_tokens(field: MaskedField, ciphertexts: pl.Series) -> pl.Series:
@@ -19,10 +20,14 @@ def format_tokens(field: MaskedField, ciphertexts: pl.Series) -> pl.Series:
 
 def parse_tokens(field: MaskedField, texts: pl.Series) -> pl.Series:
     """The ciphertext of each token, as binary; null for a text that `parse_token` refuses."""
-    parsed = texts.to_frame("text").select("text", ciphertext=_decoded(field))
-    # A text may be another spelling of a token.
-    is_token = _has_form() & (_formatted(field) == pl.col("text"))
-    return parsed.select(pl.when(is_token).then("ciphertext")).to_series()
+    ciphertexts = texts.to_frame("text").select(ciphertext=_decoded(field))
+    return ciphertexts.select(pl.when(_has_form()).then("ciphertext")).to_series()
+
+
+def key_ids(ciphertexts: pl.Series) -> pl.Series:
+    """The key id of each ciphertext that `parse_tokens` gives; null stays null."""
+    key_id = ciphertexts.bin.slice(1, PREFIX_BYTES - 1)
+    return key_id.bin.reinterpret(dtype=pl.UInt32, endianness="big")
 
 
 def _formatted(field: MaskedField) -> pl.Expr:
@@ -32,17 +37,19 @@ def _formatted(field: MaskedField) -> pl.Expr:
 
 
 def _decoded(field: MaskedField) -> pl.Expr:
-    """The bytes behind the prefix; null where there is another or they are not base64url."""
+    """The bytes behind the prefix; null where there is another or they are not base64url.
+
+    Polars decodes but one spelling of the same bytes.
+    """
     text = pl.col("text")
     encoded = text.str.strip_prefix(field.token_prefix)
     is_base64 = (
         text.str.starts_with(field.token_prefix)
         & (text.str.len_chars() <= MAX_TOKEN_LENGTH)
-        & encoded.str.contains(_BASE64URL)
-        & (encoded.str.len_bytes() % 4 != 1)
+        & ~encoded.str.contains(_NOT_BASE64URL)
     )
     plain = encoded.str.replace_all("-", "+", literal=True).str.replace_all("_", "/", literal=True)
-    padded = (plain + "===").str.head((plain.str.len_bytes() + 3) // 4 * 4)
+    padded = plain + pl.lit(_PADDINGS).gather(plain.str.len_bytes() % len(_PADDINGS))
     return pl.when(is_base64).then(padded).str.decode("base64", strict=False)
 
 

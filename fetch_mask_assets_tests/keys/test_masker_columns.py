@@ -20,6 +20,7 @@ from fetch_mask_assets.keys.keyset import open_keyring
 from fetch_mask_assets.keys.masker import SAMPLE_SIZE, FieldMasker
 from fetch_mask_assets.masking.byte_columns import ByteMatrix, to_bytes
 from fetch_mask_assets.masking.fields import MASKED_FIELDS
+from fetch_mask_assets.masking.token import parse_token
 from fetch_mask_assets.masking.token_columns import format_tokens
 from fetch_mask_assets_tests.support.factories import (
     keyring,
@@ -49,6 +50,18 @@ def _opened(masker: FieldMasker, token: str | None) -> bytes | None:
         return None if token is None else masker.decrypt(token)
     except TokenError:
         return None
+
+
+def _key_id(masker: FieldMasker, token: str | None) -> int | None:
+    try:
+        return None if token is None else parse_token(masker.field, token).key_id
+    except TokenError:
+        return None
+
+
+def _read(masker: FieldMasker, *tokens: str | None) -> list[bytes | None]:
+    """The canonical value behind each token, None for one that is not genuine."""
+    return masker.open_column(_texts(*tokens))["canonical"].to_list()
 
 
 def _known(name: str) -> FieldMasker:
@@ -81,11 +94,12 @@ def test_a_column_is_opened_as_each_of_its_tokens(name: str, data: st.DataObject
     altered = [token[:-3] + "AAA" for token in genuine]
     tokens = [*genuine, *altered, *(other.mask(value) for value in values), *junk, *genuine]
 
-    actual = masker.decrypt_column(_texts(*tokens))
+    actual = masker.open_column(_texts(*tokens))
 
-    assert actual.to_list() == [_opened(masker, token) for token in tokens]
-    assert actual.to_list()[: len(values)] == [masker.field.form.to_bytes(each) for each in values]
-    assert (actual.name, actual.dtype) == ("texts", pl.Binary())
+    assert actual.schema == {"key_id": pl.UInt32(), "canonical": pl.Binary()}
+    assert actual["canonical"].to_list() == [_opened(masker, token) for token in tokens]
+    assert actual["key_id"].to_list() == [_key_id(masker, token) for token in tokens]
+    assert _read(masker, *genuine) == [masker.field.form.to_bytes(value) for value in values]
 
 
 def test_a_column_under_a_known_key_has_these_tokens_for_ever() -> None:
@@ -111,8 +125,8 @@ def test_a_column_of_a_rotated_keyset_is_masked_under_the_new_key_and_opens_both
     canonical = new.decrypt(after)
 
     assert new.mask_column(_texts("192.0.2.1")).to_list() == [after]
-    assert new.decrypt_column(_texts(before, after)).to_list() == [canonical, canonical]
-    assert old.decrypt_column(_texts(before, after)).to_list() == [canonical, None]
+    assert _read(new, before, after) == [canonical, canonical]
+    assert _read(old, before, after) == [canonical, None]
 
 
 def test_a_disabled_key_opens_no_column() -> None:
@@ -122,7 +136,7 @@ def test_a_disabled_key_opens_no_column() -> None:
     keyset["key"][0]["status"] = "DISABLED"
     without = open_keyring(keysets | {"ip": json.dumps(keyset)}).masker("ip")
 
-    assert without.decrypt_column(_texts(before)).to_list() == [None]
+    assert _read(without, before) == [None]
 
 
 @pytest.mark.parametrize(
@@ -164,7 +178,7 @@ def test_a_sample_of_every_column_is_compared_with_tink_both_ways() -> None:
 
     tokens = counted.mask_column(values)
     encrypted = cipher.calls
-    counted.decrypt_column(tokens)
+    counted.open_column(tokens)
 
     assert SAMPLE_SIZE <= encrypted <= 2 * SAMPLE_SIZE
     assert SAMPLE_SIZE <= cipher.calls - encrypted <= 2 * SAMPLE_SIZE
@@ -291,7 +305,7 @@ def test_columns_under_another_key_than_tinks_are_refused(key: bytes) -> None:
     with pytest.raises(KeysetError, match=r"^the masking of ip over a column "):
         mixed.mask_column(_texts("192.0.2.1"))
     with pytest.raises(KeysetError, match=r"^the masking of ip over a column "):
-        mixed.decrypt_column(_texts(masker.mask("192.0.2.1")))
+        mixed.open_column(_texts(masker.mask("192.0.2.1")))
 
 
 def test_columns_with_the_data_of_another_field_are_refused() -> None:
@@ -326,4 +340,4 @@ def test_a_forged_token_that_the_columns_open_is_refused_by_tink(
     monkeypatch.setattr(_Cipher, "_decrypt", everything)
 
     with pytest.raises(KeysetError):
-        masker.decrypt_column(_texts(token[:-3] + "AAA"))
+        masker.open_column(_texts(token[:-3] + "AAA"))

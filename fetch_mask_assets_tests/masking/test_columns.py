@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -32,6 +33,10 @@ _quads = st.lists(
 _marks = st.sampled_from(["", " ", "\n", "\0", ".", ":", "%1", "/8", "\u0661", "::", "0", "\u2028"])
 _like_addresses = st.tuples(_marks, _addresses | _quads, _marks).map("".join)
 _hexadecimal = st.text("0123456789abcdefABCDEF:.", max_size=45)
+_groups = st.lists(
+    st.sampled_from(["", "", "0", "1", "db8", "FFFF", "00ff", "00001", "g", "192.0.2.1"]),
+    max_size=10,
+).map(":".join)
 
 
 def _or_none(work: Callable[[_V], _R], value: _V | None) -> _R | None:
@@ -46,7 +51,11 @@ def _texts(values: list[str | None]) -> pl.Series:
 
 
 @settings(max_examples=300, deadline=None)
-@given(texts=st.lists(st.none() | _addresses | _quads | _like_addresses | _hexadecimal | st.text()))
+@given(
+    texts=st.lists(
+        st.none() | _addresses | _quads | _like_addresses | _hexadecimal | _groups | st.text()
+    )
+)
 @example(texts=[*NOT_IPS, "192.0.2.1", "::ffff:192.0.2.1", "2001:db8::7", "0.0.0.0"])  # noqa: S104 (an address like any other)
 def test_a_column_of_addresses_is_packed_as_each_of_them(texts: list[str | None]) -> None:
     actual = pack_ips(_texts(texts))
@@ -151,6 +160,16 @@ def test_every_change_of_one_character_has_one_verdict(field: MaskedField) -> No
 
     _assert_parsed_alike(field, [TEXT, *changed])
     assert parse_tokens(IP, _texts([TEXT, *changed])).count() > 100
+
+
+@pytest.mark.parametrize(("value_bytes", "valid"), [(16, 4), (32, 16), (48, 64)])
+def test_every_last_character_has_one_verdict(value_bytes: int, valid: int) -> None:
+    """Its lowest bits, which hold nothing, are zero in the one spelling of a token."""
+    token = format_token(IP, b"\1" + bytes(range(20 + value_bytes)))
+    texts = [token[:-1] + last for last in string.printable]
+
+    _assert_parsed_alike(IP, [*texts])
+    assert parse_tokens(IP, _texts([*texts])).count() == valid
 
 
 @pytest.mark.parametrize("length", range(245, 265))
