@@ -11,8 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 
+import numpy as np
 import polars as pl
 import tink
+from numpy.typing import NDArray
 from tink import aead, daead
 
 from fetch_mask_assets.errors import KeysetError, TokenError
@@ -79,11 +81,25 @@ class FieldMasker:
         canonical = self.field.form.column_to_bytes(distinct)
         if canonical.has_nulls():
             raise ValueError(f"a value of {self.field.name} is not {self.field.form.name}")
-        cipher = self._columns[self.primary_key_id]
-        tokens = format_tokens(self.field, cipher.encrypt(canonical))
-        sampled = _is_sampled(tokens)
-        self._compare(map(self.mask, distinct.filter(sampled)), tokens.filter(sampled))
-        return _looked_up(values, distinct, tokens)
+        rows = _sample(canonical.bin.size())
+        self._compare(map(self.field.form.to_bytes, distinct.gather(rows)), canonical.gather(rows))
+        return _looked_up(values, distinct, self.encrypt_column(self.primary_key_id, canonical))
+
+    def encrypt_column(self, key_id: int, canonical: pl.Series) -> pl.Series:
+        """The token of each canonical value under an enabled key.
+
+        Args:
+            key_id: the id of one of the keyset's enabled keys, primary or not.
+            canonical: binary, without nulls; each is encrypted, so give distinct ones.
+
+        Raises:
+            KeysetError: Tink gives another token for a value of the sample.
+        """
+        tokens = format_tokens(self.field, self._columns[key_id].encrypt(canonical))
+        rows, tinks = _sample(canonical.bin.size()), self._under[key_id]
+        by_tink = (self._encrypted(tinks, value) for value in canonical.gather(rows))
+        self._compare(by_tink, tokens.gather(rows))
+        return tokens
 
     def open_column(self, tokens: pl.Series) -> pl.DataFrame:
         """The key id and the canonical value behind each token.
@@ -101,16 +117,16 @@ class FieldMasker:
         ciphertexts = parse_tokens(self.field, tokens)
         opened = [cipher.decrypt(ciphertexts) for cipher in self._columns.values()]
         canonical = pl.select(canonical=pl.coalesce(opened)).to_series()
-        sampled = _is_sampled(tokens)
-        self._compare(map(self._opened, tokens.filter(sampled)), canonical.filter(sampled))
+        rows = _sample(tokens.str.len_bytes())
+        self._compare(map(self._opened, tokens.gather(rows)), canonical.gather(rows))
         return pl.DataFrame([key_ids(ciphertexts).alias("key_id"), canonical])
 
-    def _compare(self, by_tink: Iterable[str | bytes | None], by_columns: pl.Series) -> None:
-        if list(by_tink) != by_columns.to_list():
+    def _compare(self, expected: Iterable[str | bytes | None], actual: pl.Series) -> None:
+        if list(expected) != actual.to_list():
             raise KeysetError(
-                f"the masking of {self.field.name} over a column does not give the results of"
-                " Tink. Nothing was written. This is a defect of the program or of a library:"
-                " stop the sensor and report it."
+                f"a column of {self.field.name} was not masked or opened as Tink does it for one"
+                " value. Nothing was written. This is a defect of the program or of a library: stop"
+                " the sensor and report it."
             )
 
     def _opened(self, token: str | None) -> bytes | None:
@@ -120,7 +136,10 @@ class FieldMasker:
             return None
 
     def _token(self, primitive: daead.DeterministicAead, value: str) -> str:
-        canonical, data = self.field.form.to_bytes(value), self.field.associated_data
+        return self._encrypted(primitive, self.field.form.to_bytes(value))
+
+    def _encrypted(self, primitive: daead.DeterministicAead, canonical: bytes) -> str:
+        data = self.field.associated_data
         return format_token(self.field, primitive.encrypt_deterministically(canonical, data))
 
     def unmask(self, token: str) -> str:
@@ -153,11 +172,11 @@ class FieldMasker:
         return TokenError(f"an altered or foreign token of {self.field.name}.")
 
 
-def _is_sampled(texts: pl.Series) -> pl.Series:
-    """Whether each text is of the sample: evenly spaced, and the first of each length."""
-    spacing = max(1, len(texts) // SAMPLE_SIZE)
-    is_spaced = pl.int_range(len(texts), eager=True) % spacing == 0
-    return is_spaced | texts.str.len_bytes().is_first_distinct()
+def _sample(lengths: pl.Series) -> NDArray[np.intp]:
+    """The rows of the sample: evenly spaced, and the first of each length."""
+    spacing = max(1, len(lengths) // SAMPLE_SIZE)
+    _, firsts = np.unique(lengths.to_numpy(), return_index=True)
+    return np.union1d(np.arange(0, len(lengths), spacing), firsts)
 
 
 def _looked_up(keys: pl.Series, known: pl.Series, results: pl.Series) -> pl.Series:

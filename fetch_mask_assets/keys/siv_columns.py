@@ -28,6 +28,8 @@ _CLEARED_BYTES = [8, 12]
 _CLEAR_TOP_BIT = 0x7F
 
 _NO_BYTES = pl.Series([None], dtype=pl.Binary)
+_NULL = -1
+"""In the place of the length of a null."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,10 +61,11 @@ class SivColumns:
         Args:
             ciphertexts: binary, genuine or not.
         """
-        sealed = ciphertexts.bin.slice(len(self.prefix))
+        own = pl.col("ciphertext").bin.starts_with(self.prefix)
+        sealed = pl.col("ciphertext").bin.slice(len(self.prefix))
         is_whole = (sealed.bin.size() >= 2 * BLOCK) & (sealed.bin.size() % BLOCK == 0)
-        has_form = (ciphertexts.bin.starts_with(self.prefix) & is_whole).fill_null(value=False)
-        return _by_length(sealed.zip_with(has_form, _NO_BYTES), self._decrypt)
+        frame = ciphertexts.to_frame("ciphertext").select(pl.when(own & is_whole).then(sealed))
+        return _by_length(frame.to_series(), self._decrypt)
 
     def _encrypt(self, values: ByteMatrix) -> pl.Series:
         iv = self._synthetic_iv(values)
@@ -110,24 +113,20 @@ def siv_columns(key: bytes, associated_data: bytes, prefix: bytes) -> SivColumns
 
 def _by_length(column: pl.Series, work: Callable[[ByteMatrix], pl.Series]) -> pl.Series:
     """The results of `work` for the values of each length, in the order of the column."""
-    lengths = column.bin.size()
-    parts = [_part(column, lengths, each, work) for each in lengths.drop_nulls().unique()]
-    results = pl.concat([pl.DataFrame(schema=_PART), *parts])
-    rows = pl.DataFrame({"row": pl.int_range(len(column), dtype=pl.UInt32, eager=True)})
-    return rows.join(results, on="row", how="left", maintain_order="left")["result"]
+    size = pl.col("value").bin.size().cast(pl.Int64).fill_null(_NULL)
+    lengths = column.to_frame("value").select(size).to_series().to_numpy()
+    rows = [np.flatnonzero(lengths == length) for length in np.unique(lengths)]
+    parts = [_results(column.gather(each), int(lengths[each[0]]), work) for each in rows]
+    order = np.argsort(np.concatenate([np.empty(0, np.int64), *rows]))
+    return pl.concat([_NO_BYTES.clear(), *parts]).gather(order)
 
 
-_PART = pl.Schema({"row": pl.UInt32(), "result": pl.Binary()})
-
-
-def _part(
-    column: pl.Series, lengths: pl.Series, length: int, work: Callable[[ByteMatrix], pl.Series]
-) -> pl.DataFrame:
+def _results(values: pl.Series, length: int, work: Callable[[ByteMatrix], pl.Series]) -> pl.Series:
+    if length == _NULL:
+        return values
     if length == 0 or length % BLOCK:
         raise ValueError("a value is not of whole blocks")
-    of_length = (lengths == length).fill_null(value=False)
-    values = to_matrix(column.filter(of_length), length)
-    return pl.DataFrame({"row": of_length.arg_true(), "result": work(values)})
+    return work(to_matrix(values, length))
 
 
 def _aes(key: bytes) -> _Aes:

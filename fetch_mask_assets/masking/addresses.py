@@ -47,10 +47,13 @@ def pack_ip(text: str) -> bytes:
 def pack_ips(texts: pl.Series) -> pl.Series:
     """The result of `pack_ip` for each text, as binary; null for a text that is no address."""
     is_quad = texts.str.contains(_DOTTED_QUAD).fill_null(value=False)
-    others = texts.filter(~is_quad)
-    packed_texts = pl.concat([_pack_quads(texts.filter(is_quad)), _pack_each(others)])
-    places = pl.concat([is_quad.arg_true(), (~is_quad).arg_true()])
-    return packed_texts.gather(places.arg_sort())
+    packed_texts = pl.concat(
+        [_pack_quads(texts.filter(is_quad)), _pack_each(texts.filter(~is_quad))]
+    )
+    is_other = ~is_quad.to_numpy()
+    # The rows of the dotted quads, then those of the others.
+    rows = np.argsort(is_other, stable=True)
+    return packed_texts.gather(np.argsort(rows))
 
 
 def _pack_quads(quads: pl.Series) -> pl.Series:
@@ -60,6 +63,8 @@ def _pack_quads(quads: pl.Series) -> pl.Series:
 
 
 def _pack_each(texts: pl.Series) -> pl.Series:
+    if texts.is_empty():
+        return pl.Series(dtype=pl.Binary)
     groups = texts.str.count_matches("[0-9A-Fa-f]+")
     is_compressed = texts.str.contains(_COMPRESSED) & (groups < _GROUPS)
     is_hexadecimal = is_compressed | texts.str.contains(_UNCOMPRESSED)
