@@ -23,7 +23,6 @@ from fetch_mask_assets.errors import KeysetError
 from fetch_mask_assets.keys.masker import FieldMasker, Sealer
 from fetch_mask_assets.keys.siv_columns import SivColumns, siv_columns
 from fetch_mask_assets.masking.fields import MASKED_FIELDS, MaskedField, masked_field
-from fetch_mask_assets.masking.token import key_prefix
 
 QUARANTINE = "quarantine"
 KEYSET_NAMES = (*(field.name for field in MASKED_FIELDS), QUARANTINE)
@@ -171,9 +170,7 @@ def _masker(field: MaskedField, keys: _Keys) -> FieldMasker:
 def _columns(field: MaskedField, keys: _Keys) -> dict[int, SivColumns]:
     """The column ciphers of the enabled keys, by key id."""
     return {
-        key["keyId"]: siv_columns(
-            _siv_key(key["keyData"]["value"]), field.associated_data, key_prefix(key["keyId"])
-        )
+        key["keyId"]: siv_columns(_siv_key(key["keyData"]["value"]), field.associated_data)
         for key in _members(keys.handle)["key"]
         if key["status"] == "ENABLED"
     }

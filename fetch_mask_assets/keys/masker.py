@@ -11,17 +11,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 
-import numpy as np
 import polars as pl
 import tink
-from numpy.typing import NDArray
 from tink import aead, daead
 
 from fetch_mask_assets.errors import KeysetError, TokenError
 from fetch_mask_assets.keys.siv_columns import SivColumns
 from fetch_mask_assets.masking.fields import MaskedField
 from fetch_mask_assets.masking.token import format_token, parse_token
-from fetch_mask_assets.masking.token_columns import format_tokens, key_ids, parse_tokens
+from fetch_mask_assets.masking.token_columns import format_tokens, parse_tokens
 
 SAMPLE_SIZE = 64
 """The number of distinct values of a column that are compared with Tink, with one more of each
@@ -95,7 +93,8 @@ class FieldMasker:
         Raises:
             KeysetError: Tink gives another token for a value of the sample.
         """
-        tokens = format_tokens(self.field, self._columns[key_id].encrypt(canonical))
+        sealed = self._columns[key_id].encrypt(canonical.to_list())
+        tokens = format_tokens(self.field, key_id, pl.Series(sealed, dtype=pl.Binary))
         rows, tinks = _sample(canonical.bin.size()), self._under[key_id]
         by_tink = (self._encrypted(tinks, value) for value in canonical.gather(rows))
         self._compare(by_tink, tokens.gather(rows))
@@ -114,12 +113,17 @@ class FieldMasker:
         Raises:
             KeysetError: Tink gives another value for a token of the sample.
         """
-        ciphertexts = parse_tokens(self.field, tokens)
-        opened = [cipher.decrypt(ciphertexts) for cipher in self._columns.values()]
-        canonical = pl.select(canonical=pl.coalesce(opened)).to_series()
+        opened = parse_tokens(self.field, tokens)
+        values: list[bytes | None] = [None] * len(tokens)
+        for key_id, cipher in self._columns.items():
+            own = (opened["key_id"] == key_id).arg_true()
+            sealed = opened["sealed"].gather(own).to_list()
+            for row, value in zip(own.to_list(), cipher.decrypt(sealed), strict=True):
+                values[row] = value
+        canonical = pl.Series("canonical", values, pl.Binary)
         rows = _sample(tokens.str.len_bytes())
         self._compare(map(self._opened, tokens.gather(rows)), canonical.gather(rows))
-        return pl.DataFrame([key_ids(ciphertexts).alias("key_id"), canonical])
+        return opened.select("key_id", canonical)
 
     def _compare(self, expected: Iterable[str | bytes | None], actual: pl.Series) -> None:
         if list(expected) != actual.to_list():
@@ -172,11 +176,10 @@ class FieldMasker:
         return TokenError(f"an altered or foreign token of {self.field.name}.")
 
 
-def _sample(lengths: pl.Series) -> NDArray[np.intp]:
+def _sample(lengths: pl.Series) -> list[int]:
     """The rows of the sample: evenly spaced, and the first of each length."""
     spacing = max(1, len(lengths) // SAMPLE_SIZE)
-    _, firsts = np.unique(lengths.to_numpy(), return_index=True)
-    return np.union1d(np.arange(0, len(lengths), spacing), firsts)
+    return sorted({*range(0, len(lengths), spacing), *lengths.arg_unique()})
 
 
 def _looked_up(keys: pl.Series, known: pl.Series, results: pl.Series) -> pl.Series:

@@ -1,4 +1,4 @@
-"""AES-SIV (RFC 5297) over columns: the output of Tink's cipher for each value, in fewer calls.
+"""AES-SIV (RFC 5297) over many values: the output of Tink's cipher for each value, in fewer calls.
 
 The cipher is AES in ECB mode and CMAC, both of `cryptography`; this module is the mode of
 operation over a column. It makes one call of AES for each block position, where Tink makes a call
@@ -8,125 +8,131 @@ Source: https://www.rfc-editor.org/rfc/rfc5297 and https://www.rfc-editor.org/rf
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
+from struct import Struct
+from typing import TypeVar
 
-import numpy as np
-import polars as pl
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.cmac import CMAC
 
-from fetch_mask_assets.masking.byte_columns import ByteMatrix, to_bytes, to_matrix
 from fetch_mask_assets.masking.canonical import BLOCK
 
 _Aes = Cipher[modes.ECB]
+_R = TypeVar("_R")
 
-# RFC 5297, 2.5: bits 31 and 63 of the counter are cleared, so that a word of 32 bits counts on
-# without a carry.
-_CLEARED_BYTES = [8, 12]
-_CLEAR_TOP_BIT = 0x7F
-
-_NO_BYTES = pl.Series([None], dtype=pl.Binary)
-_NULL = -1
-"""In the place of the length of a null."""
+# RFC 5297, 2.5: bits 31 and 63 of the counter are cleared. So the counters of a column can be
+# added to as one number: none carries over into the next.
+_COUNTER_MASK = bytes.fromhex("ffffffffffffffff7fffffff7fffffff")
+_ONE = bytes.fromhex("00000000000000000000000000000001")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SivColumns:
-    """One key of AES-SIV with one associated data, under Tink's prefix for the key.
+    """One key of AES-SIV with one associated data.
 
     It takes values of whole blocks of 16 bytes, at least one: every canonical form is of such.
     """
 
-    prefix: bytes
     _mac: _Aes = dataclass_field(repr=False)
     _counter: _Aes = dataclass_field(repr=False)
-    _last_block: ByteMatrix = dataclass_field(repr=False)
+    _last_block: bytes = dataclass_field(repr=False)
 
-    def encrypt(self, values: pl.Series) -> pl.Series:
-        """The ciphertext of each value: prefix, synthetic IV, encrypted value; null stays null.
-
-        Args:
-            values: binary, of any number of whole blocks each.
+    def encrypt(self, values: Sequence[bytes]) -> list[bytes]:
+        """The synthetic IV and the encrypted value, for each value.
 
         Raises:
-            ValueError: a value is not of whole blocks; carries no value.
+            ValueError: a value is not of whole blocks, at least one; carries no value.
         """
         return _by_length(values, self._encrypt)
 
-    def decrypt(self, ciphertexts: pl.Series) -> pl.Series:
-        """The value of each ciphertext; null for bytes that `encrypt` does not make of any value.
+    def decrypt(self, sealed: Sequence[bytes]) -> list[bytes | None]:
+        """The value of each result of `encrypt`; None for one that is not genuine.
 
-        Args:
-            ciphertexts: binary, genuine or not.
+        Raises:
+            ValueError: one is not of whole blocks, at least two.
         """
-        own = pl.col("ciphertext").bin.starts_with(self.prefix)
-        sealed = pl.col("ciphertext").bin.slice(len(self.prefix))
-        is_whole = (sealed.bin.size() >= 2 * BLOCK) & (sealed.bin.size() % BLOCK == 0)
-        frame = ciphertexts.to_frame("ciphertext").select(pl.when(own & is_whole).then(sealed))
-        return _by_length(frame.to_series(), self._decrypt)
+        return _by_length(sealed, self._decrypt)
 
-    def _encrypt(self, values: ByteMatrix) -> pl.Series:
-        iv = self._synthetic_iv(values)
-        prefix = np.frombuffer(self.prefix, np.uint8)
-        prefixes = np.broadcast_to(prefix, (len(iv), len(prefix)))
-        return to_bytes(np.hstack([prefixes, iv, values ^ self._key_stream(iv, values.shape[1])]))
+    def _encrypt(self, values: Sequence[bytes]) -> list[bytes]:
+        blocks = _blocks(values)
+        iv = self._synthetic_iv(blocks)
+        return _values([iv, *self._xor_key_stream(iv, blocks)])
 
-    def _decrypt(self, sealed: ByteMatrix) -> pl.Series:
-        iv, encrypted = sealed[:, :BLOCK], sealed[:, BLOCK:]
-        values = encrypted ^ self._key_stream(iv, encrypted.shape[1])
-        is_genuine = (iv == self._synthetic_iv(values)).all(axis=1)
-        return to_bytes(values).zip_with(pl.Series(is_genuine), _NO_BYTES)
+    def _decrypt(self, sealed: Sequence[bytes]) -> list[bytes | None]:
+        iv, *encrypted = _blocks(sealed)
+        blocks = self._xor_key_stream(iv, encrypted)
+        expected = self._synthetic_iv(blocks)
+        found = zip(_values(blocks), _split(iv), _split(expected), strict=True)
+        return [value if one == other else None for value, one, other in found]
 
-    def _synthetic_iv(self, values: ByteMatrix) -> ByteMatrix:
+    def _synthetic_iv(self, blocks: Sequence[bytes]) -> bytes:
         """S2V of RFC 5297, 2.4: the CMAC of the value, whose last block is masked."""
-        *blocks, last = np.split(values, values.shape[1] // BLOCK, axis=1)
-        mac = np.zeros_like(last)
-        for block in (*blocks, last ^ self._last_block):
-            mac = _encrypt_blocks(self._mac, mac ^ block)
+        if not blocks:
+            raise ValueError(_NOT_WHOLE)
+        *others, last = blocks
+        mac = bytes(len(last))
+        for block in (*others, _xor(last, self._last_block * (len(last) // BLOCK))):
+            mac = _encrypt_blocks(self._mac, _xor(mac, block))
         return mac
 
-    def _key_stream(self, iv: ByteMatrix, length: int) -> ByteMatrix:
-        """As many bytes of key stream for each IV (RFC 5297, 2.5)."""
-        counters = np.repeat(iv[:, np.newaxis], length // BLOCK, axis=1)
-        counters[..., _CLEARED_BYTES] &= _CLEAR_TOP_BIT
-        counters.view(">u4")[..., -1] += np.arange(length // BLOCK, dtype=np.uint32)
-        return _encrypt_blocks(self._counter, counters).reshape(len(iv), length)
+    def _xor_key_stream(self, iv: bytes, blocks: Sequence[bytes]) -> list[bytes]:
+        """AES in counter mode, which begins at each value's IV (RFC 5297, 2.5)."""
+        count = len(iv) // BLOCK
+        first, one = _number(iv) & _number(_COUNTER_MASK * count), _number(_ONE * count)
+        counters = ((first + place * one).to_bytes(len(iv), "big") for place in range(len(blocks)))
+        key_stream = (_encrypt_blocks(self._counter, each) for each in counters)
+        return [_xor(block, stream) for block, stream in zip(blocks, key_stream, strict=True)]
 
 
-def siv_columns(key: bytes, associated_data: bytes, prefix: bytes) -> SivColumns:
+def siv_columns(key: bytes, associated_data: bytes) -> SivColumns:
     """The cipher of a key of 64 bytes, whose halves are the keys of MAC and encryption.
 
     Args:
         key: the key of an AES-256-SIV keyset. It is not shown by any repr of the result.
-        associated_data: bound into each ciphertext.
-        prefix: the first bytes of every ciphertext, such as Tink's with the key's id.
+        associated_data: bound into each result of `encrypt`.
     """
     mac_key, counter_key = key[: len(key) // 2], key[len(key) // 2 :]
     data_mac = _double(_cmac(mac_key, bytes(BLOCK))) ^ _number(_cmac(mac_key, associated_data))
     mac = _aes(mac_key)
-    subkey = _double(mac.encryptor().update(bytes(BLOCK)))
-    last_block = np.frombuffer((data_mac ^ subkey).to_bytes(BLOCK, "big"), np.uint8)
-    return SivColumns(prefix, mac, _aes(counter_key), last_block)
+    subkey = _double(_encrypt_blocks(mac, bytes(BLOCK)))
+    return SivColumns(mac, _aes(counter_key), (data_mac ^ subkey).to_bytes(BLOCK, "big"))
 
 
-def _by_length(column: pl.Series, work: Callable[[ByteMatrix], pl.Series]) -> pl.Series:
-    """The results of `work` for the values of each length, in the order of the column."""
-    size = pl.col("value").bin.size().cast(pl.Int64).fill_null(_NULL)
-    lengths = column.to_frame("value").select(size).to_series().to_numpy()
-    rows = [np.flatnonzero(lengths == length) for length in np.unique(lengths)]
-    parts = [_results(column.gather(each), int(lengths[each[0]]), work) for each in rows]
-    order = np.argsort(np.concatenate([np.empty(0, np.int64), *rows]))
-    return pl.concat([_NO_BYTES.clear(), *parts]).gather(order)
+def _by_length(values: Sequence[bytes], work: Callable[[Sequence[bytes]], list[_R]]) -> list[_R]:
+    """The results of `work` for the values of each length, in the order of the values."""
+    lengths = set(map(len, values))
+    if any(length == 0 or length % BLOCK for length in lengths):
+        raise ValueError(_NOT_WHOLE)
+    if len(lengths) == 1:
+        return work(values)
+    results: dict[int, _R] = {}
+    for length in lengths:
+        rows = [row for row, value in enumerate(values) if len(value) == length]
+        results |= zip(rows, work([values[row] for row in rows]), strict=True)
+    return [results[row] for row in range(len(values))]
 
 
-def _results(values: pl.Series, length: int, work: Callable[[ByteMatrix], pl.Series]) -> pl.Series:
-    if length == _NULL:
-        return values
-    if length == 0 or length % BLOCK:
-        raise ValueError("a value is not of whole blocks")
-    return work(to_matrix(values, length))
+def _blocks(values: Sequence[bytes]) -> list[bytes]:
+    """The blocks of values of one length: the first of every value, the second, and so on."""
+    blocks, count = _split(b"".join(values)), len(values[0]) // BLOCK
+    return [b"".join(blocks[place::count]) for place in range(count)]
+
+
+def _values(blocks: Sequence[bytes]) -> list[bytes]:
+    """The reverse of `_blocks`."""
+    return list(map(b"".join, zip(*map(_split, blocks), strict=True)))
+
+
+def _split(blocks: bytes) -> tuple[bytes, ...]:
+    # `Struct` and not `unpack`, which keeps its last formats.
+    return Struct(f"{BLOCK}s" * (len(blocks) // BLOCK)).unpack(blocks)
+
+
+def _xor(one: bytes, other: bytes) -> bytes:
+    # As one number of any length: it takes a few nanoseconds a block, and no other library.
+    return (_number(one) ^ _number(other)).to_bytes(len(one), "big")
 
 
 def _aes(key: bytes) -> _Aes:
@@ -134,10 +140,9 @@ def _aes(key: bytes) -> _Aes:
     return Cipher(algorithms.AES(key), modes.ECB())  # noqa: S305 (a part of SIV)
 
 
-def _encrypt_blocks(aes: _Aes, blocks: ByteMatrix) -> ByteMatrix:
+def _encrypt_blocks(aes: _Aes, blocks: bytes) -> bytes:
     # A new context for each call: one that two threads share raises an error.
-    encrypted = aes.encryptor().update(np.ascontiguousarray(blocks).data.cast("B"))
-    return np.frombuffer(encrypted, np.uint8).reshape(blocks.shape)
+    return aes.encryptor().update(blocks)
 
 
 def _cmac(key: bytes, message: bytes) -> bytes:
@@ -152,5 +157,8 @@ def _double(block: bytes) -> int:
     return doubled ^ (1 << 128 | 0x87) if doubled >> 128 else doubled
 
 
-def _number(block: bytes) -> int:
-    return int.from_bytes(block, "big")
+def _number(blocks: bytes) -> int:
+    return int.from_bytes(blocks, "big")
+
+
+_NOT_WHOLE = "a value is not of whole blocks"

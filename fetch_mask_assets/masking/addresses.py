@@ -7,10 +7,7 @@ from collections.abc import Iterator
 from ipaddress import IPv6Address, ip_address
 from socket import AF_INET6, inet_pton
 
-import numpy as np
 import polars as pl
-
-from fetch_mask_assets.masking.byte_columns import to_bytes
 
 # In the syntax of Polars (Rust's regex): addresses that `pack_ip` takes, in their usual spellings.
 _OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
@@ -47,19 +44,14 @@ def pack_ip(text: str) -> bytes:
 def pack_ips(texts: pl.Series) -> pl.Series:
     """The result of `pack_ip` for each text, as binary; null for a text that is no address."""
     is_quad = texts.str.contains(_DOTTED_QUAD).fill_null(value=False)
-    packed_texts = pl.concat(
-        [_pack_quads(texts.filter(is_quad)), _pack_each(texts.filter(~is_quad))]
-    )
-    is_other = ~is_quad.to_numpy()
-    # The rows of the dotted quads, then those of the others.
-    rows = np.argsort(is_other, stable=True)
-    return packed_texts.gather(np.argsort(rows))
+    quads, others = texts.filter(is_quad), texts.filter(~is_quad)
+    rows = pl.concat([is_quad.arg_true(), (~is_quad).arg_true()])
+    return pl.concat([_pack_quads(quads), _pack_each(others)]).gather(rows.arg_sort())
 
 
 def _pack_quads(quads: pl.Series) -> pl.Series:
-    octets = quads.str.split(".").cast(pl.List(pl.UInt8)).list.to_array(4).to_numpy()
-    prefix = np.frombuffer(_V4_MAPPED, np.uint8)
-    return to_bytes(np.hstack([np.broadcast_to(prefix, (len(octets), len(prefix))), octets]))
+    octets = quads.str.split(".").cast(pl.List(pl.UInt8)).cast(pl.Binary)
+    return pl.select(pl.lit(_V4_MAPPED) + octets).to_series()
 
 
 def _pack_each(texts: pl.Series) -> pl.Series:

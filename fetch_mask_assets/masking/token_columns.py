@@ -6,34 +6,45 @@ import polars as pl
 
 from fetch_mask_assets.masking.canonical import BLOCK
 from fetch_mask_assets.masking.fields import MAX_TOKEN_LENGTH, MaskedField
-from fetch_mask_assets.masking.token import MIN_CIPHERTEXT_BYTES, PREFIX_BYTES, TINK_VERSION
+from fetch_mask_assets.masking.token import (
+    MIN_CIPHERTEXT_BYTES,
+    PREFIX_BYTES,
+    TINK_VERSION,
+    key_prefix,
+)
 
 _NOT_BASE64URL = "[^A-Za-z0-9_-]"
 _PADDINGS = pl.Series(["", "===", "==", "="])
 """By the number of characters over the last four; three is not base64."""
 
 
-def format_tokens(field: MaskedField, ciphertexts: pl.Series) -> pl.Series:
-    """The result of `format_token` for each ciphertext; null stays null."""
-    return ciphertexts.to_frame("ciphertext").select(_formatted(field)).to_series()
+def format_tokens(field: MaskedField, key_id: int, sealed: pl.Series) -> pl.Series:
+    """The token of each sealed value under a key: the result of `format_token` for it.
 
-
-def parse_tokens(field: MaskedField, texts: pl.Series) -> pl.Series:
-    """The ciphertext of each token, as binary; null for a text that `parse_token` refuses."""
-    ciphertexts = texts.to_frame("text").select(ciphertext=_decoded(field))
-    return ciphertexts.select(pl.when(_has_form()).then("ciphertext")).to_series()
-
-
-def key_ids(ciphertexts: pl.Series) -> pl.Series:
-    """The key id of each ciphertext that `parse_tokens` gives; null stays null."""
-    key_id = ciphertexts.bin.slice(1, PREFIX_BYTES - 1)
-    return key_id.bin.reinterpret(dtype=pl.UInt32, endianness="big")
-
-
-def _formatted(field: MaskedField) -> pl.Expr:
-    plain = pl.col("ciphertext").bin.encode("base64").str.strip_chars_end("=")
+    Args:
+        field: the field.
+        key_id: the id of the key.
+        sealed: binary: the synthetic IV and the encrypted value, without Tink's prefix.
+    """
+    ciphertext = pl.lit(key_prefix(key_id)) + pl.col("sealed")
+    plain = ciphertext.bin.encode("base64").str.strip_chars_end("=")
     url = plain.str.replace_all("+", "-", literal=True).str.replace_all("/", "_", literal=True)
-    return pl.lit(field.token_prefix) + url
+    return sealed.to_frame("sealed").select(pl.lit(field.token_prefix) + url).to_series()
+
+
+def parse_tokens(field: MaskedField, texts: pl.Series) -> pl.DataFrame:
+    """The key id and the sealed value of each token, as `parse_token` gives them.
+
+    Returns:
+        The columns `key_id` and `sealed`, null for a text that `parse_token` refuses.
+    """
+    parsed = texts.to_frame("text").select(ciphertext=_decoded(field))
+    token = pl.when(_has_form()).then("ciphertext")
+    key_id = token.bin.slice(1, PREFIX_BYTES - 1)
+    return parsed.select(
+        key_id=key_id.bin.reinterpret(dtype=pl.UInt32, endianness="big"),
+        sealed=token.bin.slice(PREFIX_BYTES),
+    )
 
 
 def _decoded(field: MaskedField) -> pl.Expr:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -18,8 +18,8 @@ from fetch_mask_assets.keys import masker as masker_module
 from fetch_mask_assets.keys import siv_columns
 from fetch_mask_assets.keys.keyset import open_keyring
 from fetch_mask_assets.keys.masker import SAMPLE_SIZE, FieldMasker
-from fetch_mask_assets.masking.byte_columns import ByteMatrix, to_bytes
-from fetch_mask_assets.masking.fields import MASKED_FIELDS
+from fetch_mask_assets.masking.canonical import pad_texts
+from fetch_mask_assets.masking.fields import MASKED_FIELDS, MaskedField
 from fetch_mask_assets.masking.token import parse_token
 from fetch_mask_assets.masking.token_columns import format_tokens
 from fetch_mask_assets_tests.support.factories import (
@@ -190,11 +190,11 @@ _MASK = (1 << 128) - 1
 
 
 def _iv_bits_are_kept(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(siv_columns, "_CLEAR_TOP_BIT", 0xFF)
+    patch.setattr(siv_columns, "_COUNTER_MASK", b"\xff" * 16)
 
 
 def _one_iv_bit_is_kept(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(siv_columns, "_CLEARED_BYTES", [8])
+    patch.setattr(siv_columns, "_COUNTER_MASK", b"\xff" * 8 + b"\x7f" + b"\xff" * 7)
 
 
 def _doubling_without_its_constant(patch: pytest.MonkeyPatch) -> None:
@@ -208,41 +208,56 @@ def _subkey_of_part_blocks(patch: pytest.MonkeyPatch) -> None:
 
 
 def _first_block_is_masked(patch: pytest.MonkeyPatch) -> None:
-    def synthetic_iv(cipher: _Cipher, values: ByteMatrix) -> ByteMatrix:
-        masked = values.copy()
-        masked[:, :16] ^= cipher._last_block  # noqa: SLF001 (what is mutated)
-        plain = dataclasses.replace(cipher, _last_block=np.zeros(16, np.uint8))
-        return original(plain, masked)
-
     original = _Cipher._synthetic_iv  # noqa: SLF001 (what is mutated)
+
+    def synthetic_iv(cipher: _Cipher, blocks: Sequence[bytes]) -> bytes:
+        first, *others = blocks
+        mask = cipher._last_block * (len(first) // 16)  # noqa: SLF001 (what is mutated)
+        plain = dataclasses.replace(cipher, _last_block=bytes(16))
+        return original(plain, [siv_columns._xor(first, mask), *others])  # noqa: SLF001 (as above)
+
     patch.setattr(_Cipher, "_synthetic_iv", synthetic_iv)
 
 
 def _counter_stands_still(patch: pytest.MonkeyPatch) -> None:
-    original = _Cipher._key_stream  # noqa: SLF001 (what is mutated)
-
-    def key_stream(cipher: _Cipher, iv: ByteMatrix, length: int) -> ByteMatrix:
-        return np.tile(original(cipher, iv, 16), length // 16)
-
-    patch.setattr(_Cipher, "_key_stream", key_stream)
+    patch.setattr(siv_columns, "_ONE", bytes(16))
 
 
-def _rows_are_shifted(patch: pytest.MonkeyPatch) -> None:
-    original = _Cipher._key_stream  # noqa: SLF001 (what is mutated)
+def _counter_counts_little_endian(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(siv_columns, "_ONE", bytes(12) + b"\1" + bytes(3))
 
-    def key_stream(cipher: _Cipher, iv: ByteMatrix, length: int) -> ByteMatrix:
-        return np.roll(original(cipher, iv, length), 1, axis=0)
 
-    patch.setattr(_Cipher, "_key_stream", key_stream)
+def _encrypted_values_are_shifted(patch: pytest.MonkeyPatch) -> None:
+    original = _Cipher._xor_key_stream  # noqa: SLF001 (what is mutated)
+
+    def xor_key_stream(cipher: _Cipher, iv: bytes, blocks: Sequence[bytes]) -> list[bytes]:
+        return [each[16:] + each[:16] for each in original(cipher, iv, blocks)]
+
+    patch.setattr(_Cipher, "_xor_key_stream", xor_key_stream)
 
 
 def _results_are_shifted(patch: pytest.MonkeyPatch) -> None:
     original = siv_columns._by_length  # noqa: SLF001 (what is mutated)
 
-    def by_length(column: pl.Series, work: Callable[..., pl.Series]) -> pl.Series:
-        return original(column, work).gather([*range(1, len(column)), 0])
+    def by_length(values: Sequence[bytes], work: Callable[..., list[bytes]]) -> list[bytes]:
+        first, *others = original(values, work)
+        return [*others, first]
 
     patch.setattr(siv_columns, "_by_length", by_length)
+
+
+def _tokens_are_shifted(patch: pytest.MonkeyPatch) -> None:
+    def shifted(*inputs: Any) -> pl.Series:  # noqa: ANN401 (passed on)
+        return format_tokens(*inputs).gather([*range(1, len(inputs[2])), 0])
+
+    patch.setattr(masker_module, "format_tokens", shifted)
+
+
+def _tokens_under_another_key_id(patch: pytest.MonkeyPatch) -> None:
+    def formatted(field: MaskedField, key_id: int, sealed: pl.Series) -> pl.Series:
+        return format_tokens(field, key_id ^ 1, sealed)
+
+    patch.setattr(masker_module, "format_tokens", formatted)
 
 
 def _plain_base64(patch: pytest.MonkeyPatch) -> None:
@@ -253,11 +268,8 @@ def _plain_base64(patch: pytest.MonkeyPatch) -> None:
     )
 
 
-def _everything_is_genuine(patch: pytest.MonkeyPatch) -> None:
-    def synthetic_iv(_cipher: _Cipher, values: ByteMatrix) -> ByteMatrix:
-        return np.zeros((len(values), 16), np.uint8)
-
-    patch.setattr(_Cipher, "_synthetic_iv", synthetic_iv)
+def _no_synthetic_iv(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(_Cipher, "_synthetic_iv", lambda _cipher, blocks: bytes(len(blocks[0])))
 
 
 _MUTATIONS: list[_Mutation] = [
@@ -267,10 +279,13 @@ _MUTATIONS: list[_Mutation] = [
     _subkey_of_part_blocks,
     _first_block_is_masked,
     _counter_stands_still,
-    _rows_are_shifted,
+    _counter_counts_little_endian,
+    _encrypted_values_are_shifted,
     _results_are_shifted,
+    _tokens_are_shifted,
+    _tokens_under_another_key_id,
     _plain_base64,
-    _everything_is_genuine,
+    _no_synthetic_iv,
 ]
 
 
@@ -299,7 +314,7 @@ def test_a_mistake_in_the_cipher_over_columns_is_found_by_the_sample(
 )
 def test_columns_under_another_key_than_tinks_are_refused(key: bytes) -> None:
     masker = _known("ip")
-    other = siv_columns.siv_columns(key, masker.field.associated_data, b"\1\1\2\3\4")
+    other = siv_columns.siv_columns(key, masker.field.associated_data)
     mixed = dataclasses.replace(masker, _columns={KEY_ID: other})
 
     with pytest.raises(KeysetError, match=r"^a column of ip was not masked "):
@@ -310,7 +325,7 @@ def test_columns_under_another_key_than_tinks_are_refused(key: bytes) -> None:
 
 def test_columns_with_the_data_of_another_field_are_refused() -> None:
     masker = _known("ip")
-    other = siv_columns.siv_columns(KEY, b"user_logins/device_id", b"\1\1\2\3\4")
+    other = siv_columns.siv_columns(KEY, b"user_logins/device_id")
     mixed = dataclasses.replace(masker, _columns={KEY_ID: other})
 
     with pytest.raises(KeysetError):
@@ -320,9 +335,9 @@ def test_columns_with_the_data_of_another_field_are_refused() -> None:
 def test_a_mistake_in_the_longest_value_alone_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     original = _Cipher._encrypt  # noqa: SLF001 (what is mutated)
 
-    def encrypt(cipher: _Cipher, values: ByteMatrix) -> pl.Series:
-        result = original(cipher, values)
-        return result if values.shape[1] < 9 * 16 else pl.Series([bytes(165)])
+    def encrypt(cipher: _Cipher, values: Sequence[bytes]) -> list[bytes]:
+        sealed = original(cipher, values)
+        return sealed if len(values[0]) < 9 * 16 else [bytes(len(each)) for each in sealed]
 
     monkeypatch.setattr(_Cipher, "_encrypt", encrypt)
     values = _texts(*(f"device-{n:05}" for n in range(5000)), "x" * 128)
@@ -336,8 +351,18 @@ def test_a_forged_token_that_the_columns_open_is_refused_by_tink(
 ) -> None:
     masker = keyring().masker("ip")
     token = masker.mask("192.0.2.1")
-    everything = lambda cipher, sealed: to_bytes(sealed[:, 16:])  # noqa: ARG005, E731
-    monkeypatch.setattr(_Cipher, "_decrypt", everything)
+    monkeypatch.setattr(_Cipher, "_decrypt", lambda _cipher, sealed: [each[16:] for each in sealed])
 
     with pytest.raises(KeysetError):
         masker.open_column(_texts(token[:-3] + "AAA"))
+
+
+def test_a_mistake_in_a_canonical_form_over_columns_is_found() -> None:
+    masker = keyring().masker("device_id")
+    form = dataclasses.replace(
+        masker.field.form, column_to_bytes=lambda texts: pad_texts(texts.str.to_uppercase())
+    )
+    mixed = dataclasses.replace(masker, field=dataclasses.replace(masker.field, form=form))
+
+    with pytest.raises(KeysetError):
+        mixed.mask_column(_texts("device-1"))

@@ -15,7 +15,7 @@ from fetch_mask_assets.errors import TokenError
 from fetch_mask_assets.masking.addresses import pack_ip, pack_ips
 from fetch_mask_assets.masking.canonical import pad_text, pad_texts
 from fetch_mask_assets.masking.fields import DEVICE_ID, IP, MASKED_FIELDS, MaskedField
-from fetch_mask_assets.masking.token import format_token, parse_token
+from fetch_mask_assets.masking.token import format_token, key_prefix, parse_token
 from fetch_mask_assets.masking.token_columns import format_tokens, parse_tokens
 from fetch_mask_assets_tests.masking.test_canonical import NOT_IPS
 
@@ -94,26 +94,29 @@ def test_a_column_of_texts_is_padded_as_each_of_them(texts: list[str | None]) ->
 
 
 @settings(max_examples=100, deadline=None)
-@given(field=st.sampled_from(MASKED_FIELDS), ciphertexts=st.lists(st.none() | st.binary()))
+@given(
+    field=st.sampled_from(MASKED_FIELDS),
+    key_id=st.integers(0, 2**32 - 1),
+    sealed=st.lists(st.binary()),
+)
 def test_a_column_of_tokens_is_formatted_as_each_of_them(
-    field: MaskedField, ciphertexts: list[bytes | None]
+    field: MaskedField, key_id: int, sealed: list[bytes]
 ) -> None:
-    actual = format_tokens(field, pl.Series(ciphertexts, dtype=pl.Binary))
+    actual = format_tokens(field, key_id, pl.Series(sealed, dtype=pl.Binary))
 
-    assert actual.to_list() == [
-        None if each is None else format_token(field, each) for each in ciphertexts
-    ]
+    assert actual.to_list() == [format_token(field, key_prefix(key_id) + each) for each in sealed]
 
 
-def _parsed(field: MaskedField, text: str | None) -> bytes | None:
-    return _or_none(lambda each: parse_token(field, each).ciphertext, text)
+def _parsed(field: MaskedField, text: str | None) -> tuple[int | None, bytes | None]:
+    token = _or_none(lambda each: parse_token(field, each), text)
+    return (token.key_id, token.sealed) if token else (None, None)
 
 
 def _assert_parsed_alike(field: MaskedField, texts: list[str | None]) -> None:
     actual = parse_tokens(field, _texts(texts))
 
-    assert actual.to_list() == [_parsed(field, text) for text in texts]
-    assert actual.dtype == pl.Binary
+    assert actual.rows() == [_parsed(field, text) for text in texts]
+    assert actual.schema == {"key_id": pl.UInt32(), "sealed": pl.Binary()}
 
 
 _ciphertexts = st.builds(
@@ -159,7 +162,7 @@ def test_every_change_of_one_character_has_one_verdict(field: MaskedField) -> No
     ]
 
     _assert_parsed_alike(field, [TEXT, *changed])
-    assert parse_tokens(IP, _texts([TEXT, *changed])).count() > 100
+    assert parse_tokens(IP, _texts([TEXT, *changed]))["sealed"].count() > 100
 
 
 @pytest.mark.parametrize(("value_bytes", "valid"), [(16, 4), (32, 16), (48, 64)])
@@ -169,7 +172,7 @@ def test_every_last_character_has_one_verdict(value_bytes: int, valid: int) -> N
     texts = [token[:-1] + last for last in string.printable]
 
     _assert_parsed_alike(IP, [*texts])
-    assert parse_tokens(IP, _texts([*texts])).count() == valid
+    assert parse_tokens(IP, _texts([*texts]))["sealed"].count() == valid
 
 
 @pytest.mark.parametrize("length", range(245, 265))
@@ -182,5 +185,5 @@ def test_the_longest_tokens_have_one_verdict(length: int) -> None:
 def test_an_empty_column_stays_empty() -> None:
     assert pack_ips(_texts([])).to_list() == []
     assert pad_texts(_texts([])).to_list() == []
-    assert parse_tokens(IP, _texts([])).to_list() == []
-    assert format_tokens(IP, pl.Series([], dtype=pl.Binary)).to_list() == []
+    assert parse_tokens(IP, _texts([])).rows() == []
+    assert format_tokens(IP, 1, pl.Series([], dtype=pl.Binary)).to_list() == []
