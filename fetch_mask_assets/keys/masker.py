@@ -17,6 +17,7 @@ from tink import aead, daead
 
 from fetch_mask_assets.errors import KeysetError, TokenError
 from fetch_mask_assets.keys.siv_columns import SivColumns
+from fetch_mask_assets.masking.canonical_columns import canonical_column
 from fetch_mask_assets.masking.fields import MaskedField
 from fetch_mask_assets.masking.token import format_token, parse_token
 from fetch_mask_assets.masking.token_columns import format_tokens, parse_tokens
@@ -76,7 +77,7 @@ class FieldMasker:
             KeysetError: Tink gives another token for a value of the sample.
         """
         distinct = values.drop_nulls().unique()
-        canonical = self.field.form.column_to_bytes(distinct)
+        canonical = canonical_column(self.field.form, distinct)
         if canonical.has_nulls():
             raise ValueError(f"a value of {self.field.name} is not {self.field.form.name}")
         rows = _sample(canonical.bin.size())

@@ -5,19 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from ipaddress import IPv6Address, ip_address
-from socket import AF_INET6, inet_pton
 
-import polars as pl
-
-# In the syntax of Polars (Rust's regex): addresses that `pack_ip` takes, in their usual spellings.
-_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
-_DOTTED_QUAD = rf"^(?:{_OCTET}\.){{3}}{_OCTET}$"
-_GROUP = "[0-9A-Fa-f]{1,4}"
-_GROUPS = 8
-_UNCOMPRESSED = rf"^{_GROUP}(?::{_GROUP}){{{_GROUPS - 1}}}$"
-_COMPRESSED = rf"^(?:{_GROUP}(?::{_GROUP})*)?::(?:{_GROUP}(?::{_GROUP})*)?$"
-
-_V4_MAPPED = bytes(10) + b"\xff\xff"
+V4_MAPPED = bytes(10) + b"\xff\xff"
 
 _QUAD = re.compile(r"(?<!\d)\d{1,3}(?:\.\d{1,3}){3}(?!\d)", re.ASCII)
 _RUN = re.compile(r"[0-9A-Fa-f:.]+")
@@ -38,37 +27,7 @@ def pack_ip(text: str) -> bytes:
         address = ip_address(text)
     except ValueError:
         raise ValueError("not an IP address") from None
-    return address.packed if address.version == 6 else _V4_MAPPED + address.packed  # noqa: PLR2004 (IPv6)
-
-
-def pack_ips(texts: pl.Series) -> pl.Series:
-    """The result of `pack_ip` for each text, as binary; null for a text that is no address."""
-    is_quad = texts.str.contains(_DOTTED_QUAD).fill_null(value=False)
-    quads, others = texts.filter(is_quad), texts.filter(~is_quad)
-    rows = pl.concat([is_quad.arg_true(), (~is_quad).arg_true()])
-    return pl.concat([_pack_quads(quads), _pack_each(others)]).gather(rows.arg_sort())
-
-
-def _pack_quads(quads: pl.Series) -> pl.Series:
-    octets = quads.str.split(".").cast(pl.List(pl.UInt8)).cast(pl.Binary)
-    return pl.select(pl.lit(_V4_MAPPED) + octets).to_series()
-
-
-def _pack_each(texts: pl.Series) -> pl.Series:
-    if texts.is_empty():
-        return pl.Series(dtype=pl.Binary)
-    groups = texts.str.count_matches("[0-9A-Fa-f]+")
-    is_compressed = texts.str.contains(_COMPRESSED) & (groups < _GROUPS)
-    is_hexadecimal = is_compressed | texts.str.contains(_UNCOMPRESSED)
-    results = [
-        inet_pton(AF_INET6, text) if is_known else _packed_or_none(text)
-        for text, is_known in zip(texts, is_hexadecimal, strict=True)
-    ]
-    return pl.Series(results, dtype=pl.Binary)
-
-
-def _packed_or_none(text: str | None) -> bytes | None:
-    return None if text is None else next(iter(packed(text)), None)
+    return address.packed if address.version == 6 else V4_MAPPED + address.packed  # noqa: PLR2004 (IPv6)
 
 
 def unpack_ip(packed: bytes) -> str:

@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import polars as pl
-
-from fetch_mask_assets.masking.addresses import pack_ip, pack_ips, unpack_ip
+from fetch_mask_assets.masking.addresses import pack_ip, unpack_ip
 
 BLOCK = 16
 MAX_TEXT_BYTES = 128
 """The longest text that is masked, in bytes of UTF-8."""
 
-_END_OF_TEXT = b"\x80"
-_PADDINGS = pl.Series([_END_OF_TEXT.ljust(BLOCK - over, b"\0") for over in range(BLOCK)])
-"""By the number of bytes of a text that are over its last whole block."""
+END_OF_TEXT = b"\x80"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +20,13 @@ class CanonicalForm:
 
     `name` is the kind in a sentence. `check` raises ValueError for a text that is no such value,
     without the text. `to_bytes` gives a multiple of 16 bytes, at least `min_bytes` and, where
-    `is_fixed`, never more; `to_text` is its inverse. `column_to_bytes` is `to_bytes` over a column,
-    with null for a text that `to_bytes` refuses. `example` is a value of no one.
+    `is_fixed`, never more; `to_text` is its inverse. `example` is a value of no one.
     """
 
     name: str
     check: Callable[[str], object]
     to_bytes: Callable[[str], bytes]
     to_text: Callable[[bytes], str]
-    column_to_bytes: Callable[[pl.Series], pl.Series]
     example: str
     is_fixed: bool
     min_bytes: int = BLOCK
@@ -56,13 +50,8 @@ def pad_text(text: str) -> bytes:
     Raises:
         ValueError: it is not Unicode; carries no value.
     """
-    marked = _encoded(text) + _END_OF_TEXT
+    marked = _encoded(text) + END_OF_TEXT
     return marked.ljust(-(-len(marked) // BLOCK) * BLOCK, b"\0")
-
-
-def pad_texts(texts: pl.Series) -> pl.Series:
-    """The result of `pad_text` for each text, as binary."""
-    return texts.cast(pl.Binary) + _PADDINGS.gather(texts.str.len_bytes() % BLOCK)
 
 
 def unpad_text(padded: bytes) -> str:
@@ -71,7 +60,7 @@ def unpad_text(padded: bytes) -> str:
     Raises:
         ValueError: the padding is not that of `pad_text`; carries no value.
     """
-    text, mark, zeros = padded.rpartition(_END_OF_TEXT)
+    text, mark, zeros = padded.rpartition(END_OF_TEXT)
     if not mark or zeros.strip(b"\0"):
         raise ValueError("the padding is not ISO/IEC 7816-4")
     try:
@@ -94,7 +83,6 @@ IP_ADDRESS = CanonicalForm(
     check=pack_ip,
     to_bytes=pack_ip,
     to_text=unpack_ip,
-    column_to_bytes=pack_ips,
     example="192.0.2.0",  # of a network for documentation (RFC 5737)
     is_fixed=True,
 )
@@ -105,7 +93,6 @@ TEXT = CanonicalForm(
     check=check_text,
     to_bytes=pad_text,
     to_text=unpad_text,
-    column_to_bytes=pad_texts,
     example="none",
     is_fixed=False,
 )

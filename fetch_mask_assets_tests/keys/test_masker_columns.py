@@ -18,7 +18,7 @@ from fetch_mask_assets.keys import masker as masker_module
 from fetch_mask_assets.keys import siv_columns
 from fetch_mask_assets.keys.keyset import open_keyring
 from fetch_mask_assets.keys.masker import SAMPLE_SIZE, FieldMasker
-from fetch_mask_assets.masking.canonical import pad_texts
+from fetch_mask_assets.masking.canonical_columns import pad_texts
 from fetch_mask_assets.masking.fields import MASKED_FIELDS, MaskedField
 from fetch_mask_assets.masking.token import parse_token
 from fetch_mask_assets.masking.token_columns import format_tokens
@@ -357,12 +357,11 @@ def test_a_forged_token_that_the_columns_open_is_refused_by_tink(
         masker.open_column(_texts(token[:-3] + "AAA"))
 
 
-def test_a_mistake_in_a_canonical_form_over_columns_is_found() -> None:
-    masker = keyring().masker("device_id")
-    form = dataclasses.replace(
-        masker.field.form, column_to_bytes=lambda texts: pad_texts(texts.str.to_uppercase())
-    )
-    mixed = dataclasses.replace(masker, field=dataclasses.replace(masker.field, form=form))
+def test_a_mistake_in_a_canonical_form_over_columns_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    changed = lambda _form, texts: pad_texts(texts.str.to_uppercase())  # noqa: E731
+    monkeypatch.setattr(masker_module, "canonical_column", changed)
 
     with pytest.raises(KeysetError):
-        mixed.mask_column(_texts("device-1"))
+        keyring().masker("device_id").mask_column(_texts("device-1"))

@@ -12,8 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fetch_mask_assets.errors import TokenError
-from fetch_mask_assets.masking.addresses import pack_ip, pack_ips
-from fetch_mask_assets.masking.canonical import pad_text, pad_texts
+from fetch_mask_assets.masking.addresses import pack_ip
+from fetch_mask_assets.masking.canonical import pad_text
+from fetch_mask_assets.masking.canonical_columns import canonical_column, pack_ips, pad_texts
 from fetch_mask_assets.masking.fields import DEVICE_ID, IP, MASKED_FIELDS, MaskedField
 from fetch_mask_assets.masking.token import format_token, key_prefix, parse_token
 from fetch_mask_assets.masking.token_columns import format_tokens, parse_tokens
@@ -180,6 +181,15 @@ def test_the_longest_tokens_have_one_verdict(length: int) -> None:
     texts = [("device_id:AQECAwQ" + end).ljust(length, "A") for end in ("", "é", "A")]
 
     _assert_parsed_alike(DEVICE_ID, [*texts])
+
+
+@pytest.mark.parametrize("field", MASKED_FIELDS, ids=lambda field: field.name)
+def test_every_field_has_its_canonical_form_over_columns(field: MaskedField) -> None:
+    example = field.form.example
+
+    assert canonical_column(field.form, _texts([example])).to_list() == [
+        field.form.to_bytes(example)
+    ]
 
 
 def test_an_empty_column_stays_empty() -> None:

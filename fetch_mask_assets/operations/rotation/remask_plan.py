@@ -15,6 +15,7 @@ import polars as pl
 from fetch_mask_assets.errors import TokenError
 from fetch_mask_assets.keys.links import TokenLink, links_of
 from fetch_mask_assets.keys.masker import FieldMasker
+from fetch_mask_assets.masking.canonical_columns import canonical_column
 from fetch_mask_assets.masking.token import parse_token
 
 NOT_A_TOKEN = "not_a_token"  # noqa: S105 (the name of a reason)
@@ -42,7 +43,7 @@ def plan_remask(masker: FieldMasker, tokens: Iterable[str]) -> RemaskPlan:
     originals, unopened = _open(masker, tokens)
     values = pl.Series(list(originals.values()), dtype=pl.String)
     newest = zip(originals, masker.mask_column(values), strict=True)
-    links = links_of(masker, masker.field.form.column_to_bytes(values.unique()))
+    links = links_of(masker, canonical_column(masker.field.form, values.unique()))
     return RemaskPlan({old: new for old, new in newest if old != new}, tuple(links), unopened)
 
 

@@ -11,6 +11,7 @@ import polars as pl
 
 from fetch_mask_assets.keys.keyset import Keyring
 from fetch_mask_assets.keys.masker import FieldMasker
+from fetch_mask_assets.masking.canonical_columns import canonical_column
 from fetch_mask_assets.masking.fields import MASKED_FIELDS, MaskedField
 from fetch_mask_assets.pipeline.batch.frames import MASKED_SCHEMA
 
@@ -122,7 +123,7 @@ def _tokens(masked: pl.DataFrame, masker: FieldMasker) -> pl.DataFrame:
 
 def _pairs(logins: pl.DataFrame, field: MaskedField, tokens: pl.DataFrame) -> pl.DataFrame:
     pairs = logins.select(original=original_column(field), token=field.column).drop_nulls().unique()
-    canonical = field.form.column_to_bytes(pairs["original"]).alias("canonical")
+    canonical = canonical_column(field.form, pairs["original"]).alias("canonical")
     opened = pairs.with_columns(canonical).join(tokens, on="token", how="left")
     is_genuine = pl.col("canonical").eq_missing(pl.col("opened"))
     return opened.drop_nulls("canonical").select(*_PAIR, is_genuine=is_genuine)
