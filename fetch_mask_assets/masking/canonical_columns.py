@@ -12,6 +12,7 @@ from fetch_mask_assets.masking.canonical import (
     BLOCK,
     END_OF_TEXT,
     IP_ADDRESS,
+    MAX_TEXT_BYTES,
     TEXT,
     CanonicalForm,
 )
@@ -31,6 +32,23 @@ _PADDINGS = pl.Series([END_OF_TEXT.ljust(BLOCK - over, b"\0") for over in range(
 def canonical_column(form: CanonicalForm, texts: pl.Series) -> pl.Series:
     """The canonical bytes of each text, as binary; null for one that `form.to_bytes` refuses."""
     return _COLUMNS[form](texts)
+
+
+def column_check(form: CanonicalForm, texts: pl.Series) -> pl.Series:
+    """Return whether `form.check` takes each text; true for null."""
+    return _CHECKS[form](texts)
+
+
+def are_ips(texts: pl.Series) -> pl.Series:
+    """Return whether `pack_ip` takes each text; true for null."""
+    distinct = texts.drop_nulls().unique()
+    refused = distinct.filter(pack_ips(distinct).is_null())
+    return ~texts.is_in(refused.implode()).fill_null(value=False)
+
+
+def check_texts(texts: pl.Series) -> pl.Series:
+    """Return whether `check_text` takes each text; true for null."""
+    return (texts.str.len_bytes() <= MAX_TEXT_BYTES).fill_null(value=True)
 
 
 def pack_ips(texts: pl.Series) -> pl.Series:
@@ -71,4 +89,9 @@ def _packed_or_none(text: str | None) -> bytes | None:
 _COLUMNS: dict[CanonicalForm, Callable[[pl.Series], pl.Series]] = {
     IP_ADDRESS: pack_ips,
     TEXT: pad_texts,
+}
+
+_CHECKS: dict[CanonicalForm, Callable[[pl.Series], pl.Series]] = {
+    IP_ADDRESS: are_ips,
+    TEXT: check_texts,
 }

@@ -13,8 +13,13 @@ from hypothesis import strategies as st
 
 from fetch_mask_assets.errors import TokenError
 from fetch_mask_assets.masking.addresses import pack_ip
-from fetch_mask_assets.masking.canonical import pad_text
-from fetch_mask_assets.masking.canonical_columns import canonical_column, pack_ips, pad_texts
+from fetch_mask_assets.masking.canonical import CanonicalForm, pad_text
+from fetch_mask_assets.masking.canonical_columns import (
+    canonical_column,
+    column_check,
+    pack_ips,
+    pad_texts,
+)
 from fetch_mask_assets.masking.fields import DEVICE_ID, IP, MASKED_FIELDS, MaskedField
 from fetch_mask_assets.masking.token import format_token, key_prefix, parse_token
 from fetch_mask_assets.masking.token_columns import format_tokens, parse_tokens
@@ -181,6 +186,24 @@ def test_the_longest_tokens_have_one_verdict(length: int) -> None:
     texts = [("device_id:AQECAwQ" + end).ljust(length, "A") for end in ("", "é", "A")]
 
     _assert_parsed_alike(DEVICE_ID, [*texts])
+
+
+@settings(max_examples=200, deadline=None)
+@given(texts=st.lists(st.none() | _addresses | _like_addresses | st.text(max_size=150)))
+@example(texts=[*NOT_IPS, None, "x" * 128, "x" * 129, "é" * 64, "é" * 65])
+def test_a_column_is_checked_as_each_of_its_texts(texts: list[str | None]) -> None:
+    for form in {field.form for field in MASKED_FIELDS}:
+        assert column_check(form, _texts(texts)).to_list() == [
+            text is None or _passes(form, text) for text in texts
+        ]
+
+
+def _passes(form: CanonicalForm, text: str) -> bool:
+    try:
+        form.check(text)
+    except ValueError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("field", MASKED_FIELDS, ids=lambda field: field.name)
