@@ -12,7 +12,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 QUICK := $(addprefix fetch_mask_assets_tests/,masking keys audit pipeline operations support \
   test_settings.py test_errors.py)
-PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --no-loadscope-reorder
 # Without bytecode, each process that a test starts would compile the product anew.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -50,7 +50,7 @@ test-browser: setup ## Run the tests that open pages in a real browser.
 	@$(PYTEST) --numprocesses 2 -m browser
 
 test-long: setup ## Run the tests that `make test` leaves out: the browser, and every fault.
-	@$(PYTEST) -m "browser or chaos"
+	@$(PYTEST) --numprocesses 2 -m "browser or chaos"
 
 dev: setup ## Start the local stack and the Dagster UI, with traffic; Ctrl-C stops all of it.
 	@exec $(BIN)/fetch-mask local dev
@@ -72,7 +72,7 @@ docs: setup ## Build the documentation site into build/site.
 	@$(BIN)/fetch-mask local up > /dev/null
 	@set -a; . ./.env; NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --clean
 
-check: lint docs run readme test test-browser ## What CI runs; `make test-long` has every fault as well.
+check: lint docs run readme test test-long ## What CI runs: all of it, every fault too.
 
 chaos: setup ## Break it: every fault once, or for MINUTES; SEED repeats; without ONLY writes docs/faults.md.
 	@echo "Faults one by one; make chaos-model brings them in random order, for long."

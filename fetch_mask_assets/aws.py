@@ -8,20 +8,12 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from fetch_mask_assets.errors import FetchMaskError
 
 CONNECT_SECONDS = 5
 READ_SECONDS = 15
-
-_CONFIG = Config(
-    retries={"mode": "standard", "total_max_attempts": 5},
-    connect_timeout=CONNECT_SECONDS,
-    read_timeout=READ_SECONDS,
-)
 
 
 def connect_aws(service: str, error_class: type[FetchMaskError]) -> Any:  # noqa: ANN401 (boto3 makes its clients at run time)
@@ -30,9 +22,17 @@ def connect_aws(service: str, error_class: type[FetchMaskError]) -> Any:  # noqa
     Raises:
         FetchMaskError: one of `error_class`; the AWS settings do not allow a client to be made.
     """
+    import boto3  # noqa: PLC0415 (takes half a second)
+    from botocore.config import Config  # noqa: PLC0415 (as above)
+
     silence_boto()
+    config = Config(
+        retries={"mode": "standard", "total_max_attempts": 5},
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=READ_SECONDS,
+    )
     with translate_aws_errors(f"connecting to {service}", error_class):
-        return boto3.session.Session().client(service, config=_CONFIG)  # type: ignore[call-overload]  # a name that is no literal
+        return boto3.session.Session().client(service, config=config)  # type: ignore[call-overload]  # a name that is no literal
 
 
 def silence_boto() -> None:

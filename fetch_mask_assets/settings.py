@@ -57,11 +57,11 @@ class QueueTuning:
     batch_seconds: int = _number(
         "LOGIN_BATCH_SECONDS", 30, 1, 3_600, "seconds after which a batch stops receiving"
     )
-    receivers: int = _number("LOGIN_RECEIVERS", 4, 1, 32, "parallel receive calls")
-    wait_seconds: int = _number("LOGIN_RECEIVE_WAIT_SECONDS", 2, 1, 20, "seconds of one long poll")
+    receivers: int = _number("LOGIN_RECEIVERS", 32, 1, 64, "maximum of parallel receive calls")
+    wait_seconds: int = _number("LOGIN_RECEIVE_WAIT_SECONDS", 1, 1, 20, "seconds of one long poll")
     empty_receives: int = _number(
         "LOGIN_MAX_EMPTY_RECEIVES",
-        4,
+        2,
         2,
         100,
         "empty receives in a row after which the queue counts as dry",

@@ -12,6 +12,8 @@ import hypothesis
 import pytest
 from botocore.loaders import JSONFileLoader
 from mypy_boto3_sqs import SQSClient
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from fetch_mask_assets import settings
 from fetch_mask_assets.keys.storage import create_keysets
@@ -27,6 +29,15 @@ _TEMPLATE = "template_logins"
 _PARTITIONED_TEMPLATE = "template_partitioned"
 # No test of this server asks what a crash of the machine leaves on its disk.
 _WITHOUT_DURABILITY = ("fsync", "full_page_writes")
+# These share a fixture that takes long to set up.
+_ON_ONE_WORKER = (
+    "browser/test_dagster_ui.py",
+    "browser/test_report_page.py",
+    "chaos/test_traces.py",
+    "defs/test_bad_inputs.py",
+    "defs/test_leaks.py",
+    "defs/test_webserver.py",
+)
 
 # The same examples each time, so that a change is what makes a test fail; HYPOTHESIS_PROFILE=long
 # tries others, fifty times as many, and pytest prints the seed that failed (--hypothesis-seed).
@@ -38,11 +49,30 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that use the servers of the stack, and put them first: they take longest."""
+    """Mark the tests that use the servers of the stack, and put the longest tests first.
+
+    Workers take the tests one by one in this order, so that none is left with a long one at the
+    end. The longest have a time-out of their own.
+    """
     for item in items:
         if "stack" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.servers)
-    items.sort(key=lambda item: item.get_closest_marker("servers") is None)
+    items.sort(
+        key=lambda item: [not item.get_closest_marker(mark) for mark in ("timeout", "servers")]
+    )
+
+
+class _OneByOne(LoadScopeScheduling):
+    """Gives workers one test at a time, but some modules as a whole."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        return module if module.endswith(_ON_ONE_WORKER) else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Distribute the tests with `_OneByOne`. The option --dist has no effect."""
+    return _OneByOne(config, log)
 
 
 @pytest.fixture(scope="session")

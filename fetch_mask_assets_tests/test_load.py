@@ -14,7 +14,7 @@ from benchmarks.load import amiss
 
 pytestmark = pytest.mark.servers
 _ROOT = Path(__file__).parent.parent
-_MESSAGES = 3_000
+_MESSAGES = 1_500
 _BODY_BYTES = 60_000
 
 
@@ -22,7 +22,7 @@ _BODY_BYTES = 60_000
 def test_the_sensor_drains_a_backlog_under_a_memory_limit_with_no_more_runs_than_it_needs(
     tmp_path: Path,
 ) -> None:
-    account = _load(tmp_path, "--batch", "1000")
+    account = _load(tmp_path, "--batch", "500")
     assert (account["received"], account["loaded"], account["rows"]) == (_MESSAGES,) * 3
     assert account["different_users"] == account["ledger_rows"] == _MESSAGES
     assert (account["left_on_queue"], account["on_dead_letter_queue"]) == (0, 0)

@@ -23,9 +23,9 @@ BOUNDS = [
     ("batch_messages", "LOGIN_BATCH_MESSAGES", 10_000, 1, 100_000),
     ("batch_bytes", "LOGIN_BATCH_BYTES", 67_108_864, 1_048_576, 1_073_741_824),
     ("batch_seconds", "LOGIN_BATCH_SECONDS", 30, 1, 3_600),
-    ("receivers", "LOGIN_RECEIVERS", 4, 1, 32),
-    ("wait_seconds", "LOGIN_RECEIVE_WAIT_SECONDS", 2, 1, 20),
-    ("empty_receives", "LOGIN_MAX_EMPTY_RECEIVES", 4, 2, 100),
+    ("receivers", "LOGIN_RECEIVERS", 32, 1, 64),
+    ("wait_seconds", "LOGIN_RECEIVE_WAIT_SECONDS", 1, 1, 20),
+    ("empty_receives", "LOGIN_MAX_EMPTY_RECEIVES", 2, 2, 100),
     ("visibility_seconds", "LOGIN_VISIBILITY_SECONDS", 300, 10, 43_200),
     ("max_runs", "LOGIN_MAX_RUNS", 4, 1, 1_000),
     ("warn_rejected_percent", "LOGIN_WARN_REJECTED_PERCENT", 5, 0, 100),
@@ -92,9 +92,9 @@ def test_a_number_out_of_its_bounds_is_refused_by_the_settings_name(
 @pytest.mark.parametrize(
     "environment",
     [
-        {"LOGIN_VISIBILITY_SECONDS": "32"},
+        {"LOGIN_VISIBILITY_SECONDS": "31"},
         {"LOGIN_VISIBILITY_SECONDS": "10"},
-        {"LOGIN_BATCH_SECONDS": "298"},
+        {"LOGIN_BATCH_SECONDS": "299"},
         {"LOGIN_BATCH_SECONDS": "280", "LOGIN_RECEIVE_WAIT_SECONDS": "20"},
     ],
 )

@@ -145,6 +145,10 @@ def masked_thresholds(
     )
 
 
+CHAIN_CHECKS = (raw_thresholds, masking_rules, masked_thresholds, table_rules)
+"""The checks of each batch."""
+
+
 def _rule_result(
     rule: MaskingRule | TableRule, key: AssetKey, count: int, metadata: dict[str, int]
 ) -> AssetCheckResult:

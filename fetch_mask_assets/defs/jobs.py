@@ -18,7 +18,7 @@ from dagster import (
 from pydantic import Field
 
 from fetch_mask_assets.defs.assets import CHAIN
-from fetch_mask_assets.defs.checks import every_token_is_well_formed
+from fetch_mask_assets.defs.checks import CHAIN_CHECKS
 
 INGEST_LOGINS = "ingest_logins"
 PRUNE_RUNS = "prune_runs"
@@ -31,7 +31,7 @@ _FINISHED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatu
 
 ingest_logins = define_asset_job(
     INGEST_LOGINS,
-    selection=AssetSelection.assets(*CHAIN) - AssetSelection.checks(every_token_is_well_formed),
+    selection=AssetSelection.assets(*CHAIN).without_checks() | AssetSelection.checks(*CHAIN_CHECKS),
     description="Loads one batch from the queue into the table, in one process and in memory.",
     executor_def=in_process_executor,
     tags={"dagster/max_runtime": str(MAX_RUN_SECONDS)},

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dagster import ConfigurableResource, InitResourceContext
-from dagster_aws.utils import ResourceWithBoto3Configuration
+from dagster import ConfigurableResource, InitResourceContext, ResourceDefinition, resource
 from pydantic import Field, PrivateAttr, create_model
 
 from fetch_mask_assets.keys.keyset import Keyring
@@ -48,7 +47,7 @@ def _numbers(resource: object, group: type[_Group]) -> _Group:
     return group(**{each.name: getattr(resource, each.name) for each in fields(group)})
 
 
-_QueueNumbers: Any = _with_numbers(ResourceWithBoto3Configuration, QueueTuning)
+_QueueNumbers: Any = _with_numbers(ConfigurableResource, QueueTuning)
 _WarningNumbers: Any = _with_numbers(ConfigurableResource, WarningLimits)
 
 
@@ -94,29 +93,25 @@ class LoginQueueResource(_QueueNumbers):  # type: ignore[misc]  # made of `Queue
     ) -> Iterator["LoginQueueResource"]:
         """Connects; at the end releases messages that are neither deleted nor released."""
         disable_core_dumps()
-        with connect_queue(self._settings()) as queue:
+        with connect_queue(QueueSettings.of(self.url, self.tuning)) as queue:
             self._queue = queue
             yield self
 
-    def _settings(self) -> QueueSettings:
-        return replace(
-            QueueSettings.of(self.url, self.tuning),
-            max_attempts=self.max_attempts,
-            client_options=self._client_options(),
-        )
+    def over(self, queue: LoginQueue) -> ResourceDefinition:
+        """The same with a connection that outlives the run, whose end releases what is left."""
 
-    def _client_options(self) -> dict[str, Any]:
-        given = {
-            "region_name": self.region_name,
-            "endpoint_url": self.endpoint_url,
-            "aws_access_key_id": self.aws_access_key_id,
-            "aws_secret_access_key": self.aws_secret_access_key,
-            "aws_session_token": self.aws_session_token,
-        }
-        return {name: value for name, value in given.items() if value is not None}
+        @resource(description="The login queue over the connection of a command.")
+        def login_queue(_context: InitResourceContext) -> Iterator["LoginQueueResource"]:
+            self._queue = queue
+            try:
+                yield self
+            finally:
+                queue.release_or_warn()
+
+        return login_queue
 
     def __repr__(self) -> str:
-        """Only the name of the class: the fields can hold credentials."""
+        """Only the name of the class: a URL can hold a password."""
         return "LoginQueueResource(...)"
 
     __str__ = __repr__

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from fetch_mask_assets.postgres.migrate import SCHEMA, VERSION_TABLE
+from fetch_mask_assets.postgres.revision import SCHEMA, VERSION_TABLE
 
 context.configure(
     connection=context.config.attributes["connection"],

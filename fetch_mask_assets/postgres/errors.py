@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
-import sqlalchemy.exc
 
 from fetch_mask_assets.errors import DatabaseError
 
@@ -40,18 +39,16 @@ def translate_errors(action: str) -> Iterator[None]:
     Raises:
         TransientDatabaseError: another attempt may succeed.
         RefusedRowError: a value was refused.
-        DatabaseError: any other error of psycopg or SQLAlchemy.
+        DatabaseError: any other error of psycopg.
     """
     try:
         yield
     except psycopg.Error as error:
         raise _translated(action, error) from None
-    except sqlalchemy.exc.DBAPIError as error:
-        raise _translated(action, error.orig) from None
 
 
-def _translated(action: str, error: BaseException | None) -> DatabaseError:
-    if not isinstance(error, psycopg.Error) or error.sqlstate is None:
+def _translated(action: str, error: psycopg.Error) -> DatabaseError:
+    if error.sqlstate is None:
         return TransientDatabaseError(
             f"no connection to the database to {action}: check that it is up and"
             " LOGIN_DATABASE_URL."

@@ -5,18 +5,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import sqlalchemy
 from alembic import command
 from alembic.config import Config
-from alembic.script import ScriptDirectory
 from psycopg import sql
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from fetch_mask_assets.errors import DatabaseError
 from fetch_mask_assets.postgres.errors import RefusedRowError, translate_errors
+from fetch_mask_assets.postgres.revision import SCHEMA, VERSION_TABLE
 from fetch_mask_assets.postgres.sessions import (
     LONG_RECORD,
     MIGRATE,
@@ -24,9 +26,6 @@ from fetch_mask_assets.postgres.sessions import (
     one_row,
     open_session,
 )
-
-SCHEMA = "login_ingest"
-VERSION_TABLE = "schema_version"
 
 # The complete schema, in the order of execution.
 SCHEMA_FILES = tuple(sorted((Path(__file__).parent / "schema").glob("*.sql")))
@@ -72,7 +71,7 @@ def upgrade(database_url: str, *, partitioned: bool = False) -> None:
             set and user_logins exists without partitions.
     """
     engine = _engine(database_url)
-    with translate_errors("migrate"), engine.begin() as connection:
+    with translate_errors("migrate"), _unwrapped_errors(), engine.begin() as connection:
         _wait_for_others(connection)
         connection.execute(sqlalchemy.text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
         config = _config()
@@ -115,20 +114,6 @@ def create_partitions(database_url: str) -> int | None:
     return None if made is None else int(made)
 
 
-def create_ledger_partitions(database_url: str) -> int:
-    """Create the daily partitions of the ledger that are due, up to two days ahead.
-
-    Returns:
-        The number of new partitions.
-
-    Raises:
-        DatabaseError: none was created; messages go to the default partition meanwhile.
-    """
-    with open_session(database_url, LONG_RECORD, "make partitions") as connection:
-        (made,) = one_row(connection, "SELECT login_ingest.create_ledger_partitions()")
-    return int(made)
-
-
 def _make_index(connection: psycopg.Connection) -> None:
     [(exists, is_invalid, is_partitioned)] = connection.execute(_INDEX_STATE)
     # Postgres does not support CONCURRENTLY on a partitioned table; ours is new and empty.
@@ -139,19 +124,13 @@ def _make_index(connection: psycopg.Connection) -> None:
         connection.execute(sql.SQL(_INDEX).format(how))
 
 
-def head() -> str:
-    """The schema revision that this release needs."""
-    revision = ScriptDirectory.from_config(_config()).get_current_head()
-    return revision or "none"
-
-
-def current(connection: psycopg.Connection) -> str | None:
-    """The schema revision of a database, or None if it was never migrated."""
-    found = connection.execute("SELECT to_regclass(%s)", [f"{SCHEMA}.{VERSION_TABLE}"]).fetchone()
-    if found is None or found[0] is None:
-        return None
-    row = connection.execute("SELECT version_num FROM login_ingest.schema_version").fetchone()
-    return None if row is None else str(row[0])
+@contextmanager
+def _unwrapped_errors() -> Iterator[None]:
+    """Raise psycopg's errors instead of SQLAlchemy's, which wrap them."""
+    try:
+        yield
+    except sqlalchemy.exc.DBAPIError as error:
+        raise error.orig or error from None
 
 
 def _wait_for_others(connection: sqlalchemy.Connection) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fetch_mask_assets_tests.browser.conftest import Visit
     from fetch_mask_assets_tests.support.webserver import Webserver
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 CANARY_IP = "203.0.113.219"
 CANARY_DEVICE = "canary-device-2190"
 LOCATION_PATH = "/locations/fetch_mask_assets.definitions"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from fetch_mask_assets.operations.report.report import Report
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 WIDTHS = (1280, 390)
 A4_WIDTH, A4_HEIGHT, MARGIN = 794, 1123, 60  # CSS pixels

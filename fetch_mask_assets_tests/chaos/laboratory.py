@@ -298,8 +298,6 @@ def make_laboratory(stack: Stack, template: str, directory: Path) -> Iterator[La
 def _quick_retries() -> Iterator[None]:
     """The same number of attempts, without seconds between them."""
     with pytest.MonkeyPatch.context() as patch:
-        backoff = "botocore.retries.standard.ExponentialBackoff.delay_amount"
-        patch.setattr(backoff, lambda *_: 0.01)
         patch.setattr("tenacity.nap.time.sleep", lambda _seconds: None)
         yield
 

@@ -139,7 +139,17 @@ _MISTAKES: Mapping[str, tuple[Mutation, frozenset[str]]] = {
 }
 
 
-@pytest.mark.parametrize("name", _MISTAKES)
+_FOR_EVERY_CHANGE = ("nothing", "delete before commit")
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in _FOR_EVERY_CHANGE else pytest.mark.chaos)
+        for name in _MISTAKES
+    ],
+)
 def test_a_mistake_breaks_the_invariant_that_it_must(
     laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

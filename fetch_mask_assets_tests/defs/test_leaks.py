@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from fetch_mask_assets.local_stack.stack import Stack
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(600)]
 IPS = ("203.0.113.213", "198.51.100.177", "2001:db8:5eaf::c0de:77")
 DEVICES = ("canary-device-815-4711", "7f3c1e52-canary-uuid", "gerät-kanarie-0815")
 JUNK = "canary-of-a-message-that-is-none"
@@ -90,7 +90,6 @@ def test_the_search_finds_what_is_there(traces: Traces) -> None:
     assert any(b"masking_rules" in text for place, text in traces.texts if "snapshots" in place)
 
 
-# Without ids of our own, the colons of an address would split the module between workers.
 @pytest.mark.parametrize("canary", [*IPS, *DEVICES, JUNK], ids=range(7))
 def test_no_trace_holds_a_raw_value_in_any_form(traces: Traces, canary: str) -> None:
     forms = canaries.forms(canary)

@@ -15,14 +15,15 @@ import pytest
 from dagster import AssetCheckSeverity
 
 from benchmarks.sqs_simulator.harsh_queue import HarshQueue
-from fetch_mask_assets.definitions import build_definitions
+from fetch_mask_assets.defs.ingestion import ingestion_definitions, login_queue_resource
 from fetch_mask_assets.errors import QueueError
 from fetch_mask_assets.keys.storage import create_keysets
 from fetch_mask_assets.local_stack.state import free_port
 from fetch_mask_assets.pipeline.batch.balance import Balance
 from fetch_mask_assets.pipeline.batch.frames import mask_batch
-from fetch_mask_assets.pipeline.queue.sqs import LoginQueue
+from fetch_mask_assets.pipeline.queue.sqs import LoginQueue, QueueSettings, connect_queue
 from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.settings import Tuning
 from fetch_mask_assets_tests.defs.conftest import WITHOUT_CHECKS, checks, failure, metadata
 from fetch_mask_assets_tests.support.logins import bodies, body, masked_batch, register
 
@@ -59,8 +60,12 @@ def test_a_drained_fifo_dead_letter_queue_recognises_messages_by_their_ids(
     first = masked_batch(pipeline.keyring, bodies(3), ids[:3])
     pipeline.database.commit_batch(BatchToCommit("earlier", first, lambda _: b""))
 
-    drain = build_definitions({**pipeline.environment, "LOGIN_BATCH_MESSAGES": "4"}, url)
-    result = drain.resolve_job_def("ingest_logins").execute_in_process(instance=pipeline.instance)
+    tuning = Tuning(batch_messages=4)
+    with connect_queue(QueueSettings.of(url, tuning)) as queue:
+        login_queue = login_queue_resource(tuning, 1, is_moved=queue.is_fifo).over(queue)
+        drain = ingestion_definitions(pipeline.environment, tuning, login_queue)
+        job = drain.resolve_job_def("ingest_logins")
+        result = job.execute_in_process(instance=pipeline.instance)
 
     counts = pipeline.database.batch_counts(result.run_id)
     assert counts is not None
@@ -287,7 +292,7 @@ def test_a_failing_commit_hands_the_messages_back(pipeline: Pipeline) -> None:
         "fetch_mask_assets.pipeline.batch.checked_batch.broken_rules",
         "fetch_mask_assets.defs.assets.require_ready",
         "fetch_mask_assets.defs.checks.quarantined_violation_count",
-        "fetch_mask_assets.defs.checks.TableFacts",
+        "fetch_mask_assets.pipeline.warehouse.database.TableFacts",
         "fetch_mask_assets.defs.assets.newest_handles",
         "fetch_mask_assets.pipeline.warehouse.commit.commit_batch",
         "fetch_mask_assets.pipeline.queue.sqs.LoginQueue.receive",

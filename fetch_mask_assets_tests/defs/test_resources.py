@@ -82,5 +82,5 @@ def test_each_number_is_shown_with_its_setting_and_meaning() -> None:
     fields = LoginQueueResource.model_fields
     resources: Any = build_definitions(ENVIRONMENT).resources
 
-    assert fields["receivers"].description == "LOGIN_RECEIVERS: parallel receive calls."
+    assert fields["receivers"].description == "LOGIN_RECEIVERS: maximum of parallel receive calls."
     assert resources["login_queue"].tuning == QueueTuning(batch_messages=12)

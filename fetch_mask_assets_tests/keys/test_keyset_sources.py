@@ -14,7 +14,6 @@ import pytest
 from tink import json_proto_keyset_format, proto_keyset_format, secret_key_access
 
 from fetch_mask_assets.aws import connect_aws
-from fetch_mask_assets.defs.resources import MaskingKeysResource
 from fetch_mask_assets.errors import KeysetError
 from fetch_mask_assets.keys.keyset import KEYSET_NAMES, new_keyset
 from fetch_mask_assets.keys.keyset_change import rotated
@@ -321,6 +320,9 @@ def test_a_region_that_is_not_set_is_named(
 def test_a_run_reads_wrapped_secrets_through_its_resource(
     secrets_location: str, kms_key: str
 ) -> None:
+    # Here, because Dagster takes seconds to import and no other test of these rooms needs it.
+    from fetch_mask_assets.defs.resources import MaskingKeysResource  # noqa: PLC0415
+
     _fill(keysets_at(secrets_location, kms_key))
     resource = MaskingKeysResource(location=secrets_location, kms_key=kms_key)
     assert resource.keyring is resource.keyring

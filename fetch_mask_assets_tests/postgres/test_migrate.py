@@ -16,7 +16,7 @@ from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.pipeline.batch.balance import Balance
 from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
-from fetch_mask_assets.postgres import migrate
+from fetch_mask_assets.postgres import migrate, revision
 from fetch_mask_assets.postgres.sessions import MIGRATE, open_session
 from fetch_mask_assets_tests.support.kinds import BOTH_KINDS
 from fetch_mask_assets_tests.support.logins import body, masked_batch, register
@@ -48,7 +48,7 @@ def empty_database_url(stack: Stack) -> Iterator[str]:
 
 
 def test_a_database_that_was_never_migrated_has_no_revision(empty_database_url: str) -> None:
-    assert LoginDatabase(empty_database_url).schema_revisions() == (None, migrate.head())
+    assert LoginDatabase(empty_database_url).schema_revisions() == (None, revision.HEAD)
 
 
 def test_migrations_make_everything_and_twice_is_as_once(empty_database_url: str) -> None:
@@ -57,7 +57,7 @@ def test_migrations_make_everything_and_twice_is_as_once(empty_database_url: str
     migrate.upgrade(empty_database_url)
     assert _catalog(empty_database_url) == made
     database = LoginDatabase(empty_database_url)
-    assert database.schema_revisions() == (migrate.head(), migrate.head())
+    assert database.schema_revisions() == (revision.HEAD, revision.HEAD)
     assert {table for table, *_ in made} >= {
         "public.user_logins",
         "login_ingest.batch",
@@ -72,7 +72,7 @@ def test_upgrades_at_once_wait_for_each_other(empty_database_url: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(migrate.upgrade, empty_database_url) for _ in range(4)]:
             done.result()
-    assert LoginDatabase(empty_database_url).schema_revisions()[0] == migrate.head()
+    assert LoginDatabase(empty_database_url).schema_revisions()[0] == revision.HEAD
 
 
 def test_an_upgrade_that_waits_holds_nobody_up_who_makes_an_index(database_url: str) -> None:

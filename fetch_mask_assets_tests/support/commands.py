@@ -40,6 +40,7 @@ PRELOADED = (
     "dotenv",
     "rich.console",
     "fetch_mask_assets.cli.main",
+    "fetch_mask_assets.cli.pipeline.ingest_runs",
     "fetch_mask_assets.defs.assets",
     "fetch_mask_assets.defs.checks",
     "fetch_mask_assets.defs.jobs",

@@ -1,9 +1,15 @@
-"""Messages that kill the process that decodes them: put into every Python that a test starts."""
+"""Messages that kill the process that decodes them, in every Python that a test starts.
+
+A process that is forked has no poison in it; a dry run is another interpreter, and has.
+"""
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
+from fetch_mask_assets_tests.support.commands import FETCH_MASK
 from fetch_mask_assets_tests.support.logins import body
 
 CRASHES = "poison-that-crashes"
@@ -43,3 +49,18 @@ def python_path(directory: Path) -> str:
     site.mkdir()
     (site / "sitecustomize.py").write_text(_SITE, encoding="utf-8")
     return str(site)
+
+
+def interpreted(
+    *arguments: str, env: Mapping[str, str], cwd: Path
+) -> subprocess.CompletedProcess[str]:
+    """`fetch-mask` in an interpreter that starts now, with the poison of its PYTHONPATH."""
+    return subprocess.run(  # noqa: S603 (our own program, no shell)
+        [FETCH_MASK, *arguments],
+        env=env,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )

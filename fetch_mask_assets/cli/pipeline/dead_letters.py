@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,6 +11,8 @@ from datetime import datetime
 import click
 
 from fetch_mask_assets.cli import connections
+from fetch_mask_assets.cli.pipeline import ingest
+from fetch_mask_assets.cli.quick_imports import quick_imports
 from fetch_mask_assets.errors import FetchMaskError
 from fetch_mask_assets.pipeline.ingestion import IngestOptions
 from fetch_mask_assets.pipeline.queue.backlog import QueueDepth
@@ -52,7 +53,7 @@ def show(*, sample: int, as_json: bool) -> None:
     A body profile is the set of keys that a body has: those of the contract by name, others as a
     number. The sample is received and released at once; no value is shown.
     """
-    with _dead_letter_queue() as (_, queue):
+    with _dead_letter_queue() as queue:
         depth = queue.depth()
         try:
             raw = queue.receive(_sample_limits(sample)).raw
@@ -76,20 +77,14 @@ def drain(*, max_batches: int | None, as_json: bool, verbose: bool) -> None:
     quarantine. A message that is already committed does not load again. Exit code 1 if a run failed
     or messages remain on the queue; nothing is lost.
     """
-    # Dagster takes seconds to import, and `show` does without it.
-    from fetch_mask_assets.cli.pipeline import ingest  # noqa: PLC0415 (as above)
-    from fetch_mask_assets.definitions import build_definitions  # noqa: PLC0415 (as above)
-    from fetch_mask_assets.defs.local_runs import QUEUE_TAG  # noqa: PLC0415 (as above)
+    with quick_imports():
+        from fetch_mask_assets.cli.pipeline import ingest_runs  # noqa: PLC0415 (needs Dagster)
 
     options = IngestOptions(max_batches, ingest.max_wait_seconds(), awaits_returned=False)
-    with _dead_letter_queue() as (url, queue):
-        result = ingest.run_ingestion(
-            queue,
-            options,
-            verbose=verbose,
-            definitions=build_definitions(os.environ, queue_url=url),
-            tags={QUEUE_TAG: "dead-letters"},
-        )
+    with _dead_letter_queue() as queue:
+        ingest.require_ready(queue)
+        result = ingest_runs.ingest_dead_letters(queue, options, verbose=verbose)
+        ingest.warn_of(result.end)
         depth = queue.depth()
     remaining = depth.waiting + depth.hidden
     click.echo(
@@ -107,8 +102,8 @@ def drain(*, max_batches: int | None, as_json: bool, verbose: bool) -> None:
 
 
 @contextmanager
-def _dead_letter_queue() -> Iterator[tuple[str, LoginQueue]]:
-    """The dead-letter queue's URL, and a connection to it."""
+def _dead_letter_queue() -> Iterator[LoginQueue]:
+    """A connection to the dead-letter queue."""
     with connections.queue() as login_queue:
         url = connections.dead_letter_queue_url(login_queue)
     if url is None:
@@ -117,7 +112,7 @@ def _dead_letter_queue() -> Iterator[tuple[str, LoginQueue]]:
             " maxReceiveCount 5, or set LOGIN_DEAD_LETTER_QUEUE_URL."
         )
     with connections.queue(url) as queue:
-        yield url, queue
+        yield queue
 
 
 def _sample_limits(sample: int) -> DrainLimits:

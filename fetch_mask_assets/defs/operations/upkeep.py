@@ -51,7 +51,7 @@ def create_due_partitions(
 ) -> None:
     """Create the partitions that are due; those of the table only if it is partitioned."""
     with redact_errors("creating partitions"):
-        days = migrate.create_ledger_partitions(login_database.url)
+        days = ledger.create_partitions(login_database.url)
         created = migrate.create_partitions(login_database.url)
     if created is None:
         context.log.info("user_logins is not partitioned by month: no partition is needed")

@@ -29,7 +29,7 @@ from fetch_mask_assets.operations.report.part import (
 )
 from fetch_mask_assets.operations.report.parts import AUDIT, CHECKS, PARTS
 from fetch_mask_assets.operations.report.report import Report, ReportProvenance
-from fetch_mask_assets.postgres import migrate
+from fetch_mask_assets.postgres import revision
 from fetch_mask_assets.postgres.errors import translate_errors
 from fetch_mask_assets.postgres.sessions import REPORT, one_row, open_session
 
@@ -92,7 +92,7 @@ class ReportReader:
         except DatabaseError as error:
             down = Unreadable(str(error))
             facts = dict.fromkeys((part.name for part in PARTS), down) | given
-            return Report(period, ReportProvenance(at, down, down, migrate.head(), down), facts)
+            return Report(period, ReportProvenance(at, down, down, revision.HEAD, down), facts)
 
     def _parameters(self, period: Period) -> Mapping[str, object]:
         return {
@@ -138,8 +138,8 @@ def _report(
     provenance = ReportProvenance(
         at=at,
         actor=snapshot.read("read its user", lambda: snapshot.text("SELECT session_user")),
-        schema=snapshot.read("read its schema", lambda: migrate.current(snapshot.connection)),
-        schema_needed=migrate.head(),
+        schema=snapshot.read("read its schema", lambda: revision.current(snapshot.connection)),
+        schema_needed=revision.HEAD,
         postgres=snapshot.read("read its version", lambda: snapshot.text("SHOW server_version")),
     )
     facts = {

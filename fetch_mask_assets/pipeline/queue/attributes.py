@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from typing import Any
 
 from fetch_mask_assets.aws import translate_aws_errors
 from fetch_mask_assets.errors import QueueError
 from fetch_mask_assets.pipeline.queue.backlog import QueueDepth
+from fetch_mask_assets.pipeline.queue.client import SqsClient
 from fetch_mask_assets.pipeline.queue.dead_letters import (
     RedrivePolicy,
     RetentionPolicy,
     redrive_policy,
 )
-
-if TYPE_CHECKING:  # the stubs are for the type checker alone and are not installed with us
-    from mypy_boto3_sqs.client import SQSClient
-    from mypy_boto3_sqs.literals import QueueAttributeNameType
+from fetch_mask_assets.pipeline.queue.protocol import NOT_SQS
 
 
-def read_depth(client: SQSClient, url: str) -> QueueDepth:
+def read_depth(client: SqsClient, url: str) -> QueueDepth:
     """The approximate counts of a queue.
 
     Raises:
@@ -35,7 +33,7 @@ def read_depth(client: SQSClient, url: str) -> QueueDepth:
                 "ApproximateNumberOfMessagesDelayed",
             ],
         )
-    attributes = answer.get("Attributes", {})
+    attributes = _attributes(answer)
     return QueueDepth(
         waiting=_number(attributes, "ApproximateNumberOfMessages"),
         in_flight=_number(attributes, "ApproximateNumberOfMessagesNotVisible"),
@@ -43,7 +41,7 @@ def read_depth(client: SQSClient, url: str) -> QueueDepth:
     )
 
 
-def read_retention(client: SQSClient, url: str) -> RetentionPolicy:
+def read_retention(client: SqsClient, url: str) -> RetentionPolicy:
     """The retention of a queue and its redrive policy.
 
     Raises:
@@ -53,14 +51,14 @@ def read_retention(client: SQSClient, url: str) -> RetentionPolicy:
         answer = client.get_queue_attributes(
             QueueUrl=url, AttributeNames=["MessageRetentionPeriod", "RedrivePolicy"]
         )
-        attributes = answer.get("Attributes", {})
+        attributes = _attributes(answer)
         return RetentionPolicy(
             retention_seconds=_number(attributes, "MessageRetentionPeriod"),
             redrive=redrive_policy(attributes.get("RedrivePolicy")),
         )
 
 
-def find_dead_letter_url(client: SQSClient, policy: RedrivePolicy) -> str:
+def find_dead_letter_url(client: SqsClient, policy: RedrivePolicy) -> str:
     """The URL of the dead-letter queue that a redrive policy names.
 
     Raises:
@@ -70,7 +68,10 @@ def find_dead_letter_url(client: SQSClient, policy: RedrivePolicy) -> str:
         answer = client.get_queue_url(
             QueueName=policy.queue_name, QueueOwnerAWSAccountId=policy.account
         )
-    return answer["QueueUrl"]
+    url = answer.get("QueueUrl")
+    if not isinstance(url, str):
+        raise QueueError(f"SQS GetQueueUrl answers without a URL: {NOT_SQS}")
+    return url
 
 
 _NO_QUEUE = "Check LOGIN_QUEUE_URL: there is no such queue."
@@ -86,11 +87,15 @@ def translate_errors(
     return translate_aws_errors(f"SQS {operation}", QueueError, remedies)
 
 
-def _number(attributes: Mapping[QueueAttributeNameType, str], name: QueueAttributeNameType) -> int:
+def _attributes(answer: Mapping[str, Any]) -> Mapping[str, str]:
+    attributes = answer.get("Attributes")
+    return attributes if isinstance(attributes, dict) else {}
+
+
+def _number(attributes: Mapping[str, str], name: str) -> int:
     try:
         return int(attributes[name])
-    except (KeyError, ValueError):
+    except (KeyError, TypeError, ValueError):
         raise QueueError(
-            f"SQS GetQueueAttributes answers without a number for {name}: check LOGIN_QUEUE_URL and"
-            " AWS_ENDPOINT_URL; the server there is not SQS."
+            f"SQS GetQueueAttributes answers without a number for {name}: {NOT_SQS}"
         ) from None

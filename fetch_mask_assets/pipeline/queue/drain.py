@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from threading import Lock
-from typing import TYPE_CHECKING
+from threading import Lock, Semaphore
 
+from fetch_mask_assets.pipeline.queue.delivery import Delivery
 from fetch_mask_assets.pipeline.queue.limits import (
     DrainEnd,
     DrainLimits,
@@ -17,22 +17,25 @@ from fetch_mask_assets.pipeline.queue.limits import (
     next_claim,
 )
 
-if TYPE_CHECKING:  # the stubs are for the type checker alone and are not installed with us
-    from mypy_boto3_sqs.type_defs import MessageTypeDef
-
 
 class Drain:
-    """Receivers that share one count of received and claimed messages."""
+    """Receivers that share one count of received and claimed messages.
 
-    def __init__(self, receive: Callable[[int], list[MessageTypeDef]], limits: DrainLimits) -> None:
+    As many receive at first as empty answers end the batch, so that an empty queue costs one wait
+    and few requests. Each answer with messages lets one receiver more begin: their number doubles
+    with each round trip while the queue has messages.
+    """
+
+    def __init__(self, receive: Callable[[int], list[Delivery]], limits: DrainLimits) -> None:
         """`receive` receives at most as many messages as it is given."""
         self._receive = receive
         self._limits = limits
         self._lock = Lock()
+        self._turns = Semaphore(limits.empty_receives)
         self._progress = DrainProgress()
         self._stopped = False
         self._started = time.monotonic()
-        self.messages: list[MessageTypeDef] = []
+        self.deliveries: list[Delivery] = []
         self.requests = 0
 
     @property
@@ -58,34 +61,51 @@ class Drain:
 
     def _loop(self) -> None:
         try:
-            while claim := self._claim():
-                self._add(claim, self._receive(claim))
+            while self._take_turn():
+                pass
         except BaseException:
             self._stopped = True
             raise
+        finally:
+            self._turns.release()  # the next receiver sees that the batch is complete
 
-    def _claim(self) -> int:
+    def _take_turn(self) -> bool:
+        """Receives once when it may; returns whether the batch goes on."""
+        self._turns.acquire()
+        claim = self._claim()
+        if claim:
+            deliveries = self._receive(claim)
+            self._add(claim, deliveries)
+            self._turns.release(2 if deliveries else 1)
+        return claim is not None
+
+    def _claim(self) -> int | None:
+        """The number of messages to receive; 0 for none at present, None for none any more."""
         with self._lock:
             self._progress = replace(self._progress, seconds=self.seconds)
             if self._stopped or drain_end(self._limits, self._progress):
-                return 0
+                return None
             claim = next_claim(self._limits, self._progress)
-            self._progress = replace(self._progress, claimed=self._progress.claimed + claim)
-            self.requests += 1
+            if claim:
+                self._progress = replace(
+                    self._progress,
+                    claimed=self._progress.claimed + claim,
+                    active=self._progress.active + 1,
+                )
+                self.requests += 1
             return claim
 
-    def _add(self, claim: int, messages: list[MessageTypeDef]) -> None:
+    def _add(self, claim: int, deliveries: list[Delivery]) -> None:
+        sizes = [delivery.body_bytes for delivery in deliveries]
         with self._lock:
-            self.messages.extend(messages)
+            self.deliveries.extend(deliveries)
             before = self._progress
             self._progress = replace(
                 before,
-                messages=before.messages + len(messages),
+                messages=before.messages + len(deliveries),
                 claimed=before.claimed - claim,
-                bytes=before.bytes + sum(map(_body_bytes, messages)),
-                empty_receives=0 if messages else before.empty_receives + 1,
+                active=before.active - 1,
+                bytes=before.bytes + sum(sizes),
+                largest=max([before.largest, *sizes]),
+                empty_receives=0 if deliveries else before.empty_receives + 1,
             )
-
-
-def _body_bytes(message: MessageTypeDef) -> int:
-    return len(message["Body"].encode("utf-8", "surrogatepass"))

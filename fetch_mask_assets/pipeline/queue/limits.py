@@ -44,13 +44,18 @@ class DrainLimits:
 
 @dataclass(frozen=True, slots=True)
 class DrainProgress:
-    """Progress of a batch; `claimed` counts messages that active receives may still return."""
+    """Progress of a batch; `claimed` counts messages that active receives may still return.
+
+    `active` counts those receives; `largest` is the number of bytes of the largest body so far.
+    """
 
     messages: int = 0
     claimed: int = 0
     bytes: int = 0
     empty_receives: int = 0
     seconds: float = 0.0
+    largest: int = 0
+    active: int = 0
 
 
 def drain_end(limits: DrainLimits, progress: DrainProgress) -> DrainEnd | None:
@@ -67,8 +72,17 @@ def drain_end(limits: DrainLimits, progress: DrainProgress) -> DrainEnd | None:
 
 
 def next_claim(limits: DrainLimits, progress: DrainProgress) -> int:
-    """The maximum number of messages for the next receive, 1 to 10."""
-    return max(1, min(MAX_RECEIVE, limits.messages - progress.messages - progress.claimed))
+    """The maximum number of messages for the next receive, 1 to 10.
+
+    It is 0 where only the active receives can tell: if their messages, each as large as the largest
+    so far, may fill the bytes of the batch, or if their answers, were they empty too, end it.
+    """
+    empty = progress.empty_receives
+    if empty and empty + progress.active >= limits.empty_receives:
+        return 0
+    missing = max(1, limits.messages - progress.messages - progress.claimed)
+    room = (limits.bytes - progress.bytes) // max(1, progress.largest) - progress.claimed
+    return min(MAX_RECEIVE, missing, max(room, 0 if progress.claimed else 1))
 
 
 def release_delay(receive_count: int) -> int:

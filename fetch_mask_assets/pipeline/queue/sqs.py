@@ -9,24 +9,22 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from operator import itemgetter
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import boto3
 import polars as pl
-from botocore.config import Config
 
-from fetch_mask_assets.aws import CONNECT_SECONDS, READ_SECONDS, silence_boto
+from fetch_mask_assets.aws import CONNECT_SECONDS, READ_SECONDS
 from fetch_mask_assets.errors import QueueError
 from fetch_mask_assets.pipeline.batch.frames import RAW_SCHEMA
-from fetch_mask_assets.pipeline.contract.message_body import storable_text
 from fetch_mask_assets.pipeline.queue import attributes
 from fetch_mask_assets.pipeline.queue.attributes import translate_errors
 from fetch_mask_assets.pipeline.queue.backlog import QueueDepth
 from fetch_mask_assets.pipeline.queue.batch_requests import BatchRequests, BatchResult
+from fetch_mask_assets.pipeline.queue.client import SqsClient, connect_client
 from fetch_mask_assets.pipeline.queue.dead_letters import RedrivePolicy, RetentionPolicy
+from fetch_mask_assets.pipeline.queue.delivery import Delivery, parse_deliveries
 from fetch_mask_assets.pipeline.queue.drain import Drain
 from fetch_mask_assets.pipeline.queue.limits import (
     MAX_RECEIVE,
@@ -35,10 +33,6 @@ from fetch_mask_assets.pipeline.queue.limits import (
     release_delay,
 )
 from fetch_mask_assets.settings import QueueTuning
-
-if TYPE_CHECKING:  # the stubs are for the type checker alone and are not installed with us
-    from mypy_boto3_sqs.client import SQSClient
-    from mypy_boto3_sqs.type_defs import MessageTypeDef
 
 _LOG = logging.getLogger(__name__)
 _DEFAULTS = QueueTuning()
@@ -77,13 +71,19 @@ class LoginQueue:
     A message is settled when it is deleted or released; `close` releases the others.
     """
 
-    def __init__(self, client: SQSClient, settings: QueueSettings) -> None:
+    def __init__(self, client: SqsClient, settings: QueueSettings) -> None:
         """Takes a connected client; `connect_queue` makes one."""
         self._client = client
         self._settings = settings
         self._requests = BatchRequests(client, settings.url, settings.receivers)
+        self._ahead: ReceiveResult | None = None
         self._unsettled: dict[str, tuple[str, int]] = {}
         self._lock = Lock()
+
+    @property
+    def is_fifo(self) -> bool:
+        """Return whether it is a FIFO queue, whose name ends with .fifo."""
+        return self._settings.url.endswith(".fifo")
 
     def depth(self) -> QueueDepth:
         """The queue's approximate counts.
@@ -109,18 +109,35 @@ class LoginQueue:
         """
         return attributes.find_dead_letter_url(self._client, policy)
 
+    def is_empty(self, limits: DrainLimits) -> bool:
+        """Whether the queue has no message: by its counts, which lag, and by receives.
+
+        What these receives return all the same is the result of the next `receive`.
+
+        Raises:
+            QueueError: the queue cannot be read.
+        """
+        depth = self.depth()
+        if depth.waiting or depth.hidden:
+            return False
+        ahead = self.receive(limits)
+        if ahead.raw.is_empty():
+            return True
+        self._ahead = ahead
+        return False
+
     def receive(self, limits: DrainLimits) -> ReceiveResult:
         """Receives with several long polls at once until a limit is reached.
 
         Raises:
             QueueError: a receive failed; what was received is released at close.
         """
+        if self._ahead is not None:
+            ahead, self._ahead = self._ahead, None
+            return ahead
         drain = Drain(self._receive, limits)
         drain.run(self._settings.receivers)
-        raw = pl.DataFrame(
-            [_raw_row(message) for message in drain.messages], schema=RAW_SCHEMA, orient="row"
-        )
-        return ReceiveResult(raw, drain.end, drain.requests, drain.seconds)
+        return ReceiveResult(_frame(drain.deliveries), drain.end, drain.requests, drain.seconds)
 
     def delete(self, handles: Mapping[str, str]) -> BatchResult:
         """Deletes messages, given as receipt handles by message id.
@@ -142,6 +159,7 @@ class LoginQueue:
             {"ReceiptHandle": handle, "VisibilityTimeout": delay(receive_count)}
             for handle, receive_count in self._unsettled.values()
         ]
+        self._ahead = None
         self._unsettled.clear()
         return self._requests.send("change_message_visibility_batch", entries)
 
@@ -166,7 +184,7 @@ class LoginQueue:
     def close(self) -> None:
         """Releases all unsettled messages and closes the connections."""
         try:
-            self._release_or_warn()
+            self.release_or_warn()
         finally:
             self._client.close()
 
@@ -176,7 +194,8 @@ class LoginQueue:
         ]
         return self._requests.send("change_message_visibility_batch", entries)
 
-    def _release_or_warn(self) -> None:
+    def release_or_warn(self) -> None:
+        """Releases all unsettled messages at the end of a run; logs a failure of it."""
         # An error here would hide the error of a run that is already failing.
         if not self._unsettled:
             return
@@ -189,7 +208,7 @@ class LoginQueue:
             return
         _LOG.warning("released %d messages to the queue", result.succeeded)
 
-    def _receive(self, max_messages: int) -> list[MessageTypeDef]:
+    def _receive(self, max_messages: int) -> list[Delivery]:
         with translate_errors("ReceiveMessage"):
             answer = self._client.receive_message(
                 QueueUrl=self._settings.url,
@@ -198,17 +217,17 @@ class LoginQueue:
                 VisibilityTimeout=self._settings.visibility_seconds,
                 MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
             )
-        messages = answer.get("Messages", [])
-        self._add_unsettled(messages)
-        return messages
+        deliveries = parse_deliveries(answer)
+        self._add_unsettled(deliveries)
+        return deliveries
 
-    def _add_unsettled(self, messages: Iterable[MessageTypeDef]) -> None:
+    def _add_unsettled(self, deliveries: Iterable[Delivery]) -> None:
         # Receivers answer in any order: the newest of two handles has the higher receive count.
         with self._lock:
-            for message in messages:
-                id_, delivery = message["MessageId"], _delivery(message)
-                known = self._unsettled.get(id_, delivery)
-                self._unsettled[id_] = max(delivery, known, key=itemgetter(1))
+            for delivery in deliveries:
+                held = (delivery.receipt_handle, delivery.receive_count)
+                known = self._unsettled.get(delivery.message_id, held)
+                self._unsettled[delivery.message_id] = max(held, known, key=itemgetter(1))
 
 
 @contextmanager
@@ -218,30 +237,17 @@ def connect_queue(settings: QueueSettings) -> Iterator[LoginQueue]:
     Raises:
         QueueError: the AWS settings do not allow a client to be made.
     """
-    silence_boto()
-    config = Config(
-        retries={"mode": "standard", "total_max_attempts": settings.max_attempts},
-        max_pool_connections=settings.receivers,
-        connect_timeout=CONNECT_SECONDS,
-        read_timeout=settings.wait_seconds + READ_SECONDS,
-    )
     with translate_errors("connecting"):
-        client = boto3.session.Session().client("sqs", config=config, **settings.client_options)
+        client = connect_client(
+            settings.client_options,
+            connect_seconds=CONNECT_SECONDS,
+            read_seconds=settings.wait_seconds + READ_SECONDS,
+            max_attempts=settings.max_attempts,
+        )
     with closing(LoginQueue(client, settings)) as queue:
         yield queue
 
 
-def _delivery(message: MessageTypeDef) -> tuple[str, int]:
-    return message["ReceiptHandle"], int(message["Attributes"]["ApproximateReceiveCount"])
-
-
-def _raw_row(message: MessageTypeDef) -> tuple[str, str, datetime, int, str]:
-    sent_at = int(message["Attributes"]["SentTimestamp"]) / 1_000
-    handle, receive_count = _delivery(message)
-    return (
-        message["MessageId"],
-        handle,
-        datetime.fromtimestamp(sent_at, UTC),
-        receive_count,
-        storable_text(message["Body"]),
-    )
+def _frame(deliveries: Iterable[Delivery]) -> pl.DataFrame:
+    columns = zip(*deliveries, strict=True) if deliveries else ([] for _ in RAW_SCHEMA)
+    return pl.DataFrame(dict(zip(RAW_SCHEMA, columns, strict=True))).cast(RAW_SCHEMA)

@@ -15,7 +15,8 @@ from fetch_mask_assets.pipeline.batch.frames import LOGIN_COLUMNS
 from fetch_mask_assets.pipeline.batch.table_rules import TableFacts
 from fetch_mask_assets.pipeline.warehouse import commit
 from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
-from fetch_mask_assets.postgres import migrate
+from fetch_mask_assets.pipeline.warehouse.ledger import create_partitions
+from fetch_mask_assets.postgres import revision
 from fetch_mask_assets.postgres.errors import TransientDatabaseError
 from fetch_mask_assets.postgres.sessions import LONG_READ, PROBE, READ, one_row, open_session
 
@@ -44,7 +45,7 @@ class LoginDatabase:
             DatabaseError: the database cannot be reached.
         """
         with open_session(self.url, READ, "read its schema version") as connection:
-            return migrate.current(connection), migrate.head()
+            return revision.current(connection), revision.HEAD
 
     def require_writable(self, login: Sequence[object]) -> None:
         """Insert a login, given as the values of its columns in order, and roll back.
@@ -70,7 +71,7 @@ class LoginDatabase:
             DatabaseError: the partitions cannot be created.
         """
         with suppress(TransientDatabaseError):
-            migrate.create_ledger_partitions(self.url)
+            create_partitions(self.url)
 
     def commit_batch(self, batch: BatchToCommit) -> Balance:
         """Write a batch in one transaction; see `commit.commit_batch`.

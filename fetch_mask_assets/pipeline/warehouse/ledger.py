@@ -86,6 +86,20 @@ def ledger_problems(keep_days: int, queue_seconds: int, dead_letter_seconds: int
         )
 
 
+def create_partitions(database_url: str) -> int:
+    """Create the daily partitions that are due, up to two days ahead.
+
+    Returns:
+        The number of new partitions.
+
+    Raises:
+        DatabaseError: none was created; messages go to the default partition meanwhile.
+    """
+    with open_session(database_url, LONG_RECORD, "make partitions") as connection:
+        (created,) = one_row(connection, "SELECT login_ingest.create_ledger_partitions()")
+    return int(created)
+
+
 def prune(database_url: str, keep_days: int) -> Iterator[PrunedDay]:
     """Drop the days that ended more than `keep_days` days ago, each in a transaction.
 

@@ -227,7 +227,7 @@ def _at_a_terminal(answer: bytes) -> bytes:
 
 
 def _read_until(terminal: int, words: bytes | None) -> bytes:
-    seen, end = b"", time.monotonic() + 30
+    seen, end = b"", time.monotonic() + 120
     while (words is None or words not in seen) and time.monotonic() < end:
         try:
             seen += os.read(terminal, 4096)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 FETCH_MASK = str(Path(sys.executable).parent / "fetch-mask")
 ADDRESS = "198.51.100.77"
 DEVICE = "naïve ☃ device-4711"
-SECONDS_TO_PROMPT = 60
+SECONDS_TO_PROMPT = 120
 
 
 @pytest.fixture

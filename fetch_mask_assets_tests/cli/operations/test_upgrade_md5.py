@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import os
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from fetch_mask_assets.cli.operations.upgrade_md5 import upgrade_md5
 from fetch_mask_assets.errors import FetchMaskError, NotReadyError
 from fetch_mask_assets.keys.storage import create_keysets, read_keyring
 from fetch_mask_assets.operations.md5_upgrade.md5 import md5
+from fetch_mask_assets_tests.support import commands
 from fetch_mask_assets_tests.support.people import person
 
 if TYPE_CHECKING:
@@ -182,20 +183,22 @@ def test_drop_links_excludes_an_upgrade() -> None:
         _run("--drop-links", "--dry-run")
 
 
-_COMMAND = "from fetch_mask_assets.cli.main import main\nif __name__ == '__main__':\n    main()\n"
+_TABLE = "fetch_mask_assets.operations.md5_upgrade.postgres.DigestTable"
+_STEPS = ("record_matches", "begin_job", "replace_next", "finish_job", "clear_progress")
 
 
-def test_after_repeated_kills_every_row_is_changed_once(
+def test_after_a_kill_at_every_step_every_row_is_changed_once(
     database_url: str, tmp_path: Path, keysets_directory: Path
 ) -> None:
-    script = tmp_path / "command.py"
-    script.write_text(_COMMAND)
-    command = [sys.executable, str(script), "upgrade-md5", *SMALL]
-    for seconds in (1.5, 2.5, 3.5, 5.0):
-        killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603 (our own program)
-        time.sleep(seconds)
-        killed.kill()
-        killed.wait()
+    for step in _STEPS:
+        killed = commands.run(
+            "upgrade-md5",
+            *SMALL,
+            env=os.environ,
+            cwd=tmp_path,
+            prepare=commands.KilledAt(f"{_TABLE}.{step}"),
+        )
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
     _wait_until_alone(database_url)
     _run(*SMALL)
     keyring = read_keyring(keysets_directory)
@@ -218,6 +221,6 @@ def _wait_until_alone(database_url: str) -> None:
         "SELECT count(*) FROM pg_stat_activity"
         " WHERE datname = current_database() AND usename <> current_user"
     )
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while _rows(database_url, others) != [(0,)] and time.monotonic() < deadline:
         time.sleep(0.1)

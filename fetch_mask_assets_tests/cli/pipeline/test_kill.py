@@ -89,9 +89,9 @@ def test_a_terminated_ingestion_hands_its_messages_back_and_says_that_it_failed(
     with held_logins(settings["LOGIN_DATABASE_URL"]):
         process = _start(patient, tmp_path)
         try:
-            wait_for_copy(settings["LOGIN_DATABASE_URL"], process, 30)
+            wait_for_copy(settings["LOGIN_DATABASE_URL"], process, 120)
             process.send_signal(signal.SIGTERM)
-            assert process.wait(30) != 0
+            assert process.wait(120) != 0
         finally:
             _end(process)
     # Ten minutes of visibility, but they are back within seconds.

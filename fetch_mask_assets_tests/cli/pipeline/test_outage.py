@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +20,7 @@ from fetch_mask_assets.postgres.migrate import upgrade
 from fetch_mask_assets_tests.support import commands
 from fetch_mask_assets_tests.support.held_table import held_logins, wait_for_copy
 from fetch_mask_assets_tests.support.logins import bodies
-from fetch_mask_assets_tests.support.poison import CRASHES, poisoned, python_path
+from fetch_mask_assets_tests.support.poison import CRASHES, interpreted, poisoned, python_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,7 +106,8 @@ def test_poison_a_kill_and_an_outage_of_many_ticks_send_no_good_message_to_the_d
     [poison] = queue.send("logins", [poisoned(0, CRASHES)])
 
     # On its first delivery the poison costs each message of its batch one receive.
-    assert _ingest(settings, tmp_path).returncode == -signal.SIGSEGV
+    killed = interpreted("ingest", env=settings, cwd=tmp_path)
+    assert killed.returncode == -signal.SIGSEGV
     assert _most_received(queue, good) == queue.lives[poison].handed_out == 1
     queue.pass_time(HIDDEN_SECONDS)
 
@@ -129,7 +129,7 @@ def test_poison_a_kill_and_an_outage_of_many_ticks_send_no_good_message_to_the_d
     assert queue.calls["ReceiveMessage"] == receives
 
     server.start()
-    done = _ingest(settings, tmp_path)
+    done = commands.run("ingest", "--json", env=settings, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["loaded"] == GOOD
     ledger = LoginDatabase(server.url).query("SELECT message_id FROM login_ingest.ledger")
@@ -163,7 +163,7 @@ def _waiting_in_its_commit(
 
 
 def _assert_nothing_is_received(settings: dict[str, str], cwd: Path) -> None:
-    down = _ingest(settings, cwd)
+    down = commands.run("ingest", env=settings, cwd=cwd)
     assert down.returncode == 1
     assert "Nothing was received: [database]" in down.stderr
 
@@ -184,16 +184,3 @@ def _assert_ticks_ask_for_nothing(
                 outcome = sensor(context)
             assert isinstance(outcome, SkipReason)
             assert "Not ready" in str(outcome.skip_message)
-
-
-def _ingest(settings: dict[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    # The poison is in the interpreter from its start.
-    return subprocess.run(  # noqa: S603 (our own program, no shell)
-        [commands.FETCH_MASK, "ingest", "--json"],
-        env=settings,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )

@@ -16,6 +16,9 @@ from fetch_mask_assets.pipeline.queue.poison import IsolationResult
 from fetch_mask_assets_tests.support.logins import bodies, body, raw_batch
 from fetch_mask_assets_tests.support.poison import CRASHES, DEVOURS, RAISES, poisoned, python_path
 
+# Each test starts interpreters.
+pytestmark = pytest.mark.servers
+
 
 @pytest.fixture
 def poison_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

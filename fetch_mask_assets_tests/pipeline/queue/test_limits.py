@@ -71,6 +71,43 @@ def test_a_receive_asks_for_what_is_missing_and_for_1_to_10(
     assert expected == actual
 
 
+@pytest.mark.parametrize(
+    ("claimed", "bytes_", "largest", "expected"),
+    [
+        (0, 0, 100, 10),
+        (0, 900, 100, 1),
+        (0, 950, 100, 1),
+        (0, 700, 100, 3),
+        (2, 700, 100, 1),
+        (3, 700, 100, 0),
+        (50, 700, 100, 0),
+        (50, 0, 0, 10),
+        (0, 0, 5_000, 1),
+        (1, 0, 5_000, 0),
+    ],
+)
+def test_a_receive_asks_for_no_more_than_the_bytes_of_the_batch_have_room_for(
+    claimed: int, bytes_: int, largest: int, expected: int
+) -> None:
+    progress = DrainProgress(claimed=claimed, bytes=bytes_, largest=largest)
+
+    actual = next_claim(LIMITS, progress)
+
+    assert expected == actual
+
+
+@pytest.mark.parametrize(
+    ("empty", "active", "expected"),
+    [(0, 0, 10), (0, 9, 10), (1, 0, 10), (1, 2, 10), (1, 3, 0), (3, 0, 10), (3, 1, 0), (3, 9, 0)],
+)
+def test_no_receive_begins_if_the_active_ones_can_end_the_batch(
+    empty: int, active: int, expected: int
+) -> None:
+    actual = next_claim(LIMITS, DrainProgress(active=active, empty_receives=empty))
+
+    assert expected == actual
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     limit=st.integers(1, 200),

@@ -8,6 +8,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
+from uuid import uuid4
 
 import pytest
 from botocore.exceptions import ClientError
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
     from fetch_mask_assets.local_stack.stack import Stack
+    from fetch_mask_assets.pipeline.queue.client import SqsClient
 
 CANARY = "203.0.113.77"
 
@@ -53,6 +55,23 @@ def test_several_receivers_take_a_backlog_exactly_once(
     assert received.end is DrainEnd.DRY
     assert received.requests >= 25
     assert received.seconds > 0
+
+
+def test_several_receivers_take_a_queue_with_ordered_groups_exactly_once(
+    stack: Stack, sqs: SQSClient
+) -> None:
+    """A group with a message in flight gives none: what is deleted lets the next ones come."""
+    attributes: Any = {"FifoQueue": "true"}
+    url = sqs.create_queue(QueueName=f"{uuid4().hex}.fifo", Attributes=attributes)["QueueUrl"]
+    sent = [_send_in_group(sqs, url, number % 5, f"{number}") for number in range(30)]
+    settings = QueueSettings(url=url, client_options=_client_options(stack))
+    received: list[str] = []
+    with connect_queue(settings) as queue:
+        while batch := queue.receive(_limits(messages=25, empty_receives=2)).raw.rows():
+            received += [message_id for message_id, *_ in batch]
+            done = queue.delete({message_id: handle for message_id, handle, *_ in batch})
+            assert done == BatchResult(succeeded=len(batch), failed=0)
+    assert sorted(received) == sorted(sent)
 
 
 def test_no_more_messages_are_received_than_the_limit(
@@ -540,7 +559,7 @@ class _RefusesReceiveAfter(_Records):
 
 def _queue(client: _Shared, url: str, receivers: int = 4) -> LoginQueue:
     settings = QueueSettings(url=url, receivers=receivers, wait_seconds=1, visibility_seconds=300)
-    return LoginQueue(cast("SQSClient", client), settings)
+    return LoginQueue(cast("SqsClient", client), settings)
 
 
 def _limits(
@@ -563,6 +582,13 @@ def _receive_raw(
         MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
     )
     return [dict(message) for message in answer.get("Messages", [])]
+
+
+def _send_in_group(sqs: SQSClient, url: str, group: int, text: str) -> str:
+    answer = sqs.send_message(
+        QueueUrl=url, MessageBody=text, MessageGroupId=f"{group}", MessageDeduplicationId=text
+    )
+    return answer["MessageId"]
 
 
 def _client_options(stack: Stack) -> dict[str, str]:

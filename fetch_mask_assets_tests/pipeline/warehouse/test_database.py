@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from fetch_mask_assets.local_stack.stack import Stack
 
 CANARY = "canary-4711-value"
-SECONDS_TO_SEE_A_LOCK = 20
+SECONDS_TO_SEE_A_LOCK = 120
 
 _DROP_VIEWS = (
     "DROP VIEW login_ingest.user_logins_linked, login_ingest.repeated_ips,"

@@ -17,8 +17,12 @@ from fetch_mask_assets.keys.storage import create_keysets, read_keyring
 from fetch_mask_assets.pipeline.batch.balance import Balance, BatchCounts
 from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
-from fetch_mask_assets.pipeline.warehouse.ledger import PrunedDay, ledger_problems, prune
-from fetch_mask_assets.postgres.migrate import create_ledger_partitions
+from fetch_mask_assets.pipeline.warehouse.ledger import (
+    PrunedDay,
+    create_partitions,
+    ledger_problems,
+    prune,
+)
 from fetch_mask_assets_tests.support.kinds import BOTH_KINDS
 from fetch_mask_assets_tests.support.logins import bodies, body, masked_batch, register
 from fetch_mask_assets_tests.support.people import person, sqlstate
@@ -124,7 +128,7 @@ def test_a_day_without_a_partition_does_not_stop_ingestion_and_is_recognised_lat
 
     assert set(_ledger(database).values()) == {_partition(NOW)}
     assert Balance(received=3, already_known=3) == database.commit_batch(_batch(masked))
-    assert create_ledger_partitions(database.url) == 0
+    assert create_partitions(database.url) == 0
 
 
 def test_a_partition_that_cannot_be_created_now_does_not_stop_a_run(
@@ -138,8 +142,8 @@ def test_a_partition_that_cannot_be_created_now_does_not_stop_a_run(
 
         assert database.commit_batch(_batch(_masked(keyring, 1, NOW))).loaded == 1
         with pytest.raises(DatabaseError, match="55P03"):
-            create_ledger_partitions(database.url)
-    assert create_ledger_partitions(database.url) == 1
+            create_partitions(database.url)
+    assert create_partitions(database.url) == 1
 
 
 def test_partitions_appear_beside_batches(database: LoginDatabase, keyring: Keyring) -> None:
@@ -147,7 +151,7 @@ def test_partitions_appear_beside_batches(database: LoginDatabase, keyring: Keyr
     batches = [_batch(_masked(keyring, 50, NOW, first=100 * number)) for number in range(6)]
     with ThreadPoolExecutor(8) as pool:
         commits = [pool.submit(database.commit_batch, batch) for batch in batches]
-        made = [pool.submit(create_ledger_partitions, database.url) for _ in range(2)]
+        made = [pool.submit(create_partitions, database.url) for _ in range(2)]
 
     assert sum(each.result().loaded for each in commits) == 300
     assert sum(each.result() for each in made) == 1
@@ -282,7 +286,7 @@ def test_the_loader_drops_old_days_and_can_do_nothing_else_with_them(
 ) -> None:
     _create_day(database, _day_ago(16))
     with person(database.url, "login_ingest_loader") as loader:
-        assert create_ledger_partitions(loader.url) == 0
+        assert create_partitions(loader.url) == 0
         assert sqlstate(loader.url, "SELECT login_ingest.prune_ledger(14)") == "23514"
         assert sqlstate(loader.url, "SELECT login_ingest.prune_ledger(NULL)") == "23514"
         for statement in (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import psycopg
 import pytest
@@ -24,12 +24,13 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
     from fetch_mask_assets.local_stack.stack import Stack
+    from fetch_mask_assets.pipeline.queue.client import SqsClient
 
 
 @pytest.fixture
 def queue(stack: Stack, queue_url: str) -> Iterator[LoginQueue]:
     """The test's own queue."""
-    client = local_sqs.client(stack.state)
+    client = cast("SqsClient", local_sqs.client(stack.state))
     with closing(LoginQueue(client, QueueSettings(queue_url))) as connected:
         yield connected
 
@@ -113,7 +114,7 @@ def test_findings_without_a_queue_do_not_ask_it(
 def test_each_finding_that_is_not_well_says_what_to_do(
     tmp_path: Path, queue_url: str, stack: Stack
 ) -> None:
-    client = local_sqs.client(stack.state)
+    client = cast("SqsClient", local_sqs.client(stack.state))
     with closing(LoginQueue(client, QueueSettings(f"{queue_url}-missing"))) as missing:
         found = findings(LoginDatabase(_nowhere()), tmp_path, missing)
     assert not any(each.ok for each in found)
