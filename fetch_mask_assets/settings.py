@@ -143,12 +143,12 @@ class Tuning(WarningLimits, QueueTuning):
     run_retention_days: int = _number(
         "LOGIN_RUN_RETENTION_DAYS", 14, 1, 3_650, "days for which Dagster keeps a finished run"
     )
-    unmask_limit: int = _number(
-        "LOGIN_UNMASK_LIMIT",
+    max_recovery_values: int = _number(
+        "LOGIN_MAX_RECOVERY_VALUES",
         100,
         1,
         10_000,
-        "maximum number of tokens in one unmask request, and of values in one find",
+        "maximum number of values in one find, and of their tokens in one unmask request",
     )
     quarantine_retention_days: int = _number(
         "LOGIN_QUARANTINE_RETENTION_DAYS",

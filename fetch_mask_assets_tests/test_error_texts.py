@@ -49,10 +49,11 @@ REVIEWED: dict[str, set[str]] = {
         "MIN_SPACE",
     },
     "operations/erasure/certificate.py": {
-        "certificate.remaining",
-        "certificate.still_matching",
+        "certificate.remaining_messages",
+        "certificate.remaining_rows",
+        "certificate.unreadable_messages",
+        "certificate.unreadable_rows",
         "certificate.unsearched_rows",
-        "certificate.unreadable",
     },
     "operations/erasure/subjects.py": {"_name(kind)", "number"},
     "errors.py": {"tried"},
@@ -110,7 +111,7 @@ REVIEWED: dict[str, set[str]] = {
     },
     "pipeline/queue/attributes.py": {"name"},
     "operations/report/files.py": {"path", "self.path", "type(error).__name__"},
-    "keys/secrets.py": {"self.location(name)"},
+    "keys/secrets_manager.py": {"self.location(name)"},
     "pipeline/queue/dry_run.py": {
         "_NOT_STARTED.format('no answer')",
         "_NOT_STARTED.format(type(error).__name__)",

@@ -116,7 +116,7 @@ def test_a_column_is_changed_and_the_views_are_as_before(
     database_url: str, tokens: dict[str, str], tmp_path: Path
 ) -> None:
     assert tokens
-    [script] = _blocks("limits.md", "sh")
+    [script] = _blocks("operating-limits.md", "sh")
     before = _views(database_url)
     done = subprocess.run(  # noqa: S603 (the script is the page's own)
         ["/bin/bash", "-euo", "pipefail", "-c", script],

@@ -34,7 +34,7 @@ BOUNDS = [
     ("warn_oldest_age_seconds", "LOGIN_WARN_OLDEST_AGE_SECONDS", 3_600, 1, 1_209_600),
     ("freshness_seconds", "LOGIN_FRESHNESS_SECONDS", 3_600, 120, 604_800),
     ("run_retention_days", "LOGIN_RUN_RETENTION_DAYS", 14, 1, 3_650),
-    ("unmask_limit", "LOGIN_UNMASK_LIMIT", 100, 1, 10_000),
+    ("max_recovery_values", "LOGIN_MAX_RECOVERY_VALUES", 100, 1, 10_000),
     ("quarantine_retention_days", "LOGIN_QUARANTINE_RETENTION_DAYS", 90, 1, 3_650),
     ("report_days", "LOGIN_REPORT_DAYS", 30, 1, 3_650),
     ("reports_kept", "LOGIN_REPORTS_KEPT", 90, 1, 10_000),

@@ -32,10 +32,11 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     ),
     "unmask": (
         "operations.unmask",
-        "Get originals back, on the record: request, approve, withdraw, reveal, audit.",
+        "Get originals back, on the record: request, approve, withdraw, reveal.",
     ),
     "find": ("operations.find", "Find the rows of known values, on the record."),
     "erase": ("operations.erase", "Erase a value or a user, with a certificate."),
+    "audit": ("operations.audit", "Show the record of every operation, and verify it."),
     "quarantine": ("operations.quarantine", "Look at, replay and discard quarantined messages."),
     "dead-letters": ("pipeline.dead_letters", "Show and drain the dead-letter queue."),
     "upgrade-md5": (

@@ -50,7 +50,7 @@ login_queue_messages = AssetSpec(
     group_name=GROUP,
     owners=OWNERS,
     kinds={"aws", "sqs"},
-    metadata=table_metadata.QUEUE_DEFINITION,
+    metadata=table_metadata.MESSAGES_DEFINITION,
 )
 
 
@@ -65,7 +65,7 @@ login_queue_messages = AssetSpec(
     owners=OWNERS,
     kinds={"aws", "polars"},
     io_manager_key=BATCH_MEMORY,
-    metadata=table_metadata.RAW_DEFINITION,
+    metadata=table_metadata.MESSAGES_DEFINITION,
 )
 def raw_login_batch(
     context: AssetExecutionContext,

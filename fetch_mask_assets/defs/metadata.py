@@ -86,8 +86,7 @@ MASKED_LINEAGE = _lineage(
 )
 TABLE_LINEAGE = _lineage(**{name: ("masked_logins", name) for name in LOGIN_COLUMNS})
 
-QUEUE_DEFINITION: Metadata = {"dagster/column_schema": _frame_columns(RAW_SCHEMA)}
-RAW_DEFINITION: Metadata = {"dagster/column_schema": _frame_columns(RAW_SCHEMA)}
+MESSAGES_DEFINITION: Metadata = {"dagster/column_schema": _frame_columns(RAW_SCHEMA)}
 MASKED_DEFINITION: Metadata = {"dagster/column_schema": _frame_columns(MASKED_SCHEMA)}
 TABLE_DEFINITION: Metadata = {
     "dagster/column_schema": _columns(_TABLE_TYPES),
@@ -111,7 +110,7 @@ def receive_metadata(received: ReceiveResult, raw: pl.DataFrame, now: datetime) 
         "messages_per_second": _rate(raw.height, received.seconds),
         "end_reason": received.end.value,
         "redelivered": raw.filter(pl.col("receive_count") > 1).height,
-        "oldest_message_age_seconds": round(oldest_age_seconds(raw, now), 1),
+        "oldest_message_age_at_receive_seconds": round(oldest_age_seconds(raw, now), 1),
     }
 
 
@@ -163,7 +162,7 @@ def commit_metadata(
 def arrival_metadata(raw: pl.DataFrame, masked: pl.DataFrame, now: datetime) -> Metadata:
     """The age of the oldest message at its commit, and the reasons for rejection."""
     return {
-        "oldest_message_age_seconds": round(oldest_age_seconds(raw, now), 1),
+        "oldest_message_age_at_commit_seconds": round(oldest_age_seconds(raw, now), 1),
         "rejected_by_reason": _counts_table("reason", reason_counts(masked)),
     }
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from fetch_mask_assets.errors import KeysetError
 from fetch_mask_assets.keys.files import KeysetFiles
-from fetch_mask_assets.keys.secrets import SCHEME, KeysetSecrets, keyset_secrets
+from fetch_mask_assets.keys.secrets_manager import SCHEME, KeysetSecrets, keyset_secrets
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+", re.ASCII)
 # Source: https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_CreateSecret.html

@@ -58,17 +58,6 @@ def parse_token(field: MaskedField, text: str) -> Token:
     return Token(_key_id(ciphertext), ciphertext)
 
 
-def min_token_length(field: MaskedField) -> int:
-    """The length of the field's shortest token, in characters; that of all if its form is fixed."""
-    ciphertext = bytes(_PREFIX_BYTES + _SIV_BYTES + field.form.min_bytes)
-    return len(format_token(field, ciphertext))
-
-
-def max_token_length(field: MaskedField) -> int:
-    """The length up to which a text can be a token of the field, in characters."""
-    return min_token_length(field) if field.form.is_fixed else MAX_TOKEN_LENGTH
-
-
 def key_head_length(field: MaskedField) -> int:
     """The number of a token's first characters that its key id is read from."""
     return len(field.token_prefix) + _HEAD_CHARACTERS

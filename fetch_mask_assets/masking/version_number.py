@@ -23,10 +23,3 @@ def version_number(text: str) -> int | None:
     major, minor, patch = (int(part or 0) for part in match.groups())
     number = (major * _STEP + minor) * _STEP + patch
     return number if number <= INT4_MAX else None
-
-
-def version_text(number: int) -> str:
-    """`major.minor.patch` of a version number."""
-    rest, patch = divmod(number, _STEP)
-    major, minor = divmod(rest, _STEP)
-    return f"{major}.{minor}.{patch}"

@@ -1,7 +1,8 @@
 """Locks that last until a transaction ends, and leases that last until a session ends.
 
 A transaction that takes several locks takes them in this order: `MD5_UPGRADE`, `REGISTRY`,
-`LINKS`, and last the audit's, which the database takes itself.
+`LINKS`, and last those of the rows of user_logins and of the audit, which the database takes
+itself.
 """
 
 from __future__ import annotations

@@ -217,7 +217,7 @@ def test_a_session_is_erased_and_nothing_else(
     certificate = erase(ann, new, SESSION)
 
     other = old.masker("session_id").mask(OTHER_SESSION)
-    assert (certificate.verified, certificate.logins, certificate.quarantined) == (True, 2, 1)
+    assert (certificate.verified, certificate.logins, certificate.messages) == (True, 2, 1)
     assert stored(url) == [("u-1", None, "14.2"), ("u-2", other, "14.2"), ("u-3", None, "14.2")]
     [query] = find_queries(new.masker("session_id"), [SESSION], 10)
     assert (

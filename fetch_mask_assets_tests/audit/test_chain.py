@@ -32,8 +32,8 @@ def hashed(row: AuditRow) -> AuditRow:
 
 
 def test_the_hash_is_the_one_worked_out_by_hand() -> None:
-    row = AuditRow(7, NOON, "ann", "find", "{}", b"\x01\x02", b"")
-    text = b"\x01\x027\n2024-02-29T12:00:00.000005\nann\nfind\n{}"
+    row = AuditRow(7, NOON, "ann", "find.search", "{}", b"\x01\x02", b"")
+    text = b"\x01\x027\n2024-02-29T12:00:00.000005\nann\nfind.search\n{}"
     assert row_hash(row) == hashlib.sha256(text).digest()
 
 
@@ -44,8 +44,8 @@ def test_the_hash_does_not_depend_on_the_time_zone_that_a_time_is_written_in() -
 
 
 def test_a_time_without_fraction_has_its_six_digits() -> None:
-    row = AuditRow(1, NOON.replace(microsecond=0), "ann", "find", "{}", b"", b"")
-    text = b"1\n2024-02-29T12:00:00.000000\nann\nfind\n{}"
+    row = AuditRow(1, NOON.replace(microsecond=0), "ann", "find.search", "{}", b"", b"")
+    text = b"1\n2024-02-29T12:00:00.000000\nann\nfind.search\n{}"
     assert row_hash(row) == hashlib.sha256(text).digest()
 
 
@@ -111,7 +111,7 @@ def test_a_row_that_took_the_place_of_a_deleted_one_is_found() -> None:
 
 def test_an_inserted_row_is_found() -> None:
     rows = chain_of(5)
-    stray = hashed(AuditRow(3, NOON, "bob", "find", "{}", rows[1].hash, b""))
+    stray = hashed(AuditRow(3, NOON, "bob", "find.search", "{}", rows[1].hash, b""))
     later = [replace(row, audit_id=row.audit_id + 1) for row in rows[2:]]
     broken = verify_chain([*rows[:2], stray, *later]).broken
     assert broken
@@ -119,8 +119,8 @@ def test_an_inserted_row_is_found() -> None:
 
 
 def test_the_words_of_a_row_cannot_move_between_its_fields() -> None:
-    row = hashed(AuditRow(1, NOON, "ann", "find", "one\ntwo", b"", b""))
-    moved = replace(row, action="find\none", detail="two")
+    row = hashed(AuditRow(1, NOON, "ann", "find.search", "one\ntwo", b"", b""))
+    moved = replace(row, action="find.search\none", detail="two")
     assert verify_chain([row]).is_whole
     assert verify_chain([moved]).broken
 
@@ -149,6 +149,6 @@ def test_a_chain_that_was_computed_anew_shows_only_against_a_noted_hash() -> Non
 def test_whatever_a_row_says_another_word_gives_another_hash(
     person: str, detail: str, other: str
 ) -> None:
-    row = AuditRow(1, NOON, person.replace("\n", ""), "find", detail, b"", b"")
+    row = AuditRow(1, NOON, person.replace("\n", ""), "find.search", detail, b"", b"")
     if other != detail:
         assert row_hash(row) != row_hash(replace(row, detail=other))

@@ -60,7 +60,7 @@ def ann(database_url: str) -> Iterator[Person]:
 def append(url: str, count: int = 1) -> None:
     for _ in range(count):
         with open_session(url, RECORD, "append") as connection:
-            record(connection, "find", DETAIL)
+            record(connection, "find.search", DETAIL)
 
 
 def alter(database_url: str, *statements: str) -> None:
@@ -98,7 +98,7 @@ def test_neither_time_zone_nor_date_style_of_a_person_changes_a_hash(
         f"ALTER ROLE {ann.name} SET bytea_output = 'escape'",
     )
     with psycopg.connect(ann.url) as connection:
-        connection.execute("SELECT login_ingest.record_audit('find', '{}')")
+        connection.execute("SELECT login_ingest.record_audit('find.search', '{}')")
     append(ann.url)
     assert verified(ann.url).is_whole
 
@@ -106,7 +106,7 @@ def test_neither_time_zone_nor_date_style_of_a_person_changes_a_hash(
 def test_rows_say_who_when_and_what(ann: Person) -> None:
     append(ann.url)
     (row,) = Audit(ann.url).rows()
-    assert (row.audit_id, row.actor, row.action) == (1, ann.name, "find")
+    assert (row.audit_id, row.actor, row.action) == (1, ann.name, "find.search")
     assert row.at
     assert abs(datetime.now(UTC) - row.at) < timedelta(minutes=1)
 
@@ -125,7 +125,7 @@ def test_rows_recorded_at_once_follow_one_another(ann: Person) -> None:
 def test_a_transaction_that_is_rolled_back_leaves_no_gap(ann: Person) -> None:
     append(ann.url)
     with psycopg.connect(ann.url) as connection:
-        record(connection, "find", {})
+        record(connection, "find.search", {})
         connection.rollback()
     append(ann.url)
     assert (verified(ann.url).is_whole, verified(ann.url).rows) == (True, 2)
@@ -135,11 +135,11 @@ def test_nobody_signs_in_anothers_name(database_url: str, ann: Person) -> None:
     with person(database_url, RECOVERY, ann.name) as eve, psycopg.connect(eve.url) as connection:
         for role in (RECOVERY, ann.name):
             connection.execute(f"SET ROLE {role}".encode())
-            record(connection, "find", {})
+            record(connection, "find.search", {})
         connection.commit()
         assert {row.actor for row in Audit(eve.url).rows()} == {eve.name}
     for statement in (
-        "INSERT INTO login_ingest.audit VALUES (1, now(), 'bob', 'find', '{}', '', '')",
+        "INSERT INTO login_ingest.audit VALUES (1, now(), 'bob', 'find.search', '{}', '', '')",
         f"SET SESSION AUTHORIZATION {ann.name}",
         "SET SESSION AUTHORIZATION postgres",
         f"SET ROLE {OWNER}",
@@ -179,7 +179,7 @@ def test_not_even_the_owner_changes_the_audit(database_url: str, ann: Person) ->
 @pytest.mark.parametrize("role", [LOADER, ANALYST, AUDITOR])
 def test_who_may_not_record_does_not(database_url: str, role: str) -> None:
     with person(database_url, role) as eve:
-        statement = "SELECT login_ingest.record_audit('find', '{}')"
+        statement = "SELECT login_ingest.record_audit('find.search', '{}')"
         assert sqlstate(eve.url, statement) == "42501"
 
 
@@ -237,7 +237,8 @@ def test_an_audit_is_read_whole_though_it_is_longer_than_a_reading(
 ) -> None:
     with psycopg.connect(ann.url) as connection:
         connection.execute(
-            "SELECT login_ingest.record_audit('find', i::text) FROM generate_series(1, 2500) AS i"
+            "SELECT login_ingest.record_audit('find.search', i::text)"
+            " FROM generate_series(1, 2500) AS i"
         )
     assert (verified(database_url).is_whole, verified(database_url).rows) == (True, 2500)
 
@@ -251,10 +252,10 @@ def test_an_audit_that_cannot_be_read_is_an_error(ann: Person, database_url: str
 
 def test_the_hash_of_a_row_is_the_databases_own(database_url: str) -> None:
     at = datetime(2024, 2, 29, 1, 2, 3, 40, UTC)
-    row = AuditRow(9, at, "ann", "find", "a\nb", b"\x00\xff", b"")
+    row = AuditRow(9, at, "ann", "find.search", "a\nb", b"\x00\xff", b"")
     with psycopg.connect(database_url) as connection:
         found = connection.execute(
-            "SELECT login_ingest.audit_hash(%s, 9, %s, 'ann', 'find', %s)",
+            "SELECT login_ingest.audit_hash(%s, 9, %s, 'ann', 'find.search', %s)",
             [row.previous_hash, at, row.detail],
         ).fetchone()
     assert found == (row_hash(row),)

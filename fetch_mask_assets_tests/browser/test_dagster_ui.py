@@ -63,7 +63,7 @@ def test_a_materialization_shows_balance_and_stages_at_a_glance(visit: Visit, ru
     assert visit.server.status_at_the_end(run_id) == "SUCCESS"
     visit.open("/assets/user_logins?view=events")
     visit.shows("4 received = 3 + 1 + 0")
-    for name in ("commit_seconds", "oldest_message_age_seconds", "rejected_by_reason"):
+    for name in ("commit_seconds", "oldest_message_age_at_commit_seconds", "rejected_by_reason"):
         visit.shows(name)
 
 
@@ -110,7 +110,7 @@ def test_the_other_pages_load(visit: Visit, run_id: str, path: str) -> None:
         "/assets": re.compile("^masked_logins$"),
     }
     visit.open(path)
-    visit.shows(landmarks.get(path, "oldest_message_age_seconds"))
+    visit.shows(landmarks.get(path, "oldest_message_age_at_receive_seconds"))
 
 
 def test_the_whole_visit_showed_no_error_and_nothing_raw(visit: Visit, run_id: str) -> None:

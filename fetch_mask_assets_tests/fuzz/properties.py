@@ -36,7 +36,7 @@ from fetch_mask_assets.masking.fields import (
     MAX_TOKEN_LENGTH,
 )
 from fetch_mask_assets.masking.token import parse_token
-from fetch_mask_assets.masking.version_number import INT4_MAX, version_number, version_text
+from fetch_mask_assets.masking.version_number import INT4_MAX, version_number
 from fetch_mask_assets.pipeline.contract.body_profile import (
     NOT_AN_OBJECT,
     NOT_JSON,
@@ -45,6 +45,7 @@ from fetch_mask_assets.pipeline.contract.body_profile import (
 from fetch_mask_assets.pipeline.contract.login_event import LoginEvent, decode_login_event
 from fetch_mask_assets.pipeline.contract.message_body import parse_object, storable_text
 from fetch_mask_assets.pipeline.contract.rejection import Reason, RejectedError, Rejection
+from fetch_mask_assets_tests.support.versions import version_text
 
 # Shorter parts of an input occur in any sentence.
 _WORDS = re.compile(r"[^\s\"'{}\[\]:,;()]{8,}")

@@ -13,12 +13,11 @@ from fetch_mask_assets.masking.token import (
     format_token,
     key_head_length,
     key_heads,
-    max_token_length,
-    min_token_length,
     parse_token,
     sealed_key_id,
     token_key_id,
 )
+from fetch_mask_assets_tests.support.declared_fields import max_token_length, min_token_length
 from fetch_mask_assets_tests.support.factories import shown
 
 CIPHERTEXT = bytes([1, 1, 2, 3, 4]) + bytes(range(32))

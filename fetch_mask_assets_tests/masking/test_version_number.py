@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fetch_mask_assets.masking.version_number import version_number, version_text
+from fetch_mask_assets.masking.version_number import version_number
+from fetch_mask_assets_tests.support.versions import version_text
 
 
 @pytest.mark.parametrize(

@@ -300,15 +300,17 @@ def test_a_value_of_the_field_is_erased_with_a_certificate(added: Added) -> None
         ("count_remaining('session_id', %s)", 0),
     ):
         assert ask(added.ann, f"SELECT login_ingest.{call}", tokens) == [(expected,)], call
-    finish = "SELECT login_ingest.finish_erasure('e', %s, 0, 0, 0)"
+    finish = "SELECT login_ingest.finish_erasure('e', %s, 0, 0, 0, 0)"
     assert ask(added.ann, finish, tokens) == [(True,)]
-    certificate = "SELECT kind, field, logins, links, requests, verified FROM login_ingest.erasure"
+    certificate = (
+        "SELECT kind, field, logins, links, unmask_requests, verified FROM login_ingest.erasure"
+    )
     assert ask(added.auditor, certificate) == [("session_id", "session_id", 2, 1, 1, True)]
 
 
 def test_a_value_under_a_key_that_was_not_named_is_not_verified(added: Added) -> None:
     ask(added.ann, "SELECT login_ingest.begin_erasure('e', 'session_id', 1, 'asked', 'T-2')")
-    finish = "SELECT login_ingest.finish_erasure('e', %s, 0, 0, 0)"
+    finish = "SELECT login_ingest.finish_erasure('e', %s, 0, 0, 0, 0)"
     assert ask(added.ann, finish, [token("z", NEW_KEY)]) == [(False,)]
     assert ask(added.auditor, "SELECT unsearched_rows FROM login_ingest.erasure") == [(4,)]
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 DENIED = "42501"
 NOT_IN_TIME = "55P03"
-TURNS = ("md5_upgrade", "registry", "links", "audit")
 LOADER, RECOVERY = "login_ingest_loader", "login_ingest_recovery"
 
 RECORD = "SELECT login_ingest.record_audit('a', '{}')"
@@ -42,6 +41,17 @@ def test_one_transaction_at_a_time_has_a_turn(database_url: str, name: str) -> N
         assert sqlstate(database_url, SOON, WORK[name]) is None
 
 
+def test_links_from_md5_are_dropped_while_no_other_transaction_writes_links(
+    database_url: str,
+) -> None:
+    with psycopg.connect(database_url) as writer:
+        writer.execute(TAKE_LINKS)
+        drop = "SELECT login_ingest.drop_md5_links()"
+        assert sqlstate(database_url, SOON, drop) == NOT_IN_TIME
+        writer.rollback()
+        assert sqlstate(database_url, SOON, drop) is None
+
+
 @pytest.mark.parametrize(
     "statement",
     [
@@ -52,6 +62,7 @@ def test_one_transaction_at_a_time_has_a_turn(database_url: str, name: str) -> N
         "LOCK TABLE login_ingest.schema_version IN SHARE UPDATE EXCLUSIVE MODE",
         "SELECT login_ingest.wait_for_lock('audit')",
         "SELECT login_ingest.acquire_lock('audit')",
+        "SELECT login_ingest.acquire_lock('logins')",
         "SELECT login_ingest.acquire_lock('md5_upgrade')",
         "INSERT INTO login_ingest.named_lock VALUES ('mine', 9, '{}')",
         "DELETE FROM login_ingest.lease",

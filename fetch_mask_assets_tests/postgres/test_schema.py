@@ -153,7 +153,7 @@ def test_the_owner_cannot_change_what_runs_with_the_rights_of_who_migrates(
 ) -> None:
     with psycopg.connect(database_url) as connection:
         connection.execute("SET ROLE login_ingest_owner")
-        for name in ("create_partitions()", "user_logins()", "refuse_audit_change()"):
+        for name in ("create_partitions()", "logins_table()", "refuse_audit_change()"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
                 connection.execute(f"ALTER FUNCTION login_ingest.{name} STABLE".encode())
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import psycopg
 
-from fetch_mask_assets.masking.fields import FIELDS, MASKED_FIELDS
-from fetch_mask_assets.masking.token import max_token_length, min_token_length
+from fetch_mask_assets.masking.fields import FIELDS, MASKED_FIELDS, MAX_TOKEN_LENGTH, MaskedField
+from fetch_mask_assets.masking.token import format_token
 
 Columns = dict[str, tuple[str, str]]
 """The type and the documentation of each column of user_logins, by its name."""
@@ -13,6 +13,20 @@ Columns = dict[str, tuple[str, str]]
 TokenShapes = dict[str, tuple[str, int, int, str, str, str]]
 """Of each masked field by name: its column, the least and the greatest length of its tokens, the
 singular, the plural and the label."""
+
+
+# Tink's prefix of a ciphertext, and its synthetic IV.
+_OVERHEAD_BYTES = 5 + 16
+
+
+def min_token_length(field: MaskedField) -> int:
+    """The length of the field's shortest token, in characters."""
+    return len(format_token(field, bytes(_OVERHEAD_BYTES + field.form.min_bytes)))
+
+
+def max_token_length(field: MaskedField) -> int:
+    """The length up to which a text can be a token of the field, in characters."""
+    return min_token_length(field) if field.form.is_fixed else MAX_TOKEN_LENGTH
 
 
 def declared_columns() -> Columns:

@@ -37,16 +37,20 @@ def checks(*given: dict[str, Any]) -> dict[str, Any]:
         "history": {"known_since": NOON},
         "checks": list(given),
         "days": [{"day": DAY, **outcomes}],
-        "meanings": [{"name": each["name"], "meaning": "It adds up."} for each in given],
+        "meanings": [
+            {"asset": each["asset"], "name": each["name"], "meaning": "It adds up."}
+            for each in given
+        ],
     }
 
 
 def facts() -> dict[str, dict[str, Any]]:
     """The facts of each part, which a test may change."""
     sums = {"batches": 1, "received": 10, "loaded": 7, "quarantined": 2, "already_known": 1,
-            "ledger": 9, "unbalanced": 0}  # fmt: skip
+            "ledger_messages": 9, "unbalanced": 0}  # fmt: skip
     batch = {"batch_id": 4, "run_id": "run-4", "committed_at": NOON, "received": 10, "loaded": 7,
-             "quarantined": 2, "already_known": 1, "ledger": 9, "holds": True}  # fmt: skip
+             "quarantined": 2, "already_known": 1, "ledger_messages": 9,
+             "is_balanced": True}  # fmt: skip
     return {
         "checks": checks(check()),
         "balance": {
@@ -69,15 +73,17 @@ def facts() -> dict[str, dict[str, Any]]:
         },
         "quarantine": {
             "account": {"quarantined": 2, "replayed": 0, "discarded": 0, "expired": 0, "erased": 0,
-                        "waiting": 2, "holds": True},
+                        "waiting": 2, "is_balanced": True},
             "reasons": [{"field": "", "reason": "not_json", "messages": 2,
                          "messages_in_period": 2}],
         },
         "erasures": {
             "totals": {"erasures": 1, "unverified": 0},
-            "certificates": [{"erasure_id": "e-1", "at": NOON, "actor": "ann", "kind": "ip",
+            "certificates": [{"erasure_id": "e-1", "started_at": NOON, "actor": "ann", "kind": "ip",
                               "subjects": 1, "ticket": "SEC-1", "logins": 2, "links": 0,
-                              "quarantined": 0, "remaining": 0, "unreadable": 0, "verified": True}],
+                              "md5_matches": 0, "unmask_requests": 0, "messages": 0,
+                              "remaining_rows": 0, "remaining_messages": 0, "unsearched_rows": 0,
+                              "unreadable_rows": 0, "unreadable_messages": 0, "verified": True}],
         },
         "retention": {
             "ages": {"quarantine_days": 90, "run_days": 14, "oldest_quarantined_at": NOON,
@@ -94,8 +100,8 @@ def facts() -> dict[str, dict[str, Any]]:
                       "was_expected": False, "has_expected": True, "broken_at": None,
                       "broken_because": None},
             "period_totals": {"steps": 3, "refused": 0},
-            "actions": [{"actor": "ann", "action": "find", "verdict": "", "is_refused": False,
-                         "times": 3}],
+            "actions": [{"actor": "ann", "action": "find.search", "verdict": "",
+                         "is_refused": False, "times": 3}],
             "reveals": [{"request_id": 1, "times": 1}],
         },
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""`fetch-mask unmask audit`: show the audit, and verify its hash chain."""
+"""`fetch-mask audit`: show the audit, and verify its hash chain."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from fetch_mask_assets.cli.wording import counted, printable, utc_time
 
 
 @click.command()
-@click.option("--last", default=50, show_default=True, type=click.IntRange(0), help="Rows to show.")
+@click.option(
+    "--limit", default=50, show_default=True, type=click.IntRange(0), help="Maximum rows to show."
+)
 @click.option("--verify", is_flag=True, help="Show the result of the verification only.")
 @click.option(
     "--expect-hash", metavar="HEX", help="A hash noted earlier, which must be in the chain."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def audit(*, last: int, verify: bool, expect_hash: str | None, as_json: bool) -> None:
+def audit(*, limit: int, verify: bool, expect_hash: str | None, as_json: bool) -> None:
     """Show the newest rows of the audit, and verify its whole hash chain.
 
     Computes the hash of each row without the database, and reports the first row that does not
@@ -30,10 +32,13 @@ def audit(*, last: int, verify: bool, expect_hash: str | None, as_json: bool) ->
 
     The chain alone does not show that rows were removed from its end, or that all hashes were
     computed again. Keep the last hash in another place, and give it later with --expect-hash.
+
+    The database is that of `fetch-mask report`: LOGIN_AUDITOR_DATABASE_URL, or if that is not set
+    LOGIN_RECOVERY_DATABASE_URL.
     """
     expected = _hash(expect_hash)
-    trail = Audit(connections.recovery_database().url)
-    rows = [] if verify else trail.newest(last)
+    trail = Audit(connections.auditor_database().url)
+    rows = [] if verify else trail.newest(limit)
     chain = verify_chain(trail.rows(), expected)
     if as_json:
         click.echo(json.dumps(_json(rows, chain, expect_hash)))

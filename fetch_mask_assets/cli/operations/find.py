@@ -41,10 +41,10 @@ def _field_options(command: _Command) -> _Command:
 @click.command(epilog="Example: `fetch-mask find --ip < addresses.txt`.")
 @_field_options
 @click.option(
-    "--rows", default=100, show_default=True, type=click.IntRange(0), help="Maximum rows to show."
+    "--limit", default=100, show_default=True, type=click.IntRange(0), help="Maximum rows to show."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def find(*, rows: int, as_json: bool, **is_given: bool) -> None:
+def find(*, limit: int, as_json: bool, **is_given: bool) -> None:
     """Find the rows of known values of a masked field.
 
     Reads the values from standard input, one per line. At a terminal it prompts for them without
@@ -58,11 +58,11 @@ def find(*, rows: int, as_json: bool, **is_given: bool) -> None:
     """
     name = _field_name(is_given)
     unmasking = Unmasking(connections.recovery_database().url)
-    limit = connections.tuning().unmask_limit
+    max_values = connections.tuning().max_recovery_values
     keyring = read_keyring(connections.keysets())
     masker = keyring.masker(name)
-    queries = find_queries(masker, _values(), limit)
-    result = unmasking.find(masker.field, distinct_tokens(queries), rows)
+    queries = find_queries(masker, _values(), max_values)
+    result = unmasking.find(masker.field, distinct_tokens(queries), limit)
     click.echo(_json(queries, result) if as_json else _text(queries, result))
 
 
@@ -101,7 +101,7 @@ def _text(queries: Sequence[FindQuery], result: FindResult) -> str:
     rows = [_row(line_of(row, queries), row) for row in result.rows]
     table = ["", _HEADING, *rows] if rows else []
     omitted = result.omitted_rows
-    more = [f"Not shown: {_rows(omitted)}. See --rows."] if omitted else []
+    more = [f"Not shown: {_rows(omitted)}. See --limit."] if omitted else []
     return "\n".join(counts + table + more)
 
 

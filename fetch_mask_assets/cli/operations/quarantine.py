@@ -216,7 +216,7 @@ def _list_table(counts: Sequence[ProfileCount]) -> Table:
 
 
 def _balance_text(balance: QuarantineBalance) -> str:
-    warning = "" if balance.holds else " This does NOT add up: see docs/quarantine.md."
+    warning = "" if balance.is_balanced else " This does NOT add up: see docs/quarantine.md."
     return (
         f"Balance: {balance.quarantined} quarantined = {balance.replayed} replayed"
         f" + {balance.discarded} discarded + {balance.expired} expired"

@@ -1,4 +1,4 @@
-"""`fetch-mask unmask`: request, approve, withdraw, list. `reveal` and `audit` are beside it."""
+"""`fetch-mask unmask`: request, approve, withdraw, list. `reveal` is beside it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import TextIO
 import click
 
 from fetch_mask_assets.cli import connections
-from fetch_mask_assets.cli.operations.audit import audit
 from fetch_mask_assets.cli.operations.reveal import reveal
 from fetch_mask_assets.cli.wording import counted, printable, utc_time
 from fetch_mask_assets.operations.unmasking.postgres import Unmasking
@@ -45,7 +44,6 @@ def unmask() -> None:
 
 
 unmask.add_command(reveal)
-unmask.add_command(audit)
 
 
 @unmask.command(epilog=_REQUEST_EXAMPLES)
@@ -68,10 +66,10 @@ def request(
 ) -> None:
     """Request the originals of tokens.
 
-    Takes distinct tokens from --file or --query: at most LOGIN_UNMASK_LIMIT (100), and at most
-    max_tokens of login_ingest.unmask_policy. Prints the id of the request.
+    Takes distinct tokens from --file or --query: at most LOGIN_MAX_RECOVERY_VALUES (100), and at
+    most max_tokens of login_ingest.unmask_policy. Prints the id of the request.
     """
-    limit = connections.tuning().unmask_limit
+    limit = connections.tuning().max_recovery_values
     unmasking = _unmasking()
     texts = require_line_of_text("reason", reason), require_line_of_text("ticket", ticket)
     tokens = parse_tokens(_lines(unmasking, file, query, limit), limit)

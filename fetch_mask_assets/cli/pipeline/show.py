@@ -57,7 +57,7 @@ def _quarantine(database: LoginDatabase) -> RenderableType:
         ("quarantined", "replayed", "discarded", "expired", "erased", "waiting", "adds up"),
         database.query(
             "SELECT quarantined, replayed, discarded, expired, erased, waiting,"
-            " CASE WHEN holds THEN 'yes' ELSE 'NO' END FROM login_ingest.quarantine_balance"
+            " CASE WHEN is_balanced THEN 'yes' ELSE 'NO' END FROM login_ingest.quarantine_balance"
         ),
     )
 

@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from typing import LiteralString
 
 import psycopg
-from psycopg.rows import dict_row
 
-from fetch_mask_assets.errors import DatabaseError
 from fetch_mask_assets.operations.analysis.views import Figures
-from fetch_mask_assets.postgres.sessions import LONG_READ, open_session
+from fetch_mask_assets.postgres.sessions import LONG_READ, one_row, open_session
 
 
 def view_and_table(database_url: str, view: str) -> tuple[Figures, Figures]:
@@ -30,10 +28,11 @@ def view_and_table(database_url: str, view: str) -> tuple[Figures, Figures]:
 
 
 def _figures(connection: psycopg.Connection, statement: LiteralString) -> Figures:
-    row = connection.cursor(row_factory=dict_row).execute(statement).fetchone()
-    if row is None:
-        raise DatabaseError("the database answered with no row where there is always one.")
-    return {name: int(count) for name, count in row.items()}
+    (figures,) = one_row(connection, _AS_JSON.replace("{figures}", statement))
+    return {name: int(count) for name, count in figures.items()}
+
+
+_AS_JSON: LiteralString = "SELECT to_json(figures) FROM ({figures}) AS figures"
 
 
 # Another way than the views: a link is followed for each row; the views join two kinds of rows.

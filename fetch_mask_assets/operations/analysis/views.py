@@ -68,7 +68,7 @@ ANALYSIS_VIEWS = (
             "devices": ViewColumn(
                 "bigint", "Number of devices that both have used.", "masked_device_id"
             ),
-            "since": ViewColumn(
+            "first_day": ViewColumn(
                 "date",
                 "First day by which both had used one of these devices.",
                 "create_date",

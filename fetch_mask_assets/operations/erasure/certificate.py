@@ -7,7 +7,7 @@ from datetime import datetime
 
 from fetch_mask_assets.errors import FetchMaskError
 
-SELF_REPORTED = ("still_matching", "unreadable")
+SELF_REPORTED = ("remaining_messages", "unreadable_rows", "unreadable_messages")
 """The counts of a certificate that the command reports; the database counts all others."""
 
 
@@ -19,19 +19,20 @@ class ErasureUnverifiedError(FetchMaskError):
 class Certificate:
     """A row of `login_ingest.erasure`.
 
-    Counted by the database: `logins` are rows of user_logins that lost a token or were deleted,
-    `links` and `matches` (of an upgrade from MD5) and `quarantined` messages were deleted,
-    `requests` to unmask lost a token. After the erasure, `remaining` rows, links, matches and
-    requests still have a subject, `unsearched_rows` rows are under keys for which the command
-    gave no token of each subject, and `quarantine_size` messages are in the quarantine. None
-    until then.
+    Erased, counted by the database: `logins` are rows of user_logins that lost a token or were
+    deleted, `links`, `md5_matches` (of an upgrade from MD5) and quarantined `messages` were
+    deleted, `unmask_requests` lost a token.
 
-    Reported by the command, which alone opens sealed bodies and has the keysets: `still_matching`
-    of the sealed messages have a subject, and `unreadable` messages and rows could not be examined.
+    After the erasure, and None until then: `remaining_rows` of user_logins, links, matches and
+    requests have a subject, `unsearched_rows` are under keys for which the command gave no token
+    of each subject, and `waiting_messages` are in the quarantine. Reported by the command, which
+    alone opens sealed bodies and has the keysets: `remaining_messages` have a subject,
+    `unreadable_rows` are under unknown keys, and `unreadable_messages` could not be opened.
     """
 
     erasure_id: str
-    at: datetime
+    started_at: datetime
+    finished_at: datetime | None
     actor: str
     kind: str
     subjects: int
@@ -39,15 +40,15 @@ class Certificate:
     ticket: str
     logins: int
     links: int
-    matches: int
-    requests: int
-    quarantined: int
-    remaining: int | None
+    md5_matches: int
+    unmask_requests: int
+    messages: int
+    remaining_rows: int | None
+    remaining_messages: int | None
     unsearched_rows: int | None
-    quarantine_size: int | None
-    still_matching: int | None
-    unreadable: int
-    finished_at: datetime | None
+    unreadable_rows: int | None
+    unreadable_messages: int | None
+    waiting_messages: int | None
     verified: bool
 
 
@@ -60,11 +61,11 @@ def require_verified(certificate: Certificate) -> None:
     if certificate.verified:
         return
     raise ErasureUnverifiedError(
-        f"the erasure is not verified. Still found: {certificate.remaining} rows, links, matches or"
-        f" requests, and {certificate.still_matching} quarantined messages."
-        f" {certificate.unreadable} quarantined messages or rows could not be opened, or arrived"
-        f" during the erasure. {certificate.unsearched_rows} rows are under keys for which fewer"
-        " tokens than values were given. Repeat the command to erase arrivals. Messages and rows"
-        " that cannot be opened need the keyset that they were written with, or `fetch-mask"
-        " quarantine discard`."
+        f"the erasure is not verified. Still found: {certificate.remaining_rows} rows, links,"
+        f" matches or requests, and {certificate.remaining_messages} quarantined messages."
+        f" {certificate.unreadable_messages} quarantined messages could not be opened, or arrived"
+        f" during the erasure. {certificate.unreadable_rows} rows are under keys that the keysets"
+        f" do not have, {certificate.unsearched_rows} under keys for which fewer tokens than values"
+        " were given. Repeat the command to erase arrivals. Messages and rows that cannot be opened"
+        " need the keyset that they were written with, or `fetch-mask quarantine discard`."
     )

@@ -82,9 +82,9 @@ class Erasures:
     def _finish(
         self, order: ErasureOrder, keyring: Keyring, keys: list[str], matches: QuarantineMatches
     ) -> None:
-        unreadable = matches.unreadable + self._rows_under_unknown_keys(order.subjects, keyring)
-        counts = (matches.examined, len(matches.message_ids), unreadable)
-        self._call("finish an erasure", _FINISH, order.erasure_id, keys, *counts)
+        unreadable_rows = self._rows_under_unknown_keys(order.subjects, keyring)
+        messages = (matches.examined, len(matches.message_ids), matches.unreadable)
+        self._call("finish an erasure", _FINISH, order.erasure_id, keys, *messages, unreadable_rows)
 
     def _keys(self, subjects: Subjects, keyring: Keyring) -> list[str]:
         """The keys of the rows: user ids, or tokens with the tokens linked to them."""
@@ -168,11 +168,11 @@ _ERASE_MATCHES = "SELECT login_ingest.erase_matches(%s, %s, %s::text[])"
 
 _REMAINS = "SELECT login_ingest.count_remaining(%s, %s::text[])"
 
-_FINISH = "SELECT login_ingest.finish_erasure(%s, %s::text[], %s, %s, %s)"
+_FINISH = "SELECT login_ingest.finish_erasure(%s, %s::text[], %s, %s, %s, %s)"
 
 _READ = """
-SELECT erasure_id, at, actor, kind, subjects, reason, ticket, logins, links, matches,
-       requests, quarantined, remaining, unsearched_rows, quarantine_size, still_matching,
-       unreadable, finished_at, verified
+SELECT erasure_id, started_at, finished_at, actor, kind, subjects, reason, ticket, logins, links,
+       md5_matches, unmask_requests, messages, remaining_rows, remaining_messages,
+       unsearched_rows, unreadable_rows, unreadable_messages, waiting_messages, verified
 FROM login_ingest.erasure WHERE erasure_id = %s
 """

@@ -12,7 +12,7 @@ from fetch_mask_assets.keys.keyset import Keyring
 from fetch_mask_assets.keys.masker import FieldMasker
 from fetch_mask_assets.masking.addresses import addresses_in, pack_ip, packed
 from fetch_mask_assets.masking.canonical import IP_ADDRESS, TEXT, CanonicalForm
-from fetch_mask_assets.masking.fields import FIELD_NAMES, MASKED_FIELDS, USER_ID, masked_field
+from fetch_mask_assets.masking.fields import FIELD_NAMES, USER_ID, masked_field
 from fetch_mask_assets.operations.erasure.body_search import (
     BodySearch,
     Leaf,
@@ -28,8 +28,6 @@ class SubjectError(FetchMaskError):
 
 
 USER = "user"
-SUBJECT_KINDS = (*(field.name for field in MASKED_FIELDS), USER)
-"""The kinds of subjects: values of a masked field, by its name, and users."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,16 +191,6 @@ def drop_links(url: str) -> int:
         return int(dropped)
 
 
-def record_audit(url: str, action: str, detail: str) -> None:
-    """Append a row to the audit.
-
-    Raises:
-        DatabaseError: nothing was recorded.
-    """
-    with open_session(url, LONG_RECORD, "record in the audit") as connection:
-        connection.execute("SELECT login_ingest.record_audit(%s, %s)", [action, detail])
-
-
 def _matches_within(spans: Mapping[Span, int], whole: Span) -> int:
     return sum(count for span, count in spans.items() if whole.start <= span.start < whole.stop)
 
@@ -225,13 +215,15 @@ GROUP BY left(digest, 2)
 """
 
 _SEARCHED = """
-SELECT range_start, range_end FROM login_ingest.md5_searched_range WHERE (field, space) = (%s, %s)
+SELECT range_start, range_end FROM login_ingest.md5_searched_range
+WHERE (field, search_space) = (%s, %s)
 """
 
 _RECORD_MATCHES = "SELECT login_ingest.record_md5_matches(%s, %s::text[], %s::text[])"
 
 _RECORD_SPAN = """
-INSERT INTO login_ingest.md5_searched_range (field, space, range_start, range_end, found)
+INSERT INTO login_ingest.md5_searched_range
+    (field, search_space, range_start, range_end, matched_digests)
 VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
 """
 
@@ -248,5 +240,5 @@ _FINISH_JOB = "SELECT login_ingest.finish_remask_job(%s, 'upgrade-md5')"
 
 _CLEAR_PROGRESS = """
 DELETE FROM login_ingest.md5_searched_range
-WHERE (field, space) = (%s, %s) AND range_start >= %s AND range_end <= %s
+WHERE (field, search_space) = (%s, %s) AND range_start >= %s AND range_end <= %s
 """

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
+from fetch_mask_assets.audit.postgres import record
 from fetch_mask_assets.keys.masker import FieldMasker
 from fetch_mask_assets.operations.md5_upgrade.postgres import (
     DigestTable,
     ReplaceCount,
-    record_audit,
     upgrade_lease,
 )
 from fetch_mask_assets.operations.md5_upgrade.token_search import (
@@ -23,6 +22,7 @@ from fetch_mask_assets.operations.md5_upgrade.token_search import (
     find_tokens,
     remaining_plan,
 )
+from fetch_mask_assets.postgres.sessions import LONG_RECORD, open_session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +79,7 @@ def upgrade(
     """
     sizes = {name: plan.size for name, plan in plans.items()}
     with upgrade_lease(url):
-        _record(url, "begin", {"values_to_try": sizes, "links": with_links})
+        _record("upgrade-md5.begin-run", url, {"values_to_try": sizes, "links": with_links})
         reports = [
             _upgrade_field(
                 DigestTable(url, each.field),
@@ -90,7 +90,7 @@ def upgrade(
             )
             for each in maskers
         ]
-        _record(url, "end", {"fields": [asdict(report) for report in reports]})
+        _record("upgrade-md5.finish-run", url, {"fields": [asdict(report) for report in reports]})
         for each in maskers:
             clear_progress(DigestTable(url, each.field), plans[each.field.name])
     return reports
@@ -171,8 +171,9 @@ def _upgrade_field(
     )
 
 
-def _record(url: str, event: str, detail: object) -> None:
-    record_audit(url, f"upgrade-md5 {event}", json.dumps(detail))
+def _record(action: str, url: str, detail: Mapping[str, object]) -> None:
+    with open_session(url, LONG_RECORD, "record in the audit") as connection:
+        record(connection, action, detail)
 
 
 class _Meter:

@@ -47,7 +47,7 @@ class QuarantinedMessage:
 class QuarantineBalance:
     """All messages that were ever quarantined, by what became of them.
 
-    `holds` is true if `quarantined` is the sum of the others.
+    `is_balanced` is true if `quarantined` is the sum of the others.
     """
 
     quarantined: int
@@ -56,7 +56,7 @@ class QuarantineBalance:
     expired: int
     erased: int
     waiting: int
-    holds: bool
+    is_balanced: bool
 
 
 def require_discard_reason(reason: str) -> None:

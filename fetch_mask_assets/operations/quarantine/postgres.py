@@ -257,7 +257,7 @@ WHERE (message_ids IS NULL OR message_id = ANY (message_ids))
 """
 
 _READ_BALANCE = """
-SELECT quarantined, replayed, discarded, expired, erased, waiting, holds
+SELECT quarantined, replayed, discarded, expired, erased, waiting, is_balanced
 FROM login_ingest.quarantine_balance
 """
 

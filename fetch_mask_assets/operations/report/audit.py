@@ -14,10 +14,10 @@ from fetch_mask_assets.operations.unmasking.verdicts import CONSENTS, Verdict
 
 ACTIONS = frozenset(
     {
-        "erase",
+        "erase.apply",
         "erase.begin",
         "erase.finish",
-        "find",
+        "find.search",
         "keys.init",
         "keys.restore",
         "keys.retire",
@@ -30,17 +30,19 @@ ACTIONS = frozenset(
         "quarantine.show",
         "remask.begin",
         "remask.finish",
-        "upgrade-md5.begin",
-        "upgrade-md5.finish",
-        "upgrade-md5.record",
         "unmask.approve",
         "unmask.request",
         "unmask.reveal",
         "unmask.withdraw",
+        "upgrade-md5.begin",
+        "upgrade-md5.begin-run",
         "upgrade-md5.drop-links",
+        "upgrade-md5.finish",
+        "upgrade-md5.finish-run",
+        "upgrade-md5.record",
     }
 )
-"""The actions that the product records. Any other is free text, which may hold anything."""
+"""The actions that the product records: an operation and a step. Any other text is free text."""
 
 OTHER_ACTION = "(another action)"
 UNKNOWN_VERDICT = "(unknown)"

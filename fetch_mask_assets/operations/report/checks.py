@@ -97,7 +97,12 @@ def check_facts(tallies: Sequence[CheckTally]) -> Facts:
             for day in days
         ],
         "meanings": [
-            {"name": each.check.name, "meaning": each.check.description} for each in tallies
+            {
+                "asset": each.check.asset,
+                "name": each.check.name,
+                "meaning": each.check.description,
+            }
+            for each in tallies
         ],
     }
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from string import Formatter
 from typing import Any, LiteralString
 
 Facts = Mapping[str, Any]
@@ -51,11 +52,25 @@ class Finding:
     description: str
 
 
+class _CountFormatter(Formatter):
+    def format_field(self, value: Any, format_spec: str) -> str:  # noqa: ANN401 (as Formatter)
+        one, _, many = format_spec.partition("|")
+        if many:
+            return f"{value:,} {one if value == 1 else many}"
+        return str(super().format_field(value, format_spec))
+
+
+def format_counts(text: str, facts: Facts) -> str:
+    """Format a text; `{failed:time|times}` is a count with its noun: `1 time`, `2 times`."""
+    return _CountFormatter().vformat(text, (), facts)
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """A condition, and the finding that is made if it is true.
 
-    Both apply to all facts of a part, or to each row of `table`; `description` is a format string.
+    Both apply to all facts of a part, or to each row of `table`; `description` is a text for
+    `format_counts`.
     """
 
     severity: Severity
@@ -67,17 +82,17 @@ class Judgement:
         """The findings in the facts of a part."""
         for record in facts[self.table] if self.table else (facts,):
             if self.condition(record):
-                yield Finding(part, self.severity, self.description.format_map(record))
+                yield Finding(part, self.severity, format_counts(self.description, record))
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
     """The declaration of a part.
 
-    `promise` is true when the part holds; `figure` is a format string of the numbers that matter
-    most. `records` and `tables` are statements by the name of the fact: a record has one row. They
-    may use the parameters of `ReportReader`; their columns are the keys of the JSON and, in words,
-    the headings of the page.
+    `promise` is true when the part holds; `figure` is a text for `format_counts`, with the numbers
+    that matter most. `records` and `tables` are statements by the name of the fact: a record has
+    one row. They may use the parameters of `ReportReader`; their columns are the keys of the JSON
+    and, in words, the headings of the page.
     """
 
     name: str

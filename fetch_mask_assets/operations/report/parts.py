@@ -9,8 +9,8 @@ from fetch_mask_assets.operations.report.part import Judgement, Part, Severity
 _BROKEN, _UNREADABLE, _NOTICE = Severity
 
 _NOT_EVALUATED = (
-    "{asset}: {name} was planned and not evaluated {not_evaluated} times: the runs failed or were"
-    " stopped before it."
+    "{asset}: {name} was planned and not evaluated {not_evaluated:time|times}: the runs failed or"
+    " were stopped before it."
 )
 
 CHECKS = Part(
@@ -26,7 +26,7 @@ CHECKS = Part(
         Judgement(
             _BROKEN,
             itemgetter("failed"),
-            "{asset}: {name} failed {failed} times.",
+            "{asset}: {name} failed {failed:time|times}.",
             "checks",
         ),
         Judgement(
@@ -44,7 +44,7 @@ CHECKS = Part(
         Judgement(
             _NOTICE,
             itemgetter("warned"),
-            "{asset}: {name} warned {warned} times.",
+            "{asset}: {name} warned {warned:time|times}.",
             "checks",
         ),
         Judgement(
@@ -67,12 +67,14 @@ _SUMS = """
        coalesce(sum(loaded), 0)::bigint AS loaded,
        coalesce(sum(quarantined), 0)::bigint AS quarantined,
        coalesce(sum(already_known), 0)::bigint AS already_known,
-       coalesce(sum(ledger), 0)::bigint AS ledger, count(*) FILTER (WHERE NOT holds) AS unbalanced
+       coalesce(sum(ledger_messages), 0)::bigint AS ledger_messages,
+       count(*) FILTER (WHERE NOT is_balanced) AS unbalanced
 FROM login_ingest.batch_balance
 """
 
 _BATCHES = """
-SELECT batch_id, run_id, committed_at, received, loaded, quarantined, already_known, ledger, holds
+SELECT batch_id, run_id, committed_at, received, loaded, quarantined, already_known,
+       ledger_messages, is_balanced
 FROM login_ingest.batch_balance
 """
 
@@ -93,35 +95,36 @@ BALANCE = Part(
     about="received = loaded + quarantined + already known (delivered before). The ledger has the"
     " id of each message that was loaded or quarantined, and its count must agree. Recorded rows ="
     " loaded + replayed from the quarantine - erased with their user.",
-    figure="{period_totals[received]:,} received, {user_logins[missing_rows]:,} rows missing",
+    figure="{period_totals[received]:,} received, {user_logins[missing_rows]:row|rows} missing",
     judgements=(
         Judgement(
             _BROKEN,
             lambda facts: facts["totals"]["unbalanced"],
-            "{totals[unbalanced]} batches do not balance.",
+            "{totals[unbalanced]:batch does|batches do} not balance.",
         ),
         Judgement(
             _BROKEN,
             lambda facts: facts["ledger"]["messages"] != facts["ledger"]["recorded_messages"],
-            "the ledger holds {ledger[messages]} message ids, the batches record"
-            " {ledger[recorded_messages]}.",
+            "the ledger holds {ledger[messages]:message id|message ids}, the batches record"
+            " {ledger[recorded_messages]:,}.",
         ),
         Judgement(
             _BROKEN,
             lambda facts: facts["user_logins"]["missing_rows"],
-            "user_logins lacks {user_logins[missing_rows]} recorded rows: they were deleted outside"
-            " this product.",
+            "user_logins lacks {user_logins[missing_rows]:recorded row|recorded rows}, deleted"
+            " outside this product.",
         ),
         Judgement(
             _BROKEN,
             lambda facts: facts["user_logins"]["non_token_rows"],
-            "{user_logins[non_token_rows]} rows of user_logins have another value than a token in a"
-            " masked column: mask or remove them.",
+            "{user_logins[non_token_rows]:row of user_logins has|rows of user_logins have} another"
+            " value than a token in a masked column: mask or remove the value.",
         ),
         Judgement(
             _NOTICE,
             lambda facts: facts["user_logins"]["unrecorded_rows"],
-            "{user_logins[unrecorded_rows]} rows of user_logins were not written by this product.",
+            "{user_logins[unrecorded_rows]:row of user_logins was|rows of user_logins were} not"
+            " written by this product.",
         ),
     ),
     records={
@@ -156,7 +159,7 @@ SELECT field, null_rows AS rows FROM login_ingest.null_token_counts() ORDER BY f
         # Each batch of the period if they are few.
         "batches": _BATCHES + _IN_PERIOD + _FEW + "ORDER BY committed_at, batch_id",
         "unbalanced_batches": _BATCHES
-        + "WHERE NOT holds ORDER BY batch_id DESC LIMIT %(max_rows)s",
+        + "WHERE NOT is_balanced ORDER BY batch_id DESC LIMIT %(max_rows)s",
     },
 )
 
@@ -167,25 +170,25 @@ KEYS = Part(
     about="Keys by id, with the rows (for quarantine: sealed messages) under each. Key material is"
     " in no database and not in this report. Links lead from old tokens to new ones after a"
     " rotation, so that equal values stay equal.",
-    figure="{registry[in_use]:,} keys in use",
+    figure="{registry[in_use]:key|keys} in use",
     judgements=(
         Judgement(
             _BROKEN,
             lambda key: key["status"] == "not registered",
-            "{rows} rows are under key {key_id} of {keyset}, which is not registered.",
+            "{rows:row is|rows are} under key {key_id} of {keyset}, which is not registered.",
             "keys",
         ),
         Judgement(
             _NOTICE,
             lambda key: key["status"] == "retired" and key["rows"],
-            "{rows} rows are under key {key_id} of {keyset}, which is retired.",
+            "{rows:row is|rows are} under key {key_id} of {keyset}, which is retired.",
             "keys",
         ),
         Judgement(
             _NOTICE,
             itemgetter("digests"),
-            "{digests} links from MD5 digests of {field} are kept. Their readers can reverse them:"
-            " drop them with `fetch-mask upgrade-md5 --drop-links`.",
+            "{digests:link from an MD5 digest|links from MD5 digests} of {field} can be reversed by"
+            " any reader: drop all such links with `fetch-mask upgrade-md5 --drop-links`.",
             "links",
         ),
     ),
@@ -223,17 +226,17 @@ QUARANTINE = Part(
     promise="Every quarantined message is waiting, replayed, discarded, expired or erased.",
     about="Messages that broke the contract. Their bodies are sealed under a key of their own; only"
     " the reason is in the clear.",
-    figure="{account[waiting]:,} messages waiting",
+    figure="{account[waiting]:message|messages} waiting",
     judgements=(
         Judgement(
             _BROKEN,
-            lambda facts: not facts["account"]["holds"],
+            lambda facts: not facts["account"]["is_balanced"],
             "the account of the quarantine does not add up.",
         ),
     ),
     records={
         "account": """
-SELECT quarantined, replayed, discarded, expired, erased, waiting, holds
+SELECT quarantined, replayed, discarded, expired, erased, waiting, is_balanced
 FROM login_ingest.quarantine_balance
 """
     },
@@ -253,13 +256,13 @@ ERASURES = Part(
     promise="After each erasure, a search found nothing left.",
     about="Erasures on request: numbers, and nothing that identifies the erased values. The"
     " certificates are the newest of the period, and those that are not verified.",
-    figure="{totals[erasures]:,} erasures, {totals[unverified]:,} not verified",
+    figure="{totals[erasures]:erasure|erasures}, {totals[unverified]:,} not verified",
     judgements=(
         Judgement(
             _BROKEN,
             lambda facts: facts["totals"]["unverified"],
-            "{totals[unverified]} erasures are unfinished, or left something that could not be"
-            " erased: repeat them.",
+            "{totals[unverified]:erasure is|erasures are} unfinished, or left something that could"
+            " not be erased: repeat the request.",
         ),
     ),
     records={
@@ -270,10 +273,12 @@ FROM login_ingest.erasure
     },
     tables={
         "certificates": """
-SELECT erasure_id, at, actor, kind, subjects, ticket, logins, links, quarantined,
-       remaining, unreadable, verified
-FROM login_ingest.erasure WHERE at >= %(since)s AND at < %(until)s OR NOT verified
-ORDER BY at DESC LIMIT %(max_rows)s
+SELECT erasure_id, started_at, actor, kind, subjects, ticket, logins, links, md5_matches,
+       unmask_requests, messages, remaining_rows, remaining_messages, unsearched_rows,
+       unreadable_rows, unreadable_messages, verified
+FROM login_ingest.erasure
+WHERE started_at >= %(since)s AND started_at < %(until)s OR NOT verified
+ORDER BY started_at DESC LIMIT %(max_rows)s
 """
     },
 )
@@ -284,13 +289,13 @@ RETENTION = Part(
     promise="No quarantined message is kept longer than its retention.",
     about="Quarantined messages expire by age. Rows of user_logins do not: this product never"
     " deletes them by age. Check results stay when Dagster deletes a run.",
-    figure="{ages[overdue]:,} messages overdue",
+    figure="{ages[overdue]:message|messages} overdue",
     judgements=(
         Judgement(
             _BROKEN,
             lambda facts: facts["ages"]["overdue"],
-            "{ages[overdue]} quarantined messages are more than a day older than the"
-            " {ages[quarantine_days]} days of their retention: check that the schedule"
+            "{ages[overdue]:quarantined message is|quarantined messages are} more than a day older"
+            " than the retention of {ages[quarantine_days]:day|days}: check that the schedule"
             " expire_quarantine_nightly is on.",
         ),
     ),
@@ -302,7 +307,7 @@ SELECT %(quarantine_days)s::int AS quarantine_days, %(run_days)s::int AS run_day
        (SELECT count(*) FROM login_ingest.quarantine
         WHERE quarantined_at < now() - make_interval(days => %(quarantine_days)s::int + 1))
            AS overdue,
-       (SELECT max(at) FROM login_ingest.quarantine_deletion WHERE action = 'expire')
+       (SELECT max(deleted_at) FROM login_ingest.quarantine_deletion WHERE action = 'expire')
            AS last_expired_at,
        (SELECT oldest_day FROM login_ingest.login_counts()) AS oldest_login_day
 """
@@ -316,7 +321,7 @@ REQUESTS = Part(
     " anything is shown.",
     about="An approval lasts for a limited time. Reasons are in the audit and not here; a ticket is"
     " shown if it is a plain reference. The requests are the newest of the period.",
-    figure="{totals[in_period]:,} requests in the period",
+    figure="{totals[in_period]:request|requests} in the period",
     records={
         "totals": """
 SELECT count(*) AS requests,
@@ -346,7 +351,7 @@ AUDIT = Part(
     about="Each row of the audit holds a hash over itself and the row before it. Every hash was"
     " computed anew, outside the database. Rows that were cut off at the end are found only by a"
     " hash that was noted earlier. Reveals are counted by request, over the whole audit.",
-    figure="{chain[verified_rows]:,} of {chain[rows]:,} rows verified",
+    figure="{chain[verified_rows]:,} of {chain[rows]:row|rows} verified",
     judgements=(
         Judgement(
             _BROKEN,
@@ -362,7 +367,7 @@ AUDIT = Part(
         Judgement(
             _NOTICE,
             lambda facts: facts["period_totals"]["refused"],
-            "{period_totals[refused]} steps were refused in the period.",
+            "{period_totals[refused]:step was|steps were} refused in the period.",
         ),
     ),
 )

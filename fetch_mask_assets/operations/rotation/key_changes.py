@@ -7,13 +7,13 @@ can be repeated.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psycopg
 
+from fetch_mask_assets.audit.postgres import record
 from fetch_mask_assets.errors import KeysetError
 from fetch_mask_assets.keys.keyset import new_keyset
 from fetch_mask_assets.keys.keyset_change import disabled, enabled, key_states, rotated
@@ -169,8 +169,7 @@ def _refuse_used(key: KeyReference, rows: int) -> None:
 
 
 def _record(connection: psycopg.Connection, action: str, key: KeyReference) -> None:
-    detail = json.dumps({"keyset": key.keyset, "key_id": key.key_id})
-    connection.execute("SELECT login_ingest.record_audit(%s, %s)", [action, detail])
+    record(connection, action, {"keyset": key.keyset, "key_id": key.key_id})
 
 
 _RETIRE = "SELECT login_ingest.retire_key(%s, %s)"

@@ -19,7 +19,6 @@ from fetch_mask_assets.operations.rotation.remask_rules import FieldSnapshot
 from fetch_mask_assets.operations.rotation.token_ranges import (
     TextRange,
     ranges_outside,
-    ranges_under,
 )
 from fetch_mask_assets.postgres.locks import LINKS, acquire_lock
 from fetch_mask_assets.postgres.sessions import (
@@ -136,14 +135,6 @@ class TokenTable:
             return sum(number for [(number,)] in counts)
 
         return self._run("count tokens", count)
-
-    def rows_under(self, masked_field: MaskedField, key_id: int) -> int:
-        """Count the rows whose token is under a key.
-
-        Raises:
-            DatabaseError: they cannot be counted.
-        """
-        return self.rows_within(masked_field, ranges_under(masked_field, key_id))
 
     def rows_left(self, masker: FieldMasker) -> int:
         """Count the rows whose text is neither null nor a token under the primary key.

@@ -115,7 +115,7 @@ REMASK_RULES = (
         lambda compared: compared.rows_left,
     ),
     RemaskRule(
-        "every_token_can_be_unmasked",
+        "tokens_can_be_unmasked",
         "Every token of the table can be unmasked.",
         "not_a_token: the rows are older than the masking, or come from another writer."
         " unknown_key: a key is missing from the keyset or disabled. altered: the token was changed"

@@ -62,7 +62,7 @@ def find_queries(masker: FieldMasker, values: Iterable[str], limit: int) -> tupl
         raise FindRefusedError("no values were given. Give one per line on standard input.")
     if len(queries) > limit:
         raise FindRefusedError(
-            f"more than {limit} values were given. Give fewer, or raise LOGIN_UNMASK_LIMIT."
+            f"more than {limit} values were given. Give fewer, or raise LOGIN_MAX_RECOVERY_VALUES."
         )
     return queries
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
 from itertools import islice
 from typing import NamedTuple
 
@@ -46,11 +45,6 @@ class Withdrawal(NamedTuple):
 
     withdrawn_by: str
     withdrawn_at: datetime
-
-
-def token_digest(token: str) -> str:
-    """The SHA-256 of a token, which the audit keeps in its place: it cannot be unmasked."""
-    return sha256(token.encode()).hexdigest()
 
 
 def parse_tokens(lines: Iterable[str], limit: int) -> tuple[str, ...]:

@@ -1,4 +1,7 @@
-"""The verdicts of the database on unmasking and finding, and the errors for its refusals."""
+"""The verdicts of the database on unmasking and finding, and the errors for its refusals.
+
+The functions of `postgres/schema/11_unmasking.sql` decide and record; no decision is made here.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,7 @@ _REFUSALS = {
     Verdict.INVALID_TOKENS: "it has no tokens, or a text that is not a token.",
     Verdict.REASON_REQUIRED: "a reason and a ticket are required, each one line of at most"
     f" {MAX_REASON_LENGTH} characters.",
-    Verdict.LIMIT_EXCEEDED: "it has more tokens than LOGIN_UNMASK_LIMIT or max_tokens of"
+    Verdict.LIMIT_EXCEEDED: "it has more tokens than LOGIN_MAX_RECOVERY_VALUES or max_tokens of"
     " login_ingest.unmask_policy allows. Request fewer tokens.",
     Verdict.FIND_LIMIT_EXCEEDED: "it has more tokens than max_find_tokens of"
     " login_ingest.unmask_policy allows in one find. A value has one token under each enabled key."

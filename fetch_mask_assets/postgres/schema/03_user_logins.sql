@@ -45,16 +45,16 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON user_logins TO login_ingest_owner;
 DO $$
 BEGIN
     EXECUTE format('
-        CREATE FUNCTION login_ingest.user_logins() RETURNS regclass
+        CREATE FUNCTION login_ingest.logins_table() RETURNS regclass
         LANGUAGE sql STABLE
         RETURN (%L::text)::regclass', (
             SELECT format('%s.user_logins', relnamespace::regnamespace) FROM pg_class
             WHERE oid = to_regclass('user_logins')
         ));
 END $$;
-REVOKE ALL ON FUNCTION login_ingest.user_logins FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION login_ingest.user_logins TO login_ingest_owner;
-COMMENT ON FUNCTION login_ingest.user_logins IS 'Returns the table user_logins with its schema.';
+REVOKE ALL ON FUNCTION login_ingest.logins_table FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION login_ingest.logins_table TO login_ingest_owner;
+COMMENT ON FUNCTION login_ingest.logins_table IS 'Returns the table user_logins with its schema.';
 
 -- An erased token is null: for null the condition is not true.
 CREATE FUNCTION login_ingest.non_token_condition() RETURNS text
@@ -97,7 +97,7 @@ DECLARE
     partition_name text;
     created integer := 0;
 BEGIN
-    IF NOT EXISTS (SELECT FROM pg_inherits WHERE inhparent = login_ingest.user_logins()
+    IF NOT EXISTS (SELECT FROM pg_inherits WHERE inhparent = login_ingest.logins_table()
                    AND inhrelid = to_regclass('login_ingest.user_logins_default')) THEN
         RETURN NULL;
     END IF;
@@ -106,18 +106,18 @@ BEGIN
         next_first_day := first_day + make_interval(months => 1);
         partition_name := 'user_logins_' || to_char(first_day, 'YYYY_MM');
         CONTINUE WHEN to_regclass('login_ingest.' || partition_name) IS NOT NULL;
-        EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', login_ingest.user_logins());
+        EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', login_ingest.logins_table());
         -- Another session may have created it during the wait for the lock.
         CONTINUE WHEN to_regclass('login_ingest.' || partition_name) IS NOT NULL;
         EXECUTE format('CREATE TABLE login_ingest.%I (LIKE %s INCLUDING ALL)',
-                       partition_name, login_ingest.user_logins());
+                       partition_name, login_ingest.logins_table());
         EXECUTE format('WITH moved AS (DELETE FROM login_ingest.user_logins_default'
                        ' WHERE create_date >= %L AND create_date < %L RETURNING *)'
                        ' INSERT INTO login_ingest.%I SELECT * FROM moved',
                        first_day, next_first_day, partition_name);
         EXECUTE format('ALTER TABLE %s ATTACH PARTITION login_ingest.%I'
                        ' FOR VALUES FROM (%L) TO (%L)',
-                       login_ingest.user_logins(), partition_name, first_day, next_first_day);
+                       login_ingest.logins_table(), partition_name, first_day, next_first_day);
         created := created + 1;
     END LOOP;
     RETURN created;
@@ -140,7 +140,7 @@ DECLARE
     counted bigint;
 BEGIN
     EXECUTE format('SELECT count(*) FROM %s WHERE %s',
-                   login_ingest.user_logins(), login_ingest.non_token_condition()) INTO counted;
+                   login_ingest.logins_table(), login_ingest.non_token_condition()) INTO counted;
     RETURN counted;
 END $$;
 GRANT EXECUTE ON FUNCTION login_ingest.non_token_rows TO login_ingest_loader;
@@ -185,12 +185,12 @@ BEGIN
     VALUES (p_column, p_description);
     IF NOT EXISTS (
         SELECT FROM pg_attribute
-        WHERE attrelid = login_ingest.user_logins() AND attname = p_column AND NOT attisdropped
+        WHERE attrelid = login_ingest.logins_table() AND attname = p_column AND NOT attisdropped
     ) THEN
         EXECUTE format('ALTER TABLE %s ADD COLUMN %I %s',
-                       login_ingest.user_logins(), p_column, p_type);
+                       login_ingest.logins_table(), p_column, p_type);
         EXECUTE format('COMMENT ON COLUMN %s.%I IS %L',
-                       login_ingest.user_logins(), p_column, p_description);
+                       login_ingest.logins_table(), p_column, p_description);
     END IF;
 END $$;
 REVOKE ALL ON FUNCTION login_ingest.add_login_column FROM PUBLIC;
@@ -232,7 +232,7 @@ AS $$
 DECLARE
     table_schema regnamespace;
 BEGIN
-    SELECT relnamespace INTO table_schema FROM pg_class WHERE oid = login_ingest.user_logins();
+    SELECT relnamespace INTO table_schema FROM pg_class WHERE oid = login_ingest.logins_table();
     PERFORM login_ingest.add_login_column(p_token_column, p_type, format(
         'Token of %s: equal values have equal tokens under one key. Null if erased.',
         p_description));
@@ -241,13 +241,13 @@ BEGIN
         p_description);
     -- Tokens of one key share a prefix. Only text_pattern_ops finds a prefix in every collation.
     EXECUTE format('CREATE INDEX %I ON %s (%I text_pattern_ops)',
-                   'user_logins_' || p_token_column, login_ingest.user_logins(), p_token_column);
+                   'user_logins_' || p_token_column, login_ingest.logins_table(), p_token_column);
     EXECUTE format('COMMENT ON INDEX %s.%I IS %L', table_schema, 'user_logins_' || p_token_column,
                    'Tokens of one key, and rows of one token.');
     -- Contains only rows that should not exist, so that counting them is fast.
     EXECUTE format('DROP INDEX IF EXISTS %s.user_logins_non_token', table_schema);
     EXECUTE format('CREATE INDEX user_logins_non_token ON %s ((1)) WHERE %s',
-                   login_ingest.user_logins(), login_ingest.non_token_condition());
+                   login_ingest.logins_table(), login_ingest.non_token_condition());
     EXECUTE format('COMMENT ON INDEX %s.user_logins_non_token IS %L', table_schema,
                    'Rows in which a masked column contains a text that is not a token.');
     PERFORM login_ingest.make_views();

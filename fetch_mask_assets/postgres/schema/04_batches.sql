@@ -85,22 +85,24 @@ SELECT
     loaded,
     quarantined,
     already_known,
-    ledger,
-    received = loaded + quarantined + already_known AND ledger = loaded + quarantined AS holds
+    ledger_messages,
+    received = loaded + quarantined + already_known
+    AND ledger_messages = loaded + quarantined AS is_balanced
 FROM (
     SELECT
         batch.*,
         (
             SELECT count(*) FROM login_ingest.ledger
             WHERE ledger.batch_id = batch.batch_id
-        ) AS ledger
+        ) AS ledger_messages
     FROM login_ingest.batch
 ) AS counted;
 GRANT SELECT ON login_ingest.batch_balance TO login_ingest_recovery, login_ingest_auditor;
 COMMENT ON VIEW login_ingest.batch_balance IS
-'Batches with their number of rows in the ledger, and whether the numbers add up.';
-COMMENT ON COLUMN login_ingest.batch_balance.ledger IS 'Rows of the ledger with this batch_id.';
-COMMENT ON COLUMN login_ingest.batch_balance.holds IS
+'Batches with their number of messages in the ledger, and whether the numbers add up.';
+COMMENT ON COLUMN login_ingest.batch_balance.ledger_messages IS
+'Messages of the ledger with this batch_id.';
+COMMENT ON COLUMN login_ingest.batch_balance.is_balanced IS
 'True if every message is counted exactly once.';
 
 RESET ROLE;

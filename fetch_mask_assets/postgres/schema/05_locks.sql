@@ -19,7 +19,8 @@ INSERT INTO login_ingest.named_lock (name, lock_order, allowed_roles) VALUES
 ('md5_upgrade', 1, '{}'),
 ('registry', 2, '{login_ingest_loader,login_ingest_recovery}'),
 ('links', 3, '{login_ingest_recovery}'),
-('audit', 4, '{}');
+('logins', 4, '{}'),
+('audit', 5, '{}');
 
 CREATE TABLE login_ingest.lease (
     name text PRIMARY KEY REFERENCES login_ingest.named_lock,

@@ -18,6 +18,8 @@ COMMENT ON TABLE login_ingest.audit IS
 'Operations on tokens, keys, links and quarantined messages, in order. Append-only.';
 COMMENT ON COLUMN login_ingest.audit.audit_id IS 'Consecutive from 1, without gaps.';
 COMMENT ON COLUMN login_ingest.audit.actor IS 'session_user of the operation.';
+COMMENT ON COLUMN login_ingest.audit.action IS
+'Operation and step, such as keys.rotate.';
 COMMENT ON COLUMN login_ingest.audit.detail IS
 'JSON: counts, key ids, reasons. Tokens only as SHA-256 digests.';
 COMMENT ON COLUMN login_ingest.audit.previous_hash IS

@@ -58,7 +58,7 @@ BEGIN
     LEFT JOIN login_ingest.masked_field AS field ON field.token_column = listed.column_name;
     EXECUTE format('
         CREATE OR REPLACE VIEW login_ingest.user_logins_linked AS
-        SELECT %s FROM %s AS login %s', columns, login_ingest.user_logins(), joins);
+        SELECT %s FROM %s AS login %s', columns, login_ingest.logins_table(), joins);
     GRANT SELECT ON login_ingest.user_logins_linked TO login_ingest_analyst, login_ingest_recovery;
     COMMENT ON VIEW login_ingest.user_logins_linked IS
     'user_logins with the newest token of every value: equal values have equal tokens, also '

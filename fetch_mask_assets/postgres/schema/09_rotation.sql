@@ -175,7 +175,8 @@ COMMENT ON FUNCTION login_ingest.link_tokens_in_job IS
 'Links old tokens to new tokens in a re-masking. Two arrays of equal length.';
 
 -- A token is replaced only if both tokens have the same newest token, so that user_logins_linked
--- does not change. A row that another session has changed is skipped.
+-- does not change. Changes of rows of user_logins take the lock logins: two transactions that read
+-- the columns of two fields would lock the same rows in two orders.
 CREATE FUNCTION login_ingest.replace_tokens(
     p_job bigint,
     p_old_tokens text[],
@@ -192,6 +193,7 @@ DECLARE
 BEGIN
     PERFORM login_ingest.require_batch_size(p_old_tokens, p_new_tokens);
     PERFORM login_ingest.require_job_keys(job, login_ingest.token_key_ids(job.field, p_new_tokens));
+    PERFORM login_ingest.wait_for_lock('logins');
     EXECUTE format($sql$
         WITH replacement AS (
             SELECT input.old_token, input.new_token
@@ -212,7 +214,7 @@ BEGIN
         UPDATE %2$s AS login SET %1$I = selected.new_token FROM selected
         WHERE login.ctid = selected.row_ctid AND login.tableoid = selected.row_table
           AND login.%1$I = selected.old_token
-    $sql$, login_ingest.token_column(job.field), login_ingest.user_logins())
+    $sql$, login_ingest.token_column(job.field), login_ingest.logins_table())
     USING p_old_tokens, p_new_tokens, job.field, least(p_limit, 5000);
     GET DIAGNOSTICS replaced = ROW_COUNT;
     IF replaced > 0 THEN
@@ -235,7 +237,7 @@ DECLARE
 BEGIN
     EXECUTE format(
         'SELECT count(*) FROM %2$s WHERE %1$I ~>=~ $1 AND %1$I ~<~ $2',
-        login_ingest.token_column(p_field), login_ingest.user_logins()
+        login_ingest.token_column(p_field), login_ingest.logins_table()
     ) INTO counted USING p_from, p_until;
     RETURN counted;
 END $$;

@@ -4,22 +4,22 @@ SET ROLE login_ingest_owner;
 
 CREATE TABLE login_ingest.md5_searched_range (
     field text NOT NULL REFERENCES login_ingest.masked_field,
-    space text NOT NULL,
+    search_space text NOT NULL,
     range_start bigint NOT NULL,
     range_end bigint NOT NULL,
-    found bigint NOT NULL CHECK (found >= 0),
-    done_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (field, space, range_start),
+    matched_digests bigint NOT NULL CHECK (matched_digests >= 0),
+    searched_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (field, search_space, range_start),
     CONSTRAINT range_not_empty CHECK (range_end > range_start)
 );
 GRANT SELECT, INSERT, DELETE ON login_ingest.md5_searched_range TO login_ingest_recovery;
 COMMENT ON TABLE login_ingest.md5_searched_range IS
 'Ranges that an unfinished upgrade has searched.';
-COMMENT ON COLUMN login_ingest.md5_searched_range.space IS
+COMMENT ON COLUMN login_ingest.md5_searched_range.search_space IS
 'Set of values of the range, such as all IPv4 addresses.';
 COMMENT ON COLUMN login_ingest.md5_searched_range.range_start IS 'First number of the range.';
 COMMENT ON COLUMN login_ingest.md5_searched_range.range_end IS 'First number after the range.';
-COMMENT ON COLUMN login_ingest.md5_searched_range.found IS
+COMMENT ON COLUMN login_ingest.md5_searched_range.matched_digests IS
 'Number of digests that were matched in the range.';
 
 -- The primary key orders rows by token, which does not reveal the order of the originals.
@@ -108,6 +108,7 @@ BEGIN
     IF p_with_links THEN
         PERFORM login_ingest.wait_for_lock('links');
     END IF;
+    PERFORM login_ingest.wait_for_lock('logins');
     EXECUTE format($sql$
         WITH spelling AS (
             SELECT digest AS old_token, new_token FROM unnest($1, $2) AS _ (digest, new_token)
@@ -120,7 +121,7 @@ BEGIN
         )
         SELECT coalesce(array_agg(old_token), '{}'), coalesce(array_agg(new_token), '{}'),
                count(DISTINCT lower(old_token)), coalesce(sum(rows), 0)::bigint FROM grouped
-    $sql$, login_ingest.token_column(job.field), login_ingest.user_logins())
+    $sql$, login_ingest.token_column(job.field), login_ingest.logins_table())
     INTO old_texts, new_texts, digests_replaced, rows_changed USING digests, tokens;
     IF p_with_links THEN
         PERFORM login_ingest.upsert_links(job.field, old_texts, new_texts);
@@ -139,6 +140,7 @@ AS $$
 DECLARE
     deleted bigint;
 BEGIN
+    PERFORM login_ingest.wait_for_lock('links');
     DELETE FROM login_ingest.token_link WHERE old_token ~ '^([0-9a-f]{32}|[0-9A-F]{32})$';
     GET DIAGNOSTICS deleted = ROW_COUNT;
     PERFORM login_ingest.record_audit(
@@ -176,7 +178,7 @@ BEGIN
     DELETE FROM login_ingest.md5_match
     WHERE field = p_field AND (new_token = ANY (p_tokens) OR digest = ANY (p_tokens));
     GET DIAGNOSTICS deleted = ROW_COUNT;
-    PERFORM login_ingest.record_erased(p_erasure, 'matches', deleted);
+    PERFORM login_ingest.record_erased(p_erasure, 'md5_matches', deleted);
     RETURN deleted;
 END $$;
 GRANT EXECUTE ON FUNCTION login_ingest.erase_matches TO login_ingest_recovery;

@@ -302,7 +302,7 @@ BEGIN
         ELSE 'found'
     END;
     IF verdict <> 'found' THEN
-        PERFORM login_ingest.record_audit('find',
+        PERFORM login_ingest.record_audit('find.search',
             jsonb_build_object('verdict', verdict, 'count', token_count)::text);
         RETURN;
     END IF;
@@ -313,13 +313,13 @@ BEGIN
                (SELECT coalesce(jsonb_agg(to_jsonb(newest)), ''[]'') FROM (
                     SELECT %1$I AS token, %3$s FROM %2$s WHERE %1$I = ANY ($1)
                     ORDER BY create_date DESC NULLS LAST, user_id LIMIT $2) AS newest)',
-        login_ingest.token_column(p_field), login_ingest.user_logins(),
+        login_ingest.token_column(p_field), login_ingest.logins_table(),
         login_ingest.clear_column_list())
     INTO counts, newest USING p_tokens, greatest(coalesce(p_limit, 0), 0);
     SELECT jsonb_object_agg(encode(sha256(convert_to(token, 'UTF8')), 'hex'),
                             coalesce((counts -> token)::bigint, 0))
     INTO digests FROM unnest(p_tokens) AS token;
-    PERFORM login_ingest.record_audit('find', jsonb_build_object(
+    PERFORM login_ingest.record_audit('find.search', jsonb_build_object(
         'verdict', verdict, 'field', p_field, 'count', token_count,
         'rows_by_sha256', digests)::text);
 END $$;
@@ -340,7 +340,7 @@ BEGIN
     SET tokens = ARRAY(SELECT token FROM unnest(tokens) AS token WHERE token <> ALL (p_tokens))
     WHERE tokens && p_tokens;
     GET DIAGNOSTICS changed = ROW_COUNT;
-    PERFORM login_ingest.record_erased(p_erasure, 'requests', changed);
+    PERFORM login_ingest.record_erased(p_erasure, 'unmask_requests', changed);
     RETURN changed;
 END $$;
 GRANT EXECUTE ON FUNCTION login_ingest.erase_requests TO login_ingest_recovery;

@@ -5,7 +5,7 @@ SET ROLE login_ingest_owner;
 
 CREATE TABLE login_ingest.erasure (
     erasure_id text PRIMARY KEY,
-    at timestamptz NOT NULL DEFAULT now(),
+    started_at timestamptz NOT NULL DEFAULT now(),
     actor text NOT NULL DEFAULT session_user,
     kind text NOT NULL,
     subjects integer NOT NULL CHECK (subjects > 0),
@@ -13,22 +13,23 @@ CREATE TABLE login_ingest.erasure (
     ticket text NOT NULL CHECK (ticket <> ''),
     logins bigint NOT NULL DEFAULT 0,
     links bigint NOT NULL DEFAULT 0,
-    matches bigint NOT NULL DEFAULT 0,
-    requests bigint NOT NULL DEFAULT 0,
-    quarantined bigint NOT NULL DEFAULT 0,
-    remaining bigint,
+    md5_matches bigint NOT NULL DEFAULT 0,
+    unmask_requests bigint NOT NULL DEFAULT 0,
+    messages bigint NOT NULL DEFAULT 0,
+    remaining_rows bigint,
+    remaining_messages bigint,
     unsearched_rows bigint,
-    quarantine_size bigint,
-    still_matching bigint,
-    unreadable bigint NOT NULL DEFAULT 0,
+    unreadable_rows bigint,
+    unreadable_messages bigint,
+    waiting_messages bigint,
     finished_at timestamptz,
     verified boolean NOT NULL DEFAULT false,
     field text GENERATED ALWAYS AS (nullif(kind, 'user')) STORED
     REFERENCES login_ingest.masked_field,
     CONSTRAINT verified_complete CHECK (
         NOT verified OR (
-            finished_at IS NOT NULL AND remaining = 0 AND unsearched_rows = 0
-            AND still_matching = 0 AND unreadable = 0
+            finished_at IS NOT NULL AND remaining_rows = 0 AND remaining_messages = 0
+            AND unsearched_rows = 0 AND unreadable_rows = 0 AND unreadable_messages = 0
         ) IS TRUE
     )
 );
@@ -43,24 +44,26 @@ COMMENT ON COLUMN login_ingest.erasure.subjects IS 'Number of values or users to
 COMMENT ON COLUMN login_ingest.erasure.logins IS
 'Rows of user_logins whose token was set to null, or that were deleted.';
 COMMENT ON COLUMN login_ingest.erasure.links IS 'Links that were deleted.';
-COMMENT ON COLUMN login_ingest.erasure.matches IS
+COMMENT ON COLUMN login_ingest.erasure.md5_matches IS
 'Matches of an unfinished upgrade from MD5 that were deleted.';
-COMMENT ON COLUMN login_ingest.erasure.requests IS
+COMMENT ON COLUMN login_ingest.erasure.unmask_requests IS
 'Requests to unmask from which a token was removed.';
-COMMENT ON COLUMN login_ingest.erasure.quarantined IS 'Quarantined messages that were deleted.';
-COMMENT ON COLUMN login_ingest.erasure.remaining IS
-'Rows, links, matches and requests with a subject after the erasure.';
+COMMENT ON COLUMN login_ingest.erasure.messages IS 'Quarantined messages that were deleted.';
+COMMENT ON COLUMN login_ingest.erasure.remaining_rows IS
+'Rows of user_logins, links, matches and requests with a subject after the erasure.';
+COMMENT ON COLUMN login_ingest.erasure.remaining_messages IS
+'Quarantined messages that contain a subject after the erasure. Reported by the command, which '
+'alone can open them.';
 COMMENT ON COLUMN login_ingest.erasure.unsearched_rows IS
 'Rows under keys for which fewer tokens than subjects were given: not all subjects were searched '
 'there.';
-COMMENT ON COLUMN login_ingest.erasure.quarantine_size IS
+COMMENT ON COLUMN login_ingest.erasure.unreadable_rows IS
+'Rows under keys that the keyset does not have. Reported by the command.';
+COMMENT ON COLUMN login_ingest.erasure.unreadable_messages IS
+'Quarantined messages that could not be opened. Reported by the command; the database adds '
+'messages that the command did not examine.';
+COMMENT ON COLUMN login_ingest.erasure.waiting_messages IS
 'Messages in the quarantine at the end of the erasure.';
-COMMENT ON COLUMN login_ingest.erasure.still_matching IS
-'Quarantined messages that contain a subject after the erasure. Reported by the command, which '
-'alone can open them.';
-COMMENT ON COLUMN login_ingest.erasure.unreadable IS
-'Messages and rows that could not be examined. Reported by the command; the database adds messages '
-'that the command did not examine.';
 COMMENT ON COLUMN login_ingest.erasure.verified IS
 'True if nothing remains and everything was examined.';
 
@@ -101,16 +104,17 @@ BEGIN
     UPDATE login_ingest.erasure SET
         logins = logins + CASE p_place WHEN 'logins' THEN p_erased ELSE 0 END,
         links = links + CASE p_place WHEN 'links' THEN p_erased ELSE 0 END,
-        matches = matches + CASE p_place WHEN 'matches' THEN p_erased ELSE 0 END,
-        requests = requests + CASE p_place WHEN 'requests' THEN p_erased ELSE 0 END,
-        quarantined = quarantined + CASE p_place WHEN 'quarantined' THEN p_erased ELSE 0 END
+        md5_matches = md5_matches + CASE p_place WHEN 'md5_matches' THEN p_erased ELSE 0 END,
+        unmask_requests = unmask_requests
+        + CASE p_place WHEN 'unmask_requests' THEN p_erased ELSE 0 END,
+        messages = messages + CASE p_place WHEN 'messages' THEN p_erased ELSE 0 END
     WHERE erasure_id = p_erasure AND actor = session_user AND finished_at IS NULL;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'session_user has no unfinished erasure with this id'
         USING ERRCODE = 'insufficient_privilege';
     END IF;
     IF p_erased > 0 THEN
-        PERFORM login_ingest.record_audit('erase', json_build_object(
+        PERFORM login_ingest.record_audit('erase.apply', json_build_object(
             'erasure_id', p_erasure, 'place', p_place, 'erased', p_erased)::text);
     END IF;
 END $$;
@@ -151,6 +155,7 @@ AS $$
 DECLARE
     erased bigint;
 BEGIN
+    PERFORM login_ingest.wait_for_lock('logins');
     EXECUTE format($sql$
         WITH selected AS (
             SELECT tableoid AS row_table, ctid AS row_ctid FROM %2$s
@@ -159,7 +164,7 @@ BEGIN
         UPDATE %2$s AS login SET %1$I = NULL FROM selected
         WHERE login.tableoid = selected.row_table AND login.ctid = selected.row_ctid
           AND login.%1$I = ANY ($1)
-    $sql$, login_ingest.token_column(p_field), login_ingest.user_logins())
+    $sql$, login_ingest.token_column(p_field), login_ingest.logins_table())
     USING p_tokens, p_limit;
     GET DIAGNOSTICS erased = ROW_COUNT;
     PERFORM login_ingest.record_erased(p_erasure, 'logins', erased);
@@ -180,6 +185,7 @@ AS $$
 DECLARE
     deleted bigint;
 BEGIN
+    PERFORM login_ingest.wait_for_lock('logins');
     EXECUTE format($sql$
         WITH selected AS (
             SELECT tableoid AS row_table, ctid AS row_ctid FROM %1$s
@@ -188,7 +194,7 @@ BEGIN
         DELETE FROM %1$s AS login USING selected
         WHERE login.tableoid = selected.row_table AND login.ctid = selected.row_ctid
           AND user_id = ANY ($1)
-    $sql$, login_ingest.user_logins())
+    $sql$, login_ingest.logins_table())
     USING p_users, p_limit;
     GET DIAGNOSTICS deleted = ROW_COUNT;
     PERFORM login_ingest.record_erased(p_erasure, 'logins', deleted);
@@ -234,7 +240,7 @@ DECLARE
 BEGIN
     DELETE FROM login_ingest.quarantine WHERE message_id = ANY (p_message_ids);
     GET DIAGNOSTICS deleted = ROW_COUNT;
-    PERFORM login_ingest.record_erased(p_erasure, 'quarantined', deleted);
+    PERFORM login_ingest.record_erased(p_erasure, 'messages', deleted);
     RETURN deleted;
 END $$;
 GRANT EXECUTE ON FUNCTION login_ingest.erase_quarantined TO login_ingest_recovery;
@@ -265,7 +271,7 @@ DECLARE
     total bigint;
 BEGIN
     EXECUTE format('SELECT count(*) FROM %s WHERE %I = ANY ($1)',
-                   login_ingest.user_logins(), column_name) INTO total USING p_keys;
+                   login_ingest.logins_table(), column_name) INTO total USING p_keys;
     IF p_kind = 'user' THEN
         RETURN total;
     END IF;
@@ -303,7 +309,7 @@ BEGIN
             SELECT count(DISTINCT input.token) FROM unnest($2) AS input (token)
             WHERE starts_with(input.token, $1 || ':')
               AND login_ingest.token_key_id(input.token) = login_ingest.token_key_id(prefixes.prefix))
-    $sql$, login_ingest.token_column(p_kind), login_ingest.user_logins())
+    $sql$, login_ingest.token_column(p_kind), login_ingest.logins_table())
     INTO counted USING p_kind, p_keys, p_subjects;
     RETURN counted;
 END $$;
@@ -313,9 +319,10 @@ END $$;
 CREATE FUNCTION login_ingest.finish_erasure(
     p_erasure text,
     p_keys text[],
-    p_examined bigint,
-    p_still_matching bigint,
-    p_unreadable bigint
+    p_examined_messages bigint,
+    p_remaining_messages bigint,
+    p_unreadable_messages bigint,
+    p_unreadable_rows bigint
 ) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -328,7 +335,8 @@ BEGIN
     IF NOT FOUND THEN
         RETURN false;
     END IF;
-    IF (p_examined >= 0 AND p_still_matching >= 0 AND p_unreadable >= 0) IS NOT TRUE THEN
+    IF (p_examined_messages >= 0 AND p_remaining_messages >= 0 AND p_unreadable_messages >= 0
+        AND p_unreadable_rows >= 0) IS NOT TRUE THEN
         RAISE EXCEPTION 'a count is null or negative' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF finished.subjects > (
@@ -337,27 +345,33 @@ BEGIN
     ) THEN
         RAISE EXCEPTION 'fewer keys than subjects' USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    finished.remaining := login_ingest.count_remaining(finished.kind, p_keys);
+    finished.remaining_rows := login_ingest.count_remaining(finished.kind, p_keys);
+    finished.remaining_messages := p_remaining_messages;
     finished.unsearched_rows := CASE finished.kind WHEN 'user' THEN 0
         ELSE login_ingest.unsearched_rows(finished.kind, p_keys, finished.subjects) END;
-    SELECT count(*) INTO finished.quarantine_size FROM login_ingest.quarantine;
-    finished.still_matching := p_still_matching;
-    finished.unreadable := p_unreadable + greatest(finished.quarantine_size - p_examined, 0);
-    finished.verified := finished.remaining = 0 AND finished.unsearched_rows = 0
-        AND finished.still_matching = 0 AND finished.unreadable = 0;
+    finished.unreadable_rows := p_unreadable_rows;
+    SELECT count(*) INTO finished.waiting_messages FROM login_ingest.quarantine;
+    finished.unreadable_messages := p_unreadable_messages
+        + greatest(finished.waiting_messages - p_examined_messages, 0);
+    finished.verified := finished.remaining_rows = 0 AND finished.remaining_messages = 0
+        AND finished.unsearched_rows = 0 AND finished.unreadable_rows = 0
+        AND finished.unreadable_messages = 0;
     UPDATE login_ingest.erasure
-    SET remaining = finished.remaining, unsearched_rows = finished.unsearched_rows,
-        quarantine_size = finished.quarantine_size, still_matching = finished.still_matching,
-        unreadable = finished.unreadable, verified = finished.verified,
+    SET remaining_rows = finished.remaining_rows,
+        remaining_messages = finished.remaining_messages,
+        unsearched_rows = finished.unsearched_rows, unreadable_rows = finished.unreadable_rows,
+        unreadable_messages = finished.unreadable_messages,
+        waiting_messages = finished.waiting_messages, verified = finished.verified,
         finished_at = clock_timestamp()
     WHERE erasure_id = p_erasure;
     PERFORM login_ingest.record_audit('erase.finish', json_build_object(
         'erasure_id', p_erasure, 'logins', finished.logins, 'links', finished.links,
-        'matches', finished.matches, 'requests', finished.requests,
-        'quarantined', finished.quarantined, 'remaining', finished.remaining,
-        'unsearched_rows', finished.unsearched_rows, 'quarantine_size', finished.quarantine_size,
-        'still_matching', finished.still_matching, 'unreadable', finished.unreadable,
-        'verified', finished.verified)::text);
+        'md5_matches', finished.md5_matches, 'unmask_requests', finished.unmask_requests,
+        'messages', finished.messages, 'remaining_rows', finished.remaining_rows,
+        'remaining_messages', finished.remaining_messages,
+        'unsearched_rows', finished.unsearched_rows, 'unreadable_rows', finished.unreadable_rows,
+        'unreadable_messages', finished.unreadable_messages,
+        'waiting_messages', finished.waiting_messages, 'verified', finished.verified)::text);
     RETURN finished.verified;
 END $$;
 GRANT EXECUTE ON FUNCTION login_ingest.finish_erasure TO login_ingest_recovery;

@@ -18,7 +18,7 @@ SET ROLE login_ingest_owner;
 
 CREATE TABLE login_ingest.replay (
     replay_id text PRIMARY KEY,
-    at timestamptz NOT NULL DEFAULT now(),
+    replayed_at timestamptz NOT NULL DEFAULT now(),
     actor text NOT NULL DEFAULT session_user,
     replayed bigint NOT NULL CHECK (replayed >= 0),
     still_rejected bigint NOT NULL CHECK (still_rejected >= 0)
@@ -30,7 +30,7 @@ COMMENT ON COLUMN login_ingest.replay.actor IS 'session_user of the replay.';
 
 CREATE TABLE login_ingest.quarantine_deletion (
     deletion_id text PRIMARY KEY,
-    at timestamptz NOT NULL DEFAULT now(),
+    deleted_at timestamptz NOT NULL DEFAULT now(),
     actor text NOT NULL DEFAULT session_user,
     action text NOT NULL CHECK (action IN ('discard', 'expire')),
     reason text NOT NULL CHECK (reason <> ''),
@@ -50,7 +50,7 @@ SELECT
     expired,
     erased,
     waiting,
-    quarantined = replayed + discarded + expired + erased + waiting AS holds
+    quarantined = replayed + discarded + expired + erased + waiting AS is_balanced
 FROM (
     SELECT
         (SELECT coalesce(sum(quarantined), 0)::bigint FROM login_ingest.batch) AS quarantined,
@@ -63,7 +63,7 @@ FROM (
             SELECT coalesce(sum(messages) FILTER (WHERE action = 'expire'), 0)::bigint
             FROM login_ingest.quarantine_deletion
         ) AS expired,
-        (SELECT coalesce(sum(quarantined), 0)::bigint FROM login_ingest.erasure) AS erased,
+        (SELECT coalesce(sum(messages), 0)::bigint FROM login_ingest.erasure) AS erased,
         (SELECT count(*) FROM login_ingest.quarantine) AS waiting
 ) AS counts;
 GRANT SELECT ON login_ingest.quarantine_balance TO login_ingest_loader;
@@ -74,7 +74,7 @@ COMMENT ON VIEW login_ingest.quarantine_balance IS
 COMMENT ON COLUMN login_ingest.quarantine_balance.quarantined IS
 'Messages that batches have quarantined.';
 COMMENT ON COLUMN login_ingest.quarantine_balance.waiting IS 'Messages in the quarantine.';
-COMMENT ON COLUMN login_ingest.quarantine_balance.holds IS
+COMMENT ON COLUMN login_ingest.quarantine_balance.is_balanced IS
 'True if every message is counted exactly once.';
 
 CREATE FUNCTION login_ingest.lock_quarantined(
@@ -139,7 +139,7 @@ BEGIN
             CONTINUE WHEN NOT FOUND;
             EXECUTE format('INSERT INTO %1$s (%2$s) SELECT %2$s'
                            ' FROM jsonb_populate_record(NULL::%1$s, $1)',
-                           login_ingest.user_logins(), columns) USING login;
+                           login_ingest.logins_table(), columns) USING login;
             GET DIAGNOSTICS written = ROW_COUNT;
             IF written <> 1 THEN
                 RAISE EXCEPTION 'a trigger or rule of user_logins discarded the row'

@@ -44,7 +44,7 @@ BEGIN
         JOIN %3$s AS login ON login.%2$I = linked.token
         GROUP BY linked.newest
         HAVING count(*) > 1
-    $sql$, view_name, p_field.token_column, login_ingest.user_logins(), p_field.name,
+    $sql$, view_name, p_field.token_column, login_ingest.logins_table(), p_field.name,
     p_field.name || ':');
     PERFORM login_ingest.describe_view(
         view_name,
@@ -89,7 +89,7 @@ BEGIN
             WHERE link.field = %4$L
         ) AS login
         GROUP BY login.%2$I, login.user_id
-    $sql$, view_name, p_field.token_column, login_ingest.user_logins(), p_field.name,
+    $sql$, view_name, p_field.token_column, login_ingest.logins_table(), p_field.name,
     p_field.name || ':');
     PERFORM login_ingest.describe_view(
         view_name,
@@ -192,7 +192,7 @@ SELECT
     one.user_id,
     other.user_id AS other_user_id,
     count(*) AS devices,
-    min(greatest(one.first_day, other.first_day)) AS since,
+    min(greatest(one.first_day, other.first_day)) AS first_day,
     max(greatest(one.last_day, other.last_day)) AS last_day
 FROM shared
 INNER JOIN of_device AS one USING (masked_device_id)
@@ -208,7 +208,7 @@ COMMENT ON COLUMN login_ingest.users_sharing_devices.user_id IS
 COMMENT ON COLUMN login_ingest.users_sharing_devices.other_user_id IS 'Other user of the pair.';
 COMMENT ON COLUMN login_ingest.users_sharing_devices.devices IS
 'Number of devices that both have used.';
-COMMENT ON COLUMN login_ingest.users_sharing_devices.since IS
+COMMENT ON COLUMN login_ingest.users_sharing_devices.first_day IS
 'First day by which both had used one of these devices.';
 COMMENT ON COLUMN login_ingest.users_sharing_devices.last_day IS
 'Last day on which one of them used one of these devices.';

@@ -37,7 +37,7 @@ BEGIN
         WHERE prefix IS NOT NULL GROUP BY 1
         $query$,
         '^' || p_keyset || ':' || 'A[QRSTUVWXYZabcdef][A-Za-z0-9_-]{6}$',
-        column_name, length(p_keyset) + 9, login_ingest.user_logins());
+        column_name, length(p_keyset) + 9, login_ingest.logins_table());
 END $$;
 GRANT EXECUTE ON FUNCTION login_ingest.rows_by_key TO login_ingest_recovery, login_ingest_auditor;
 COMMENT ON FUNCTION login_ingest.rows_by_key IS
@@ -68,7 +68,7 @@ DECLARE
 BEGIN
     SELECT string_agg(format('%L, count(*) - count(%I)', name, token_column), ', ') INTO pairs
     FROM login_ingest.masked_field;
-    EXECUTE format('SELECT jsonb_build_object(%s) FROM %s', pairs, login_ingest.user_logins())
+    EXECUTE format('SELECT jsonb_build_object(%s) FROM %s', pairs, login_ingest.logins_table())
     INTO counts;
     RETURN QUERY SELECT key, value::bigint FROM jsonb_each_text(counts) ORDER BY key;
 END $$;
@@ -85,7 +85,7 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    EXECUTE format('SELECT count(*), min(create_date) FROM %s', login_ingest.user_logins())
+    EXECUTE format('SELECT count(*), min(create_date) FROM %s', login_ingest.logins_table())
     INTO login_rows, oldest_day;
 END $$;
 GRANT EXECUTE ON FUNCTION login_ingest.login_counts TO login_ingest_recovery, login_ingest_auditor;

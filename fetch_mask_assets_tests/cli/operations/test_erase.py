@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 from fetch_mask_assets.cli.operations.erase import erase
 from fetch_mask_assets.keys.postgres import register_keys
 from fetch_mask_assets.keys.storage import create_keysets
+from fetch_mask_assets.operations.erasure.certificate import SELF_REPORTED
 from fetch_mask_assets.operations.quarantine.postgres import Quarantine
 from fetch_mask_assets_tests.support.logins import body
 from fetch_mask_assets_tests.support.people import Person
@@ -45,7 +46,7 @@ def test_values_come_from_standard_input_and_a_certificate_is_printed(
     certificate = json.loads(result.stdout)
     assert certificate["actor"] == steward.name
     assert (certificate["subjects"], certificate["logins"]) == (2, 2)
-    assert (certificate["quarantined"], certificate["verified"]) == (1, True)
+    assert (certificate["messages"], certificate["verified"]) == (1, True)
     assert IP not in result.output
     assert _nulls(database_url) == 2
 
@@ -125,8 +126,9 @@ def test_an_unreadable_message_is_an_error_after_the_certificate(
 
     assert result.exit_code == 1
     assert json.loads(result.stdout)["verified"] is False
-    assert json.loads(result.stdout)["self_reported"] == ["still_matching", "unreadable"]
-    assert "1 quarantined messages or rows could not be opened" in str(result.exception)
+    assert json.loads(result.stdout)["unreadable_messages"] == 1
+    assert json.loads(result.stdout)["self_reported"] == list(SELF_REPORTED)
+    assert "1 quarantined messages could not be opened" in str(result.exception)
 
 
 def test_a_terminal_is_prompted_for_a_hidden_value_and_for_confirmation(
@@ -183,7 +185,7 @@ def test_it_may_be_killed_after_any_step_and_repeated(database_url: str, keyring
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
-    assert Quarantine(database_url).balance().holds
+    assert Quarantine(database_url).balance().is_balanced
     with psycopg.connect(database_url) as connection:
         begun = connection.execute("SELECT count(*) FROM login_ingest.erasure").fetchone()
     assert begun == (7,)
@@ -194,7 +196,7 @@ def test_it_may_be_killed_after_any_step_and_repeated(database_url: str, keyring
     assert (_nulls(database_url), Quarantine(database_url).balance().waiting) == (1, 0)
     with psycopg.connect(database_url) as connection:
         sums = connection.execute(
-            "SELECT sum(logins), sum(quarantined) FROM login_ingest.erasure"
+            "SELECT sum(logins), sum(messages) FROM login_ingest.erasure"
         ).fetchone()
     assert sums == (1, 1)
 

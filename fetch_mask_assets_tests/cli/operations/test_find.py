@@ -8,6 +8,7 @@ import pty
 import subprocess
 import sys
 import time
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,6 @@ from fetch_mask_assets.cli.main import cli
 from fetch_mask_assets.errors import FetchMaskError
 from fetch_mask_assets.keys.keyset import new_keyset
 from fetch_mask_assets.keys.storage import read_keyring
-from fetch_mask_assets.operations.unmasking.requests import token_digest
 from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets_tests.support.logins import body, masked_batch, register
@@ -102,8 +102,8 @@ def test_rows_of_an_address_are_counted_and_shown_without_masked_columns(
     (row,) = Audit(ann.url).rows()
     token = read_keyring(loaded).masker("ip").mask(ADDRESS)
     detail = json.loads(row.detail)
-    assert (row.actor, row.action, detail["field"]) == (ann.name, "find", "ip")
-    assert detail["rows_by_sha256"][token_digest(token)] == 2
+    assert (row.actor, row.action, detail["field"]) == (ann.name, "find.search", "ip")
+    assert detail["rows_by_sha256"][sha256(token.encode()).hexdigest()] == 2
     assert token not in row.detail
 
 
@@ -136,10 +136,10 @@ def test_rows_under_every_enabled_key_are_found(
 
 @pytest.mark.usefixtures("loaded")
 def test_no_more_rows_are_shown_than_asked_for_and_all_are_counted(find: Find) -> None:
-    done = find("--ip", "--rows", "1", text=ADDRESS)
+    done = find("--ip", "--limit", "1", text=ADDRESS)
     assert "line 1: 2 rows" in done.output
-    assert "Not shown: 1 row. See --rows." in done.output
-    assert len(json.loads(find("--ip", "--rows", "0", "--json", text=ADDRESS).output)["rows"]) == 0
+    assert "Not shown: 1 row. See --limit." in done.output
+    assert len(json.loads(find("--ip", "--limit", "0", "--json", text=ADDRESS).output)["rows"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_an_invalid_value_is_refused_by_its_line(
 
 
 def test_more_values_than_the_limit_are_refused(find: Find) -> None:
-    done = find("--ip", text="192.0.2.1\n192.0.2.2\n", LOGIN_UNMASK_LIMIT="1")
+    done = find("--ip", text="192.0.2.1\n192.0.2.2\n", LOGIN_MAX_RECOVERY_VALUES="1")
     assert "more than 1 values" in str(done.exception)
 
 

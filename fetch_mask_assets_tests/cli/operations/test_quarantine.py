@@ -42,7 +42,7 @@ def test_the_list_shows_profiles_and_the_balance_without_text_of_a_sender(
     counts = json.loads(_run("list", "--json").stdout)
     assert counts["messages"] == 2
     assert {each["profile"] for each in counts["profiles"]} == {"ip +1 unknown", "not JSON"}
-    assert counts["balance"]["holds"] is True
+    assert counts["balance"]["is_balanced"] is True
     assert CANARY not in json.dumps(counts)
 
 
@@ -87,7 +87,7 @@ def test_a_replay_reports_its_counts(database_url: str, keyring: Keyring) -> Non
     assert "0 messages replayed. 1 still rejected." in (
         _run("replay", "--reason-code", "not_json").stdout
     )
-    assert Quarantine(database_url).balance().holds
+    assert Quarantine(database_url).balance().is_balanced
 
 
 def test_a_replay_with_keys_that_do_not_fit_writes_nothing(
@@ -132,7 +132,7 @@ def test_a_discard_asks_for_confirmation(database_url: str, keyring: Keyring) ->
     assert "Discarded 2 messages." in _run(*arguments, stdin="y\n").stdout
     assert json.loads(_run(*arguments, "--yes", "--json").stdout) == {"discarded": 0}
     balance = Quarantine(database_url).balance()
-    assert (balance.discarded, balance.waiting, balance.holds) == (2, 0, True)
+    assert (balance.discarded, balance.waiting, balance.is_balanced) == (2, 0, True)
 
 
 def test_a_discard_requires_a_reason(database_url: str, keyring: Keyring) -> None:
@@ -182,7 +182,7 @@ def test_replays_that_are_killed_lose_nothing_and_load_nothing_twice(
 
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     balance = Quarantine(database_url).balance()
-    assert balance.holds
+    assert balance.is_balanced
     # Each died in its second transaction, or, where it counts first, in its first.
     assert balance.replayed == 15
     assert _run("replay", "--all").exit_code == 0

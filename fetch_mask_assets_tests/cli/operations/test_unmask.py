@@ -213,13 +213,20 @@ def test_each_refusal_names_its_rule_and_is_recorded(run: Run, tmp_path: Path) -
 def test_tokens_over_the_limit_of_the_environment_are_refused_and_recorded(run: Run) -> None:
     tokens = "\n".join(run.keyring.masker("ip").mask(f"192.0.2.{number}") for number in range(5))
     done = run(
-        run.ann, "unmask", "request", "--file", "-", *WHY, text=tokens, LOGIN_UNMASK_LIMIT="4"
+        run.ann,
+        "unmask",
+        "request",
+        "--file",
+        "-",
+        *WHY,
+        text=tokens,
+        LOGIN_MAX_RECOVERY_VALUES="4",
     )
     assert "more tokens" in refusal(done)
     assert verdicts(run.url) == ["limit_exceeded"]
     again = (f"{tokens}\n" * 3).splitlines(keepends=True)
     done = run(run.ann, "unmask", "request", "--file", "-", *WHY, text="".join(again),
-               LOGIN_UNMASK_LIMIT="5")  # fmt: skip
+               LOGIN_MAX_RECOVERY_VALUES="5")  # fmt: skip
     assert done.exit_code == 0
 
 
@@ -367,17 +374,27 @@ def test_nothing_is_revealed_without_the_keysets(run: Run, tmp_path: Path) -> No
 
 def test_the_audit_is_shown_and_verified(run: Run) -> None:
     run.approved([run.keyring.masker("ip").mask(ADDRESS)])
-    done = run(run.ann, "unmask", "audit")
+    done = run(run.ann, "audit")
     assert done.exit_code == 0
     for part in (run.ann.name, run.bob.name, "unmask.request", "unmask.approve", "2 rows verified"):
         assert part in done.output
-    assert "unmask.request" not in run(run.ann, "unmask", "audit", "--verify").output
-    found = json.loads(run(run.ann, "unmask", "audit", "--json").output)
+    assert "unmask.request" not in run(run.ann, "audit", "--verify").output
+    found = json.loads(run(run.ann, "audit", "--json").output)
     assert (found["intact"], found["verified_rows"], len(found["rows"])) == (True, 2, 2)
     assert found["last_hash"] == found["rows"][-1]["hash"]
     assert found["last_hash"] in done.output
-    only_last = json.loads(run(run.ann, "unmask", "audit", "--json", "--last", "1").output)
+    only_last = json.loads(run(run.ann, "audit", "--json", "--limit", "1").output)
     assert [row["audit_id"] for row in only_last["rows"]] == [2]
+
+
+def test_an_auditor_verifies_the_audit_with_the_login_of_reports(run: Run) -> None:
+    run.approved([run.keyring.masker("ip").mask(ADDRESS)])
+    with person(run.url, "login_ingest_auditor") as carol:
+        done = run(run.ann, "audit", LOGIN_AUDITOR_DATABASE_URL=carol.url)
+        assert done.exit_code == 0
+        assert "2 rows verified" in done.output
+    refused = run(run.ann, "audit", LOGIN_AUDITOR_DATABASE_URL="postgresql://127.0.0.1:1/x")
+    assert refused.exit_code == 1
 
 
 def test_the_first_broken_row_of_the_audit_is_reported(run: Run) -> None:
@@ -385,24 +402,24 @@ def test_the_first_broken_row_of_the_audit_is_reported(run: Run) -> None:
     with psycopg.connect(run.url) as connection:
         connection.execute("ALTER TABLE login_ingest.audit DISABLE TRIGGER append_only")
         connection.execute("UPDATE login_ingest.audit SET actor = 'eve' WHERE audit_id = 2")
-    done = run(run.ann, "unmask", "audit", "--verify")
+    done = run(run.ann, "audit", "--verify")
     assert done.exit_code == 1
     assert "BROKEN at row 2" in done.stderr
-    assert json.loads(run(run.ann, "unmask", "audit", "--json").output)["broken"]["audit_id"] == 2
+    assert json.loads(run(run.ann, "audit", "--json").output)["broken"]["audit_id"] == 2
 
 
 def test_rows_cut_off_at_the_end_are_detected_with_a_noted_hash(run: Run) -> None:
     run.approved([run.keyring.masker("ip").mask(ADDRESS)])
-    noted = json.loads(run(run.ann, "unmask", "audit", "--json").output)["last_hash"]
-    assert run(run.ann, "unmask", "audit", "--expect-hash", noted.upper()).exit_code == 0
+    noted = json.loads(run(run.ann, "audit", "--json").output)["last_hash"]
+    assert run(run.ann, "audit", "--expect-hash", noted.upper()).exit_code == 0
     with psycopg.connect(run.url) as connection:
         connection.execute("ALTER TABLE login_ingest.audit DISABLE TRIGGER append_only")
         connection.execute("DELETE FROM login_ingest.audit WHERE audit_id = 2")
-    assert run(run.ann, "unmask", "audit", "--verify").exit_code == 0
-    done = run(run.ann, "unmask", "audit", "--verify", "--expect-hash", noted)
+    assert run(run.ann, "audit", "--verify").exit_code == 0
+    done = run(run.ann, "audit", "--verify", "--expect-hash", noted)
     assert done.exit_code == 1
     assert "MISSING" in done.stderr
-    assert run(run.ann, "unmask", "audit", "--expect-hash", "no hash").exit_code == 2
+    assert run(run.ann, "audit", "--expect-hash", "no hash").exit_code == 2
 
 
 def test_control_characters_of_the_audit_are_escaped(run: Run) -> None:
@@ -410,7 +427,7 @@ def test_control_characters_of_the_audit_are_escaped(run: Run) -> None:
         connection.execute(
             "SELECT login_ingest.record_audit(%s, %s)", ["find\x1b[2J", "a\nb\x1b]0;x\x07"]
         )
-    shown = run(run.ann, "unmask", "audit").output
+    shown = run(run.ann, "audit").output
     assert "\x1b" not in shown
     assert "\\x1b[2J" in shown
 

@@ -102,7 +102,11 @@ def test_the_audit_records_start_end_and_counts(database_url: str) -> None:
     _run(*SMALL)
     audit = _rows(database_url, "SELECT action, detail FROM login_ingest.audit ORDER BY audit_id")
     changes = ["upgrade-md5.record", "upgrade-md5.begin", "upgrade-md5.finish"] * 2
-    assert [action for action, _ in audit] == ["upgrade-md5 begin", *changes, "upgrade-md5 end"]
+    assert [action for action, _ in audit] == [
+        "upgrade-md5.begin-run",
+        *changes,
+        "upgrade-md5.finish-run",
+    ]
     assert json.loads(str(audit[1][1])) == {"field": "ip", "digests": 2}
     assert json.loads(str(audit[3][1]))["links"] == 2
     assert json.loads(str(audit[-1][1]))["fields"][0]["recovered"] == 2

@@ -76,7 +76,7 @@ def test_a_check_of_a_run_that_failed_before_it_was_not_evaluated(pipeline: Pipe
 
     found = tallies(pipeline)
 
-    assert counts(found["tokens_can_be_unmasked"]) == (1, 0, 0, 0, 0)
+    assert counts(found["tokens_well_formed"]) == (1, 0, 0, 0, 0)
     assert counts(found["balance_holds"]) == (0, 0, 0, 1, 0)
 
 
@@ -193,7 +193,7 @@ def test_the_check_fails_when_something_does_not_hold_and_the_report_is_there(
     check = checks(done)["report_holds"]
     assert done.success
     assert not check.passed
-    assert "1 batches do not balance" in (check.description or "")
+    assert "1 batch does not balance" in (check.description or "")
     assert len(list((tmp_path / "reports").iterdir())) == 2
 
 
@@ -213,7 +213,7 @@ def test_a_report_sees_that_the_audit_was_cut_since_the_one_before(
     pipeline.send(bodies(1))
     pipeline.run(messages=1)
     for _ in range(2):
-        execute(pipeline, "SELECT login_ingest.record_audit('find', '{}')")
+        execute(pipeline, "SELECT login_ingest.record_audit('find.search', '{}')")
     assert checks(make(pipeline, tmp_path / "reports"))["report_holds"].passed
     execute(pipeline, "ALTER TABLE login_ingest.audit DISABLE TRIGGER append_only")
     execute(pipeline, "DELETE FROM login_ingest.audit WHERE audit_id = 2")

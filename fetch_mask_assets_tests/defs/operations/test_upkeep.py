@@ -48,7 +48,7 @@ def test_a_member_of_recovery_deletes_expired_messages_and_keeps_others(
         assert _runs(steward.url, keep_days=30)
 
     balance = Quarantine(database_url).balance()
-    assert balance == QuarantineBalance(5, 0, 0, 3, 0, 2, holds=True)
+    assert balance == QuarantineBalance(5, 0, 0, 3, 0, 2, is_balanced=True)
 
 
 @pytest.mark.parametrize("keep_days", [0, -1])

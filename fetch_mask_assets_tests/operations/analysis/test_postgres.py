@@ -16,7 +16,7 @@ import pytest
 
 from fetch_mask_assets.keys.keyset import KEYSET_NAMES, Keyring, new_keyset, open_keyring
 from fetch_mask_assets.keys.links import batch_links
-from fetch_mask_assets.masking.version_number import version_number, version_text
+from fetch_mask_assets.masking.version_number import version_number
 from fetch_mask_assets.operations.analysis.postgres import view_and_table
 from fetch_mask_assets.operations.analysis.views import ANALYSIS_VIEWS, AnalysisView, differing
 from fetch_mask_assets.operations.rotation.postgres import TokenTable
@@ -28,6 +28,7 @@ from fetch_mask_assets.postgres import migrate
 from fetch_mask_assets_tests.support.kinds import BOTH_KINDS
 from fetch_mask_assets_tests.support.logins import body, raw_batch, register
 from fetch_mask_assets_tests.support.people import person
+from fetch_mask_assets_tests.support.versions import version_text
 
 if TYPE_CHECKING:
     from typing import LiteralString

@@ -113,7 +113,7 @@ def test_replays_repeated_load_nothing_twice(
         list(store.replay(f"r{number}", ALL, keyring))
 
     assert _logins(database_url) == [(f"user-{number}", 1) for number in range(5)]
-    assert store.balance() == QuarantineBalance(5, 5, 0, 0, 0, 0, holds=True)
+    assert store.balance() == QuarantineBalance(5, 5, 0, 0, 0, 0, is_balanced=True)
 
 
 def test_concurrent_replays_share_the_work_and_load_nothing_twice(
@@ -129,7 +129,7 @@ def test_concurrent_replays_share_the_work_and_load_nothing_twice(
     # Messages that one has locked are left to it.
     assert sum(step.replayed for step in done) == 100
     assert [count for _, count in _logins(database_url)] == [1] * 100
-    assert store.balance() == QuarantineBalance(100, 100, 0, 0, 0, 0, holds=True)
+    assert store.balance() == QuarantineBalance(100, 100, 0, 0, 0, 0, is_balanced=True)
 
 
 def test_a_connection_that_dies_at_the_commit_loads_nothing_twice(
@@ -154,7 +154,7 @@ def test_a_connection_that_dies_at_the_commit_loads_nothing_twice(
     assert not left
     assert [count for _, count in _logins(database_url)] == [1] * 5
     assert store.replay_result("r") == ReplayResult(5, 0)
-    assert store.balance().holds
+    assert store.balance().is_balanced
 
 
 def test_the_next_replay_completes_one_that_was_killed(
@@ -164,12 +164,12 @@ def test_the_next_replay_completes_one_that_was_killed(
     quarantine_logins(database_url, keyring, [body(number) for number in range(5)])
     next(store.replay("dies", ALL, keyring))
 
-    assert store.balance() == QuarantineBalance(5, 2, 0, 0, 0, 3, holds=True)
+    assert store.balance() == QuarantineBalance(5, 2, 0, 0, 0, 3, is_balanced=True)
 
     list(store.replay("next", ALL, keyring))
 
     assert [count for _, count in _logins(database_url)] == [1] * 5
-    assert store.balance() == QuarantineBalance(5, 5, 0, 0, 0, 0, holds=True)
+    assert store.balance() == QuarantineBalance(5, 5, 0, 0, 0, 0, is_balanced=True)
 
 
 def test_a_message_delivered_again_after_its_replay_is_not_loaded_again(
@@ -184,7 +184,7 @@ def test_a_message_delivered_again_after_its_replay_is_not_loaded_again(
 
     assert again.already_known == 1
     assert _logins(database_url) == [("user-1", 1)]
-    assert store.balance().holds
+    assert store.balance().is_balanced
 
 
 def test_a_row_that_the_table_refuses_stays_quarantined_and_the_others_load(
@@ -199,7 +199,7 @@ def test_a_row_that_the_table_refuses_stays_quarantined_and_the_others_load(
     assert _rows(database_url, "SELECT message_id, reason FROM login_ingest.quarantine") == [
         (ids[1], "refused_by_database")
     ]
-    assert store.balance().holds
+    assert store.balance().is_balanced
 
 
 def test_a_table_that_drops_rows_silently_loses_no_message(
@@ -216,7 +216,7 @@ def test_a_table_that_drops_rows_silently_loses_no_message(
         list(store.replay("r", ALL, keyring))
 
     assert _waiting(database_url) == ids
-    assert store.balance().holds
+    assert store.balance().is_balanced
 
 
 def test_a_filter_by_id_or_reason_code_leaves_the_other_messages(
@@ -430,7 +430,7 @@ def test_discarded_messages_are_counted_and_recorded_and_do_not_come_again(
     assert list(store.discard("d3", MessageFilter(reason_code="not_an_object"), "noise")) == []
 
     assert _waiting(database_url) == [ids[2]]
-    assert store.balance() == QuarantineBalance(3, 0, 2, 0, 0, 1, holds=True)
+    assert store.balance() == QuarantineBalance(3, 0, 2, 0, 0, 1, is_balanced=True)
     assert _audit(database_url)[0] == (
         steward.name,
         "quarantine.discard",
@@ -440,7 +440,7 @@ def test_discarded_messages_are_counted_and_recorded_and_do_not_come_again(
         BatchToCommit(str(uuid4()), masked_batch(keyring, ["junk"], [ids[0]]), lambda _id: b"")
     )
     assert again.already_known == 1
-    assert store.balance().holds
+    assert store.balance().is_balanced
 
 
 def test_nothing_is_discarded_without_a_filter_or_a_reason(
@@ -465,7 +465,7 @@ def test_old_messages_expire_in_steps_and_younger_ones_stay(
         store = Quarantine(steward.url)
         assert list(store.expire(90)) == [2, 1]
         assert list(store.expire(90)) == []
-        assert store.balance() == QuarantineBalance(5, 0, 0, 3, 0, 2, holds=True)
+        assert store.balance() == QuarantineBalance(5, 0, 0, 3, 0, 2, is_balanced=True)
         for days in (6, 0, -1):
             with pytest.raises(ExpiryRefusedError, match="for at least 7 days"):
                 list(store.expire(days))
@@ -501,7 +501,7 @@ def test_the_balance_does_not_hold_after_a_delete_by_hand(
     quarantine_bodies(database_url, keyring, ["junk"])
     _run(database_url, "DELETE FROM login_ingest.quarantine")
 
-    assert store.balance() == QuarantineBalance(1, 0, 0, 0, 0, 0, holds=False)
+    assert store.balance() == QuarantineBalance(1, 0, 0, 0, 0, 0, is_balanced=False)
 
 
 def test_messages_leave_the_quarantine_through_the_functions_only(

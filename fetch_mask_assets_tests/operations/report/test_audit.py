@@ -43,7 +43,7 @@ def test_steps_are_counted_by_actor_action_and_verdict() -> None:
         ("ann", "unmask.request", {"verdict": "requested", "request": 1}),
         ("ann", "unmask.approve", {"verdict": "own_request", "request": 1}),
         ("ann", "unmask.approve", {"verdict": "own_request", "request": 1}),
-        ("bob", "find", {"field": "ip"}),
+        ("bob", "find.search", {"field": "ip"}),
     )
 
     found = summary(rows)
@@ -52,7 +52,7 @@ def test_steps_are_counted_by_actor_action_and_verdict() -> None:
     assert [tuple(each.values()) for each in found["actions"]] == [
         ("ann", "unmask.approve", "own_request", True, 2),
         ("ann", "unmask.request", "requested", False, 1),
-        ("bob", "find", "", False, 1),
+        ("bob", "find.search", "", False, 1),
     ]
     assert found["period_totals"] == {"steps": 4, "refused": 2}
 
@@ -73,7 +73,7 @@ def test_reveals_are_counted_by_request_over_the_whole_audit() -> None:
 
 
 def test_rows_after_a_break_are_counted() -> None:
-    rows = audit(("ann", "find", {}), ("ann", "find", {}), ("bob", "find", {}))
+    rows = audit(("ann", "find.search", {}), ("ann", "find.search", {}), ("bob", "find.search", {}))
     rows[1] = replace(rows[1], detail='{"edited": true}')
 
     found = summary(rows)
@@ -87,9 +87,9 @@ def test_free_text_of_an_action_a_verdict_or_a_detail_is_not_repeated() -> None:
     rows = audit(
         ("ann", f"looked at {CANARY}", {}),
         ("ann", "unmask.approve", {"verdict": CANARY}),
-        ("ann", "find", {"field": CANARY}),
-        ("ann", "find", f"no json {CANARY}"),
-        ("ann", "find", f'["{CANARY}"]'),
+        ("ann", "find.search", {"field": CANARY}),
+        ("ann", "find.search", f"no json {CANARY}"),
+        ("ann", "find.search", f'["{CANARY}"]'),
         ("ann", "unmask.reveal", {"verdict": "revealed", "request": CANARY}),
     )
 
@@ -107,13 +107,13 @@ def test_an_unknown_verdict_counts_as_a_refusal() -> None:
 
 
 def test_a_row_without_a_time_is_in_every_period() -> None:
-    rows = [replace(audit(("ann", "find", {}))[0], at=None)]
+    rows = [replace(audit(("ann", "find.search", {}))[0], at=None)]
 
     assert summary(rows)["period_totals"]["steps"] == 1
 
 
 def test_a_noted_hash_is_searched_in_the_chain() -> None:
-    rows = audit(("ann", "find", {}), ("ann", "find", {}))
+    rows = audit(("ann", "find.search", {}), ("ann", "find.search", {}))
 
     assert summary(rows, rows[1].hash)["chain"]["has_expected"]
     assert not summary(rows[:1], rows[1].hash)["chain"]["has_expected"]
@@ -136,6 +136,10 @@ def test_expiring_the_quarantine_has_other_verdicts_than_unmasking() -> None:
     assert refused == [("quarantine.expire", "retention_too_short"), ("unmask.reveal", "expired")]
 
 
+def test_every_action_is_an_operation_and_a_step() -> None:
+    assert [each for each in ACTIONS if not re.fullmatch(r"[a-z0-9-]+\.[a-z-]+", each)] == []
+
+
 def test_every_recorded_action_is_listed() -> None:
     package = Path(fetch_mask_assets.__file__).parent
     recorded = re.compile(
@@ -147,5 +151,5 @@ def test_every_recorded_action_is_listed() -> None:
         for names in recorded.findall(path.read_text(encoding="utf-8"))
     }
 
-    assert "unmask.withdraw" in found
+    assert {"unmask.withdraw", "upgrade-md5.begin-run"} <= found
     assert found <= ACTIONS

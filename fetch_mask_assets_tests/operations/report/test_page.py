@@ -140,5 +140,10 @@ def test_the_page_has_the_text_of_the_limits() -> None:
 
     assert not_protected() == text
     headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
-    assert headings
+    assert headings == [
+        "What deterministic tokens reveal",
+        "What depends on its surroundings",
+        "Behaviour to know",
+    ]
+    assert "<pre>" not in page
     assert [name for name in headings if f"<h3>{name}</h3>" not in page] == []

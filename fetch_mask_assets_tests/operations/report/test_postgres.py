@@ -95,7 +95,12 @@ def test_the_auditor_reads_every_part(database_url: str, keyring: Keyring, audit
     assert (balance["totals"]["received"], balance["totals"]["loaded"]) == (3, 2)
     assert balance["period_totals"] == balance["totals"]
     [row] = balance["batches"]
-    assert (row["received"], row["quarantined"], row["ledger"], row["holds"]) == (3, 1, 3, True)
+    assert (row["received"], row["quarantined"], row["ledger_messages"], row["is_balanced"]) == (
+        3,
+        1,
+        3,
+        True,
+    )
     assert (balance["ledger"]["messages"], balance["unbalanced_batches"]) == (3, [])
     assert (balance["user_logins"]["rows"], balance["user_logins"]["missing_rows"]) == (2, 0)
     keys = part(found, "keys")["keys"]
@@ -124,7 +129,7 @@ def test_a_batch_whose_ledger_lacks_a_row_is_listed(
     balance = part(read(auditor), "balance")
 
     [row] = balance["unbalanced_batches"]
-    assert (row["batch_id"], row["loaded"], row["ledger"]) == (2, 2, 1)
+    assert (row["batch_id"], row["loaded"], row["ledger_messages"]) == (2, 2, 1)
     assert (balance["totals"]["unbalanced"], balance["ledger"]["messages"]) == (1, 2)
 
 
@@ -137,7 +142,7 @@ def test_ledger_rows_without_a_batch_and_unrecorded_logins_are_counted(
 
     balance = part(read(auditor), "balance")
 
-    assert (balance["ledger"]["messages"], balance["totals"]["ledger"]) == (2, 1)
+    assert (balance["ledger"]["messages"], balance["totals"]["ledger_messages"]) == (2, 1)
     logins = balance["user_logins"]
     assert (logins["unrecorded_rows"], logins["non_token_rows"]) == (1, 1)
 
@@ -187,6 +192,24 @@ def test_an_erased_user_is_accounted_for_and_certified(
     )
     assert (certificate["actor"], certificate["ticket"]) == (steward.name, WITHHELD)
     assert "erin" not in repr(found)
+
+
+def test_a_certificate_in_the_report_has_every_count_that_decides_it(
+    database_url: str, keyring: Keyring, auditor: Person
+) -> None:
+    with person(database_url, "login_ingest_recovery") as steward:
+        order = ErasureOrder("e-3", Subjects("ip", (CANARY_IP,)), "asked", "SEC-1")
+        Erasures(steward.url).erase(order, keyring, lambda _: None)
+        execute(
+            database_url,
+            "UPDATE login_ingest.erasure SET verified = false, md5_matches = 1,"
+            " unmask_requests = 2, messages = 3, remaining_rows = 4, remaining_messages = 5,"
+            " unsearched_rows = 6, unreadable_rows = 7, unreadable_messages = 8",
+        )
+
+    [certificate] = part(read(auditor), "erasures")["certificates"]
+
+    assert list(certificate.values())[-9:] == [1, 2, 3, 4, 5, 6, 7, 8, False]
 
 
 def test_an_erased_ip_leaves_its_row_and_no_token(
@@ -244,7 +267,7 @@ def test_a_broken_chain_is_found_at_its_row(
     del keyring
     with person(database_url, "login_ingest_recovery") as ann:
         for _ in range(3):
-            execute(ann.url, "SELECT login_ingest.record_audit('find', '{}')")
+            execute(ann.url, "SELECT login_ingest.record_audit('find.search', '{}')")
     execute(database_url, "ALTER TABLE login_ingest.audit DISABLE TRIGGER append_only")
     execute(database_url, "UPDATE login_ingest.audit SET actor = 'eve' WHERE audit_id = 2")
 
@@ -256,7 +279,7 @@ def test_a_broken_chain_is_found_at_its_row(
 def test_a_cut_audit_is_found_by_a_noted_hash(database_url: str, auditor: Person) -> None:
     with person(database_url, "login_ingest_recovery") as ann:
         for _ in range(2):
-            execute(ann.url, "SELECT login_ingest.record_audit('find', '{}')")
+            execute(ann.url, "SELECT login_ingest.record_audit('find.search', '{}')")
     last = list(Audit(database_url).rows())[-1].hash
     execute(database_url, "ALTER TABLE login_ingest.audit DISABLE TRIGGER append_only")
     execute(database_url, "DELETE FROM login_ingest.audit WHERE audit_id = 2")

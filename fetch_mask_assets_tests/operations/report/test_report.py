@@ -57,7 +57,7 @@ BROKEN = [
     ("balance", changed("balance", "user_logins", missing_rows=1)),
     ("balance", changed("balance", "user_logins", non_token_rows=1)),
     ("keys", changed("keys", "keys", status="not registered", rows=5)),
-    ("quarantine", changed("quarantine", "account", holds=False)),
+    ("quarantine", changed("quarantine", "account", is_balanced=False)),
     ("erasures", changed("erasures", "totals", unverified=1)),
     ("retention", changed("retention", "ages", overdue=1)),
     ("audit", changed("audit", "chain", broken_at=2, broken_because="it was edited")),
@@ -91,6 +91,15 @@ def test_a_report_with_notices_holds(part: str, value: object) -> None:
     assert made.holds
     assert severities(made) == [(part, Severity.NOTICE)]
     assert made.verdict(part) == "holds"
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"), [(1, "warned 1 time."), (2, "warned 2 times."), (1_200, "1,200 times.")]
+)
+def test_a_count_has_the_number_of_its_noun(times: int, expected: str) -> None:
+    [found] = report(checks=checks(check(warned=times))).findings
+
+    assert found.description.endswith(expected)
 
 
 def test_a_check_that_was_never_planned_is_a_notice() -> None:

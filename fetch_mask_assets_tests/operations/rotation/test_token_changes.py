@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -24,7 +25,11 @@ from fetch_mask_assets_tests.support.logins import body, masked_batch, register
 from fetch_mask_assets_tests.support.people import Person, person, sqlstate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from fetch_mask_assets.keys.masker import FieldMasker
+
+    Call = tuple[str, list[object]]
 
 DENIED = "42501"
 REFUSED = "23514"
@@ -566,3 +571,106 @@ def test_commits_rotations_re_maskings_and_the_audit_do_not_deadlock(
     deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
     assert database.query(deadlocks) == [(0,)]
     assert database.query("SELECT count(*) FROM user_logins") == [(30 + 8 * 20,)]
+
+
+def _replacement(job: int, old_masker: FieldMasker, new_masker: FieldMasker, value: str) -> Call:
+    tokens = [old_masker.mask(value)], [new_masker.mask(value)]
+    return "SELECT login_ingest.replace_tokens(%s, %s, %s, 10)", [job, *tokens]
+
+
+@pytest.mark.parametrize("other", ["a re-masking", "an erasure of values", "an erasure of users"])
+def test_changes_of_the_same_rows_in_opposite_orders_do_not_deadlock(
+    database: LoginDatabase, old: Keyring, new: Keyring, other: str
+) -> None:
+    commit(database.url, old, 1, 2)
+    table = TokenTable(database.url)
+    jobs = {}
+    for masker in new.maskers:
+        job = table.begin(masker)
+        table.link(job, plan_remask(masker, _tokens(database, masker.field.column)))
+        jobs[masker.field.name] = job.number
+    events = [json.loads(body(number)) for number in (1, 2)]
+
+    def remask(field: str, event: dict[str, str]) -> Call:
+        return _replacement(jobs[field], old.masker(field), new.masker(field), event[field])
+
+    def erase_value(event: dict[str, str]) -> Call:
+        tokens = [old.masker("device_id").mask(event["device_id"])]
+        return "SELECT login_ingest.erase_tokens('e', 'device_id', %s, 10)", [tokens]
+
+    def erase_user(event: dict[str, str]) -> Call:
+        return "SELECT login_ingest.erase_users('e', %s, 10)", [[event["user_id"]]]
+
+    calls = {
+        "a re-masking": lambda event: remask("device_id", event),
+        "an erasure of values": erase_value,
+        "an erasure of users": erase_user,
+    }
+    with psycopg.connect(database.url) as connection:
+        connection.execute("SELECT login_ingest.begin_erasure('e', 'device_id', 2, 'r', 't')")
+    _change_in_opposite_orders(
+        database,
+        [remask("ip", event) for event in events],
+        [calls[other](event) for event in reversed(events)],
+    )
+
+
+def _change_in_opposite_orders(
+    database: LoginDatabase, first: Sequence[Call], second: Sequence[Call]
+) -> None:
+    """Run two transactions at once, the second between the calls of the first.
+
+    A transaction that a deadlock ends raises.
+    """
+    has_begun = Event()
+    with (
+        psycopg.connect(database.url) as one,
+        psycopg.connect(database.url) as other,
+        ThreadPoolExecutor(1) as pool,
+    ):
+
+        def run_second() -> None:
+            for statement, values in second:
+                other.execute(statement.encode(), values)
+                has_begun.set()
+            other.commit()
+
+        one.execute(first[0][0].encode(), first[0][1])
+        ended = pool.submit(run_second)
+        while not (has_begun.is_set() or _waits(database, other.info.backend_pid)):
+            ended.done() and ended.result()
+        one.execute(first[1][0].encode(), first[1][1])
+        one.commit()
+        ended.result()
+
+
+def _waits(database: LoginDatabase, pid: int) -> bool:
+    waiting = f"SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = {pid:d}"
+    return database.query(waiting) != [(0,)]
+
+
+def _tokens(database: LoginDatabase, column: str) -> list[str]:
+    return [str(token) for (token,) in database.query(f"SELECT {column} FROM user_logins")]
+
+
+def test_one_transaction_at_a_time_changes_rows(steward: Person) -> None:
+    begin = "SELECT job FROM login_ingest.begin_remask_job(%s, 'ip', '{}')"
+    with psycopg.connect(steward.url, autocommit=True) as connection:
+        jobs = [
+            connection.execute(begin, [action]).fetchall()[0][0]
+            for action in ("remask", "upgrade-md5")
+        ]
+        connection.execute("SELECT login_ingest.begin_erasure('e', 'ip', 1, 'r', 't')")
+    calls = (
+        f"SELECT login_ingest.replace_tokens({jobs[0]}, '{{}}', '{{}}', 10)",
+        f"SELECT login_ingest.replace_digests({jobs[1]}, 10, false)",
+        "SELECT login_ingest.erase_tokens('e', 'ip', '{}', 10)",
+        "SELECT login_ingest.erase_users('e', '{}', 10)",
+    )
+    for holder in calls:
+        with psycopg.connect(steward.url) as connection:
+            connection.execute(holder.encode())
+            for waiter in calls:
+                if waiter != holder:
+                    assert sqlstate(steward.url, SOON, waiter) == "55P03", (holder, waiter)
+            connection.rollback()

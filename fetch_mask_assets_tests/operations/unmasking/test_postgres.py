@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -15,7 +16,6 @@ from fetch_mask_assets.audit.postgres import Audit
 from fetch_mask_assets.errors import DatabaseError
 from fetch_mask_assets.masking.fields import IP
 from fetch_mask_assets.operations.unmasking.postgres import Unmasking
-from fetch_mask_assets.operations.unmasking.requests import token_digest
 from fetch_mask_assets.operations.unmasking.verdicts import UnmaskRefusedError
 from fetch_mask_assets_tests.support.people import Person, person, sqlstate
 
@@ -91,7 +91,7 @@ def test_the_requester_gets_the_tokens_once_another_person_has_approved(
     ]
     details = [detail for *_, detail in recorded(database_url)]
     assert (details[0]["reason"], details[0]["ticket"]) == WHY[:2]
-    digests = [token_digest(token) for token in TOKENS]
+    digests = [sha256(token.encode()).hexdigest() for token in TOKENS]
     assert details[0]["sha256"] == details[2]["sha256"] == digests
 
 
@@ -365,11 +365,11 @@ def test_the_database_limits_the_tokens_of_a_find_and_of_a_day(
     unmasking = Unmasking(ann.url)
     with pytest.raises(UnmaskRefusedError, match="in one find"):
         unmasking.find(IP, many, 10)
-    assert_refusal_recorded(database_url, ann, "find", "find_limit_exceeded")
+    assert_refusal_recorded(database_url, ann, "find.search", "find_limit_exceeded")
     unmasking.find(IP, many[:3], 10)
     with pytest.raises(UnmaskRefusedError, match="today"):
         unmasking.find(IP, many[:3], 10)
-    assert_refusal_recorded(database_url, ann, "find", "daily_limit_exceeded")
+    assert_refusal_recorded(database_url, ann, "find.search", "daily_limit_exceeded")
     unmasking.find(IP, many[:2], 10)
     Unmasking(bob.url).find(IP, many[:3], 10)
     with pytest.raises(UnmaskRefusedError, match="today"):

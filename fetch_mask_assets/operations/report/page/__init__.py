@@ -18,7 +18,7 @@ from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 from markupsafe import Markup
 
-from fetch_mask_assets.operations.report.part import Unreadable
+from fetch_mask_assets.operations.report.part import Unreadable, format_counts
 from fetch_mask_assets.operations.report.parts import AUDIT, PARTS
 from fetch_mask_assets.operations.report.report import Report, as_json
 
@@ -54,7 +54,7 @@ def render_page(report: Report) -> str:
 
 
 def not_protected() -> str:
-    """The text of docs/limits.md, which this package links to."""
+    """A copy of docs/limits.md: what is not protected."""
     return (_HERE / "limits.md").read_text(encoding="utf-8")
 
 
@@ -66,7 +66,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(cell=_cell, heading=_heading, moment=_moment)
+    environment.filters.update(cell=_cell, heading=_heading, moment=_moment, counts=format_counts)
     environment.tests.update(unreadable=lambda each: isinstance(each, Unreadable))
     return environment
 
