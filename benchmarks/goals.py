@@ -111,6 +111,7 @@ def goals_table(results: Sequence[StageResult]) -> str:
     return table(
         ["", "compared with", "measured", "goal", ""],
         [_row(goal, stage_named(results, goal.stage)) for goal in GOALS],
+        texts=2,
     )
 
 

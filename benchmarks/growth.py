@@ -17,15 +17,14 @@ from benchmarks.arena import Arena, measure, open_arena, open_seats
 from benchmarks.document import PAGE, write_section
 from benchmarks.figures import Curve, Point
 from benchmarks.growth_plots import write_plot
-from benchmarks.growth_sql import fill_ledger, fill_table
 from benchmarks.stages import COMMIT, JOB, STAGES, Stage
+from benchmarks.synthetic_rows import fill_ledger, fill_table
 from benchmarks.tables import number, ranged, table
 
 SECTION = "growth"
 
 _BATCHES = (1_000, 3_000, 10_000, 30_000, 100_000)
 _STEPS = 4
-_MAX_RUNS = 4
 _MILLION = 1_000_000
 
 Fill = Callable[[str, int, int, int], None]
@@ -54,10 +53,10 @@ def logins(arena: Arena, rounds: int, millions: float) -> Curve:
     return Curve("table", "Rows of user_logins", "rows", tuple(points))
 
 
-def runs(arena: Arena, rounds: int) -> Curve:
+def runs(arena: Arena, rounds: int, max_runs: int) -> Curve:
     """Several runs of the job at once, each a process, on one queue and one database."""
     points = []
-    for at_once in range(1, _MAX_RUNS + 1):
+    for at_once in range(1, max_runs + 1):
         with open_seats(arena, _product_alone(JOB), processes=at_once) as [seat]:
             seat.round()
             points.append(Point(at_once, tuple(seat.round() for _ in range(rounds))))
@@ -137,6 +136,7 @@ _PARTS = ("batches", "ledger", "table", "runs")
 @click.option("--largest-batch", default=100_000, show_default=True, help="Messages of it.")
 @click.option("--ledger-millions", default=5.0, show_default=True, help="Rows of the ledger.")
 @click.option("--table-millions", default=10.0, show_default=True, help="Rows of user_logins.")
+@click.option("--max-runs", default=4, show_default=True, help="Runs at once.")
 @click.option("--json", "json_file", type=Path, help="Write every round to this file.")
 @click.option("--write-docs", is_flag=True, help="Write plots and tables into docs/.")
 def main(  # noqa: PLR0913, PLR0917 (options)
@@ -146,6 +146,7 @@ def main(  # noqa: PLR0913, PLR0917 (options)
     largest_batch: int,
     ledger_millions: float,
     table_millions: float,
+    max_runs: int,
     json_file: Path | None,
     *,
     write_docs: bool,
@@ -156,7 +157,7 @@ def main(  # noqa: PLR0913, PLR0917 (options)
             "batches": lambda: batches(arena, repeats, largest_batch),
             "ledger": lambda: ledger(arena, repeats, ledger_millions),
             "table": lambda: logins(arena, repeats, table_millions),
-            "runs": lambda: runs(arena, repeats),
+            "runs": lambda: runs(arena, repeats, max_runs),
         }
         curves = [_printed(measured[name]()) for name in _PARTS if not only or name in only]
     if json_file:

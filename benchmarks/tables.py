@@ -12,11 +12,11 @@ _MICROSECONDS = 1e6
 Quantity = Callable[[Round], float]
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table with columns of equal width, numbers to the right."""
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:
+    """A Markdown table with columns of equal width: first texts, then numbers to the right."""
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
-    lines = [_line(headings, widths), _rule(widths), *(_line(row, widths) for row in rows)]
-    return "\n".join(lines)
+    lines = [_line(row, widths, texts) for row in (headings, *rows)]
+    return "\n".join([lines[0], _rule(widths, texts), *lines[1:]])
 
 
 def stage_table(stage: StageResult) -> str:
@@ -77,12 +77,14 @@ _EMPTY_COLUMNS: tuple[tuple[str, Quantity, bool], ...] = (
 )
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    first, *rest = zip(cells, widths, strict=True)
-    texts = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]
-    return f"| {' | '.join(texts)} |"
+def _line(cells: Sequence[str], widths: Sequence[int], texts: int) -> str:
+    padded = [
+        cell.ljust(width) if column < texts else cell.rjust(width)
+        for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ]
+    return f"| {' | '.join(padded)} |"
 
 
-def _rule(widths: Sequence[int]) -> str:
-    first, *rest = widths
-    return f"|{'-' * (first + 2)}|{'|'.join('-' * (width + 1) + ':' for width in rest)}|"
+def _rule(widths: Sequence[int], texts: int) -> str:
+    ends = ("-" if column < texts else ":" for column in range(len(widths)))
+    return f"|{'|'.join('-' * (width + 1) + end for width, end in zip(widths, ends, strict=True))}|"

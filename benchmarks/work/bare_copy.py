@@ -1,6 +1,7 @@
-"""COPY of masked rows into a table with three indexes, committed: the baseline of `commit`.
+"""COPY of masked rows into a table with three indexes, in a session of its own.
 
-The indexes are the useful ones of user_logins: the user and both tokens.
+The baseline of `commit`, which opens a session too. The indexes are the useful ones of user_logins:
+the user and both tokens.
 """
 
 from __future__ import annotations
@@ -21,15 +22,17 @@ _COPY = f"COPY user_logins ({', '.join(COLUMNS)}) FROM STDIN (FORMAT csv)"
 
 
 def rounds() -> Iterator[Callable[[], int]]:
-    """A new batch at a time, masked outside the measurement, with one session."""
-    keyring = settings.keyring()
-    with psycopg.connect(os.environ["LOGIN_DATABASE_URL"], autocommit=True) as connection:
-        for raw in raw_batches():
-            masked = mask_and_check(raw, keyring).masked.select(COLUMNS)
-            yield partial(_copy, connection, masked)
+    """A new batch at a time, masked outside the measurement."""
+    url, keyring = os.environ["LOGIN_DATABASE_URL"], settings.keyring()
+    for raw in raw_batches():
+        yield partial(_copy, url, mask_and_check(raw, keyring).masked.select(COLUMNS))
 
 
-def _copy(connection: psycopg.Connection, masked: pl.DataFrame) -> int:
-    with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+def _copy(url: str, masked: pl.DataFrame) -> int:
+    with (
+        psycopg.connect(url) as connection,
+        connection.cursor() as cursor,
+        cursor.copy(_COPY) as copy,
+    ):
         copy.write(masked.write_csv(include_header=False))
     return masked.height

@@ -25,6 +25,16 @@ SELECT gen_random_uuid()::text,
 FROM generate_series(%(first)s::bigint, %(last)s::bigint - 1) AS line
 """
 
+# So that the balance of each batch holds.
+_FILL_BATCHES = """
+INSERT INTO login_ingest.batch (batch_id, run_id, received, loaded, quarantined, already_known,
+                                oldest_sent_at, newest_sent_at)
+SELECT batch_id, 'synthetic ' || batch_id, count(*), count(*), 0, 0, min(sent_at), max(sent_at)
+FROM login_ingest.ledger WHERE batch_id < 0 GROUP BY batch_id
+ON CONFLICT (batch_id) DO UPDATE
+SET received = excluded.received, loaded = excluded.loaded, newest_sent_at = excluded.newest_sent_at
+"""
+
 # Of four consecutive logins two share a device, of ten two share an IP.
 _FILL_TABLE = """
 INSERT INTO user_logins (user_id, device_type, masked_ip, masked_device_id, locale, app_version,
@@ -53,6 +63,7 @@ def fill_ledger(url: str, first: int, last: int, total: int) -> None:
         connection.execute("SET synchronous_commit = off")
         values = {"batch": _BATCH_MESSAGES, "days": _LEDGER_DAYS, "total": total}
         _execute_in_parts(connection, _FILL_LEDGER, values, range(first, last))
+        connection.execute(_FILL_BATCHES)
         connection.execute("VACUUM (ANALYZE) login_ingest.ledger")
 
 
