@@ -6,12 +6,12 @@ import json
 import os
 import platform
 from collections.abc import Sequence
-from pathlib import Path
+from typing import TextIO
 
 import click
 
 from benchmarks.arena import Arena, is_installed, measure, open_arena, profile
-from benchmarks.document import write_section
+from benchmarks.document import JSON_FILE, write_section
 from benchmarks.figures import StageResult
 from benchmarks.goals import goals_table
 from benchmarks.stages import STAGES, Stage
@@ -26,14 +26,14 @@ _NAMES = click.Choice([stage.name for stage in STAGES])
 @click.option("--only", "only", multiple=True, type=_NAMES, help="Measure this stage alone.")
 @click.option("--messages", default=10_000, show_default=True, help="Messages of a round.")
 @click.option("--repeats", default=5, show_default=True, help="Rounds of each contender.")
-@click.option("--json", "json_file", type=Path, help="Write every round to this file.")
+@click.option("--json", "json_file", type=JSON_FILE, help="Write every round to this file.")
 @click.option("--profile", "profiled", type=_NAMES, help="Profile the product in this stage.")
 @click.option("--write-docs", is_flag=True, help="Write the tables into docs/performance.md.")
 def main(  # noqa: PLR0913 (options)
     only: Sequence[str],
     messages: int,
     repeats: int,
-    json_file: Path | None,
+    json_file: TextIO | None,
     profiled: str | None,
     *,
     write_docs: bool,
@@ -50,7 +50,7 @@ def main(  # noqa: PLR0913 (options)
     click.echo(f"\nGoals\n\n{goals_table(results)}\n\n{conditions}")
     if json_file:
         measured = {"conditions": conditions, "stages": [each.as_json() for each in results]}
-        json_file.write_text(json.dumps(measured, indent=1), encoding="utf-8")
+        json.dump(measured, json_file, indent=1)
     if write_docs:
         write_section(SECTION, section(results, conditions))
 

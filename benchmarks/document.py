@@ -1,15 +1,20 @@
-"""Sections of docs/performance.md that the benchmarks write, between two comments each."""
+"""The files that the benchmarks write: JSON, and sections of docs/performance.md."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import click
+
+JSON_FILE = click.File("w", encoding="utf-8", lazy=False)
+"""Opened before the measurement, which takes minutes."""
+
 PAGE = Path(__file__).parents[1] / "docs/performance.md"
 
 
 def write_section(name: str, text: str, page: Path = PAGE) -> None:
-    """Replaces the text of a section.
+    """Replaces the text of a section, which is between two comments.
 
     Raises:
         ValueError: the page has no section of this name.

@@ -9,12 +9,12 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
+from typing import TextIO
 
 import click
 
 from benchmarks.arena import Arena, measure, open_arena, open_seats
-from benchmarks.document import PAGE, write_section
+from benchmarks.document import JSON_FILE, PAGE, write_section
 from benchmarks.figures import Curve, Point
 from benchmarks.growth_plots import write_plot
 from benchmarks.stages import COMMIT, JOB, STAGES, Stage
@@ -137,7 +137,7 @@ _PARTS = ("batches", "ledger", "table", "runs")
 @click.option("--ledger-millions", default=5.0, show_default=True, help="Rows of the ledger.")
 @click.option("--table-millions", default=10.0, show_default=True, help="Rows of user_logins.")
 @click.option("--max-runs", default=4, show_default=True, help="Runs at once.")
-@click.option("--json", "json_file", type=Path, help="Write every round to this file.")
+@click.option("--json", "json_file", type=JSON_FILE, help="Write every round to this file.")
 @click.option("--write-docs", is_flag=True, help="Write plots and tables into docs/.")
 def main(  # noqa: PLR0913, PLR0917 (options)
     only: Sequence[str],
@@ -147,7 +147,7 @@ def main(  # noqa: PLR0913, PLR0917 (options)
     ledger_millions: float,
     table_millions: float,
     max_runs: int,
-    json_file: Path | None,
+    json_file: TextIO | None,
     *,
     write_docs: bool,
 ) -> None:
@@ -161,7 +161,7 @@ def main(  # noqa: PLR0913, PLR0917 (options)
         }
         curves = [_printed(measured[name]()) for name in _PARTS if not only or name in only]
     if json_file:
-        json_file.write_text(json.dumps(list(map(asdict, curves)), indent=1))
+        json.dump(list(map(asdict, curves)), json_file, indent=1)
     if write_docs:
         for curve in curves:
             write_plot(curve, PAGE.parent / "pictures" / plot_name(curve))
