@@ -59,6 +59,7 @@ REVIEWED: dict[str, set[str]] = {
     "operations/erasure/subjects.py": {"_name(kind)", "number"},
     "errors.py": {"tried"},
     "keys/keyset.py": {"key.get('keyId', 0)", "name", "self.name"},
+    "keys/links.py": {"masker.field.name"},
     "keys/masker.py": {"key_id", "parsed.key_id", "self.field.name"},
     "keys/keyset_change.py": {"key_id", "name"},
     "operations/unmasking/find.py": {

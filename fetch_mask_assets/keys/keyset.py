@@ -17,9 +17,11 @@ from typing import Any, TypeVar
 import tink
 from tink import aead, daead, secret_key_access
 from tink import json_proto_keyset_format as json_format
+from tink.proto.aes_siv_pb2 import AesSivKey  # type: ignore[attr-defined]  # made on import
 
 from fetch_mask_assets.errors import KeysetError
 from fetch_mask_assets.keys.masker import FieldMasker, Sealer
+from fetch_mask_assets.keys.siv_columns import SivColumns, siv_columns
 from fetch_mask_assets.masking.fields import MASKED_FIELDS, MaskedField, masked_field
 
 QUARANTINE = "quarantine"
@@ -161,7 +163,22 @@ def _masker(field: MaskedField, keys: _Keys) -> FieldMasker:
         _primitive=keys.primitive(daead.DeterministicAead),  # type: ignore[type-abstract]  # Tink's own idiom
         _under={key_id: _primitive_under(keys, key_id) for key_id in keys.check_values},
         _retired={key_id: _primitive_under(keys, key_id) for key_id in _disabled(keys)},
+        _columns=_columns(field, keys),
     )
+
+
+def _columns(field: MaskedField, keys: _Keys) -> dict[int, SivColumns]:
+    """The column ciphers of the enabled keys, by key id."""
+    return {
+        key["keyId"]: siv_columns(_siv_key(key["keyData"]["value"]), field.associated_data)
+        for key in _members(keys.handle)["key"]
+        if key["status"] == "ENABLED"
+    }
+
+
+def _siv_key(value: str) -> bytes:
+    """The 64 bytes of a key, from the value that a keyset has for it."""
+    return bytes(AesSivKey.FromString(b64decode(value)).key_value)
 
 
 def _disabled(keys: _Keys) -> list[int]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from ipaddress import IPv6Address, ip_address
 
-_V4_MAPPED = bytes(10) + b"\xff\xff"
+V4_MAPPED = bytes(10) + b"\xff\xff"
 
 _QUAD = re.compile(r"(?<!\d)\d{1,3}(?:\.\d{1,3}){3}(?!\d)", re.ASCII)
 _RUN = re.compile(r"[0-9A-Fa-f:.]+")
@@ -27,7 +27,7 @@ def pack_ip(text: str) -> bytes:
         address = ip_address(text)
     except ValueError:
         raise ValueError("not an IP address") from None
-    return address.packed if address.version == 6 else _V4_MAPPED + address.packed  # noqa: PLR2004 (IPv6)
+    return address.packed if address.version == 6 else V4_MAPPED + address.packed  # noqa: PLR2004 (IPv6)
 
 
 def unpack_ip(packed: bytes) -> str:

@@ -11,7 +11,7 @@ BLOCK = 16
 MAX_TEXT_BYTES = 128
 """The longest text that is masked, in bytes of UTF-8."""
 
-_END_OF_TEXT = b"\x80"
+END_OF_TEXT = b"\x80"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def pad_text(text: str) -> bytes:
     Raises:
         ValueError: it is not Unicode; carries no value.
     """
-    marked = _encoded(text) + _END_OF_TEXT
+    marked = _encoded(text) + END_OF_TEXT
     return marked.ljust(-(-len(marked) // BLOCK) * BLOCK, b"\0")
 
 
@@ -60,7 +60,7 @@ def unpad_text(padded: bytes) -> str:
     Raises:
         ValueError: the padding is not that of `pad_text`; carries no value.
     """
-    text, mark, zeros = padded.rpartition(_END_OF_TEXT)
+    text, mark, zeros = padded.rpartition(END_OF_TEXT)
     if not mark or zeros.strip(b"\0"):
         raise ValueError("the padding is not ISO/IEC 7816-4")
     try:

@@ -15,9 +15,12 @@ from fetch_mask_assets.errors import TokenError
 from fetch_mask_assets.masking.canonical import BLOCK
 from fetch_mask_assets.masking.fields import MAX_TOKEN_LENGTH, MaskedField
 
-_TINK_VERSION = 1
-_PREFIX_BYTES = 5
+TINK_VERSION = 1
+PREFIX_BYTES = 5
 _SIV_BYTES = 16
+MIN_CIPHERTEXT_BYTES = PREFIX_BYTES + _SIV_BYTES + BLOCK
+"""A longer ciphertext has more blocks of 16 bytes."""
+
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 # Tink's prefix is 40 bits: six characters of base64 and two thirds of a seventh, whose last two
@@ -37,7 +40,7 @@ class Token:
     @property
     def sealed(self) -> bytes:
         """The synthetic IV and the encrypted value, without Tink's prefix."""
-        return self.ciphertext[_PREFIX_BYTES:]
+        return self.ciphertext[PREFIX_BYTES:]
 
 
 def format_token(field: MaskedField, ciphertext: bytes) -> str:
@@ -52,10 +55,15 @@ def parse_token(field: MaskedField, text: str) -> Token:
         TokenError: the text is not one that `format_token` makes for this field.
     """
     ciphertext = _decode(field, text)
-    value_bytes = len(ciphertext) - _PREFIX_BYTES - _SIV_BYTES
-    if value_bytes < BLOCK or value_bytes % BLOCK or ciphertext[0] != _TINK_VERSION:
+    over = len(ciphertext) - MIN_CIPHERTEXT_BYTES
+    if over < 0 or over % BLOCK or ciphertext[0] != TINK_VERSION:
         raise TokenError(f"not a token of {field.name}: wrong length or version.")
     return Token(_key_id(ciphertext), ciphertext)
+
+
+def key_prefix(key_id: int) -> bytes:
+    """The first bytes of every ciphertext under a key: Tink's output prefix."""
+    return bytes([TINK_VERSION]) + key_id.to_bytes(PREFIX_BYTES - 1, "big")
 
 
 def key_head_length(field: MaskedField) -> int:
@@ -65,7 +73,7 @@ def key_head_length(field: MaskedField) -> int:
 
 def key_heads(field: MaskedField, key_id: int) -> tuple[str, ...]:
     """The first characters of the field's tokens under a key, in the order of their bytes."""
-    prefix = bytes([_TINK_VERSION]) + key_id.to_bytes(_PREFIX_BYTES - 1, "big")
+    prefix = key_prefix(key_id)
     heads = (format_token(field, prefix + bytes([bits])) for bits in _LAST_BITS)
     return tuple(sorted(head[: key_head_length(field)] for head in heads))
 
@@ -80,13 +88,13 @@ def token_key_id(field: MaskedField, text: str) -> int | None:
 
 def sealed_key_id(body: bytes) -> int | None:
     """The key id of a sealed body; None if it is not a sealed body."""
-    if len(body) <= _PREFIX_BYTES or body[0] != _TINK_VERSION:
+    if len(body) <= PREFIX_BYTES or body[0] != TINK_VERSION:
         return None
     return _key_id(body)
 
 
 def _key_id(ciphertext: bytes) -> int:
-    return int.from_bytes(ciphertext[1:_PREFIX_BYTES], "big")
+    return int.from_bytes(ciphertext[1:PREFIX_BYTES], "big")
 
 
 def _decode(field: MaskedField, text: str) -> bytes:

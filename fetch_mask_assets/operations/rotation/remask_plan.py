@@ -10,9 +10,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import polars as pl
+
 from fetch_mask_assets.errors import TokenError
 from fetch_mask_assets.keys.links import TokenLink, links_of
 from fetch_mask_assets.keys.masker import FieldMasker
+from fetch_mask_assets.masking.canonical_columns import canonical_column
 from fetch_mask_assets.masking.token import parse_token
 
 NOT_A_TOKEN = "not_a_token"  # noqa: S105 (the name of a reason)
@@ -33,11 +36,15 @@ def plan_remask(masker: FieldMasker, tokens: Iterable[str]) -> RemaskPlan:
     """Plan the re-masking of distinct tokens of a field under the primary key.
 
     Tokens that do not open are counted by reason and have no replacement.
+
+    Raises:
+        KeysetError: Tink gives another result for a value of the sample.
     """
     originals, unopened = _open(masker, tokens)
-    newest = {token: masker.mask(value) for token, value in originals.items()}
-    links = tuple(link for value in set(originals.values()) for link in links_of(masker, value))
-    return RemaskPlan({old: new for old, new in newest.items() if old != new}, links, unopened)
+    values = pl.Series(list(originals.values()), dtype=pl.String)
+    newest = zip(originals, masker.mask_column(values), strict=True)
+    links = links_of(masker, canonical_column(masker.field.form, values.unique()))
+    return RemaskPlan({old: new for old, new in newest if old != new}, tuple(links), unopened)
 
 
 def count_unopened(masker: FieldMasker, tokens: Iterable[str]) -> Mapping[str, int]:

@@ -6,26 +6,17 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import polars as pl
 
-from fetch_mask_assets.errors import TokenError
 from fetch_mask_assets.keys.keyset import Keyring
 from fetch_mask_assets.keys.masker import FieldMasker
+from fetch_mask_assets.masking.canonical_columns import canonical_column
 from fetch_mask_assets.masking.fields import MASKED_FIELDS, MaskedField
 from fetch_mask_assets.pipeline.batch.frames import MASKED_SCHEMA
 
 ROW = "__row__"
 """The column of a row's number in the batch."""
-
-
-class Pair(NamedTuple):
-    """A value that a batch holds, as text and in canonical bytes, and a token of it."""
-
-    original: str
-    canonical: bytes
-    token: str
 
 
 @dataclass(frozen=True)
@@ -64,18 +55,25 @@ class MaskedBatch:
         return logins.drop("body").with_columns(originals).drop_nulls(required)
 
     @cached_property
-    def pairs(self) -> dict[str, list[Pair]]:
-        """The distinct pairs of value and token of each field, by its name."""
-        return {field.name: _pairs(self.logins, field) for field in MASKED_FIELDS}
+    def tokens(self) -> dict[str, pl.DataFrame]:
+        """The distinct tokens of each field, by its name.
+
+        The columns are `token`, and `key_id` and `opened`, which are null where the text is no
+        token, and no genuine one.
+        """
+        masked = complete(self.masked)
+        return {masker.field.name: _tokens(masked, masker) for masker in self.keyring.maskers}
 
     @cached_property
-    def genuine(self) -> dict[str, frozenset[Pair]]:
-        """The pairs of each field whose token opens to the value, by its name."""
+    def pairs(self) -> dict[str, pl.DataFrame]:
+        """The distinct pairs of value and token of each field, by its name.
+
+        The columns are `original`, `canonical`, `token`, and `is_genuine`: whether the token opens
+        to the value.
+        """
         return {
-            masker.field.name: frozenset(
-                pair for pair in self.pairs[masker.field.name] if unmasks(masker, pair)
-            )
-            for masker in self.keyring.maskers
+            field.name: _pairs(self.logins, field, self.tokens[field.name])
+            for field in MASKED_FIELDS
         }
 
 
@@ -108,14 +106,6 @@ def complete(masked: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def unmasks(masker: FieldMasker, pair: Pair) -> bool:
-    """Return whether the pair's token opens to its value."""
-    try:
-        return masker.decrypt(pair.token) == pair.canonical
-    except TokenError:
-        return False
-
-
 def _strings(body: str) -> dict[str, str]:
     try:
         event = json.loads(body)
@@ -125,17 +115,18 @@ def _strings(body: str) -> dict[str, str]:
     return {name: value for name, value in members if isinstance(value, str)}
 
 
-def _pairs(logins: pl.DataFrame, field: MaskedField) -> list[Pair]:
-    distinct = logins.select(original_column(field), field.column).drop_nulls().unique()
-    return [
-        Pair(original, canonical, token)
-        for original, token in distinct.iter_rows()
-        if (canonical := _canonical(field, original)) is not None
-    ]
+def _tokens(masked: pl.DataFrame, masker: FieldMasker) -> pl.DataFrame:
+    tokens = masked.select(token=masker.field.column).drop_nulls().unique()
+    opened = masker.open_column(tokens["token"]).rename({"canonical": "opened"})
+    return tokens.hstack(opened)
 
 
-def _canonical(field: MaskedField, original: str) -> bytes | None:
-    try:
-        return field.form.to_bytes(original)
-    except ValueError:
-        return None
+def _pairs(logins: pl.DataFrame, field: MaskedField, tokens: pl.DataFrame) -> pl.DataFrame:
+    pairs = logins.select(original=original_column(field), token=field.column).drop_nulls().unique()
+    canonical = canonical_column(field.form, pairs["original"]).alias("canonical")
+    opened = pairs.with_columns(canonical).join(tokens, on="token", how="left")
+    is_genuine = pl.col("canonical").eq_missing(pl.col("opened"))
+    return opened.drop_nulls("canonical").select(*_PAIR, is_genuine=is_genuine)
+
+
+_PAIR = ("original", "canonical", "token")

@@ -40,7 +40,7 @@ def _suspect_rows(batch: MaskedBatch, text: str) -> pl.DataFrame:
     """
     for field in MASKED_FIELDS:
         if text == field.column:
-            genuine = [pair.token for pair in batch.genuine[field.name]]
+            genuine = batch.pairs[field.name].filter("is_genuine")["token"].implode()
             other = ~pl.col(text).is_in(genuine)
             bare = pl.col(text).str.strip_prefix(field.token_prefix)
             return batch.logins.filter(other).with_columns(bare)

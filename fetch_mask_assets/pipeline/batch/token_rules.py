@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 import zlib
-from base64 import b16encode, b32encode, b64encode, urlsafe_b64encode
+from base64 import b32encode, b64encode
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -13,21 +13,22 @@ import polars as pl
 
 from fetch_mask_assets.errors import TokenError
 from fetch_mask_assets.keys.masker import FieldMasker
+from fetch_mask_assets.masking.fields import MASKED_FIELDS, MaskedField
 from fetch_mask_assets.masking.token import parse_token
 from fetch_mask_assets.pipeline.batch.masked_batch import (
     ROW,
     MaskedBatch,
     MaskingRule,
-    Pair,
-    complete,
     original_column,
-    unmasks,
 )
 from fetch_mask_assets.pipeline.contract.login_event import MIN_REVEALING_LENGTH
 
 DIGEST_SAMPLE = 256
-"""Distinct values of each field whose digests are sought. A digest comes from the code, whatever
-the value, so a sample finds it."""
+"""Distinct values of each field whose digests are sought, of those that their token does not open
+to. A digest comes from the code, whatever the value, so a sample finds it."""
+
+GENUINE_DIGEST_SAMPLE = 64
+"""As `DIGEST_SAMPLE`, of values that their token opens to: the cipher made these tokens."""
 
 MIN_LENGTH_IN_TOKEN = 12
 """Shorter forms occur in a token by chance. A token never changes: its message would be refused
@@ -35,25 +36,18 @@ each time, and its batch with it."""
 
 
 def _malformed_tokens(batch: MaskedBatch) -> int:
-    return sum(len(_malformed(batch.masked, masker)) for masker in batch.keyring.maskers)
+    return sum(_malformed(batch, masker).len() for masker in batch.keyring.maskers)
 
 
 def _malformed_rows(batch: MaskedBatch) -> Iterator[int]:
     for masker in batch.keyring.maskers:
-        malformed = pl.col(masker.field.column).is_in(_malformed(batch.masked, masker))
-        yield from batch.rows.filter(malformed)[ROW]
+        is_malformed = pl.col(masker.field.column).is_in(_malformed(batch, masker).implode())
+        yield from batch.rows.filter(is_malformed)[ROW]
 
 
-def _malformed(masked: pl.DataFrame, masker: FieldMasker) -> list[str]:
-    tokens = complete(masked)[masker.field.column].drop_nulls().unique()
-    return [token for token in tokens if not _is_well_formed(masker, token)]
-
-
-def _is_well_formed(masker: FieldMasker, token: str) -> bool:
-    try:
-        return parse_token(masker.field, token).key_id == masker.primary_key_id
-    except TokenError:
-        return False
+def _malformed(batch: MaskedBatch, masker: FieldMasker) -> pl.Series:
+    tokens = batch.tokens[masker.field.name]
+    return tokens.filter(pl.col("key_id").ne_missing(masker.primary_key_id))["token"]
 
 
 TOKENS_WELL_FORMED = MaskingRule(
@@ -69,11 +63,10 @@ def _unequal_groups(batch: MaskedBatch) -> int:
     return sum(_ambiguous(pairs) for pairs in batch.pairs.values())
 
 
-def _ambiguous(pairs: list[Pair]) -> int:
+def _ambiguous(pairs: pl.DataFrame) -> int:
     """The number of pairs beyond one for each value, and beyond one for each token."""
-    values = {pair.canonical for pair in pairs}
-    tokens = {pair.token for pair in pairs}
-    return 2 * len({pair[1:] for pair in pairs}) - len(values) - len(tokens)
+    distinct = pairs.select("canonical", "token").unique()
+    return 2 * distinct.height - distinct["canonical"].n_unique() - distinct["token"].n_unique()
 
 
 EQUAL_STAYS_EQUAL = MaskingRule(
@@ -86,29 +79,27 @@ EQUAL_STAYS_EQUAL = MaskingRule(
 
 def _unopened_tokens(batch: MaskedBatch) -> int:
     return sum(
-        len(batch.pairs[masker.field.name])
-        - len(batch.genuine[masker.field.name])
-        + len(_unpaired_rows(batch, masker))
-        for masker in batch.keyring.maskers
+        _unopened(batch, field).height + len(_unpaired_rows(batch, field))
+        for field in MASKED_FIELDS
     )
 
 
 def _unopened_rows(batch: MaskedBatch) -> Iterator[int]:
-    if not _unopened_tokens(batch):
-        return
-    for masker in batch.keyring.maskers:
-        original, column = original_column(masker.field), masker.field.column
-        pairs = batch.pairs[masker.field.name]
-        unopened = {pair[::2] for pair in pairs if not unmasks(masker, pair)}
-        for row, *pair in batch.logins.select(ROW, original, column).iter_rows():
-            if tuple(pair) in unopened:
-                yield row
-        yield from _unpaired_rows(batch, masker)
+    for field in MASKED_FIELDS:
+        pair = (original_column(field), field.column)
+        unopened = _unopened(batch, field).select("original", "token")
+        yield from batch.logins.join(unopened, how="semi", left_on=pair, right_on=unopened.columns)[
+            ROW
+        ]
+        yield from _unpaired_rows(batch, field)
 
 
-def _unpaired_rows(batch: MaskedBatch, masker: FieldMasker) -> list[int]:
+def _unopened(batch: MaskedBatch, field: MaskedField) -> pl.DataFrame:
+    return batch.pairs[field.name].filter(~pl.col("is_genuine"))
+
+
+def _unpaired_rows(batch: MaskedBatch, field: MaskedField) -> list[int]:
     """The rows that have a token of an optional field and no value of it, or the reverse."""
-    field = masker.field
     if field.is_required:
         return []
     has_value, has_token = (
@@ -128,44 +119,68 @@ TOKENS_UNMASK = MaskingRule(
 
 def _revealing_tokens(batch: MaskedBatch) -> int:
     return sum(
-        _reveals(masker, pair, is_genuine=pair in batch.genuine[masker.field.name])
-        for masker in batch.keyring.maskers
-        for pair in batch.pairs[masker.field.name][:DIGEST_SAMPLE]
+        _reveals(field, **pair)
+        for field in MASKED_FIELDS
+        for pair in _sample(batch.pairs[field.name]).iter_rows(named=True)
     )
 
 
-def _reveals(masker: FieldMasker, pair: Pair, *, is_genuine: bool) -> bool:
-    text = pair.token.removeprefix(masker.field.token_prefix)
-    haystacks = [text.encode(), text.lower().encode(), *_ciphertext(masker, pair.token)]
+def _sample(pairs: pl.DataFrame) -> pl.DataFrame:
+    genuine = pairs.filter("is_genuine").head(GENUINE_DIGEST_SAMPLE)
+    return pl.concat([pairs.filter(~pl.col("is_genuine")).head(DIGEST_SAMPLE), genuine])
+
+
+def _reveals(
+    field: MaskedField, *, original: str, canonical: bytes, token: str, is_genuine: bool
+) -> bool:
+    text = token.removeprefix(field.token_prefix)
+    # One text to search. UTF-8 has no byte 0xFF, so that no form of a text is in two of the three.
+    haystack = b"\xff".join((text.encode(), text.lower().encode(), _ciphertext(field, token)))
     # In a genuine token a short form is chance; elsewhere it is a finding.
     min_length = MIN_LENGTH_IN_TOKEN if is_genuine else MIN_REVEALING_LENGTH
     return any(
-        len(form) >= min_length and form in haystack
-        for value in (pair.original.encode(), pair.canonical)
+        form in haystack and len(form) >= min_length
+        for value in (original.encode(), canonical)
         for form in _unkeyed_forms(value)
-        for haystack in haystacks
     )
 
 
-def _ciphertext(masker: FieldMasker, token: str) -> list[bytes]:
+def _ciphertext(field: MaskedField, token: str) -> bytes:
     try:
-        return [parse_token(masker.field, token).ciphertext]
+        return parse_token(field, token).ciphertext
     except TokenError:
-        return []
+        return b""
 
 
 def _unkeyed_forms(value: bytes) -> Iterator[bytes]:
     """The digests and encodings of a value that need no key."""
     text = value.decode("latin-1")
-    for name in ("md5", "sha1", "sha224", "sha256", "sha384", "sha512", "sha3_256", "blake2s"):
-        digest = hashlib.new(name, value, usedforsecurity=False).digest()
-        yield from (digest, digest.hex().encode(), b64encode(digest).rstrip(b"="))
-        yield urlsafe_b64encode(digest).rstrip(b"=")
+    for digest in (new(value, usedforsecurity=False).digest() for new in _DIGESTS):
+        yield from (digest, digest.hex().encode(), *_base64(digest))
     yield f"{zlib.crc32(value):08x}".encode()
-    yield from (value, value[::-1], value.hex().encode(), b16encode(value).lower())
-    yield from (b64encode(value).rstrip(b"="), urlsafe_b64encode(value).rstrip(b"="))
+    yield from (value, value[::-1], value.hex().encode(), *_base64(value))
     yield from (b32encode(value).rstrip(b"="), quote(text).encode())
     yield codecs.encode(text, "rot13").encode()
+
+
+def _base64(value: bytes) -> Iterator[bytes]:
+    plain = b64encode(value).rstrip(b"=")
+    yield plain
+    if (url := plain.translate(_TO_URL)) != plain:
+        yield url
+
+
+_DIGESTS = (
+    hashlib.md5,
+    hashlib.sha1,
+    hashlib.sha224,
+    hashlib.sha256,
+    hashlib.sha384,
+    hashlib.sha512,
+    hashlib.sha3_256,
+    hashlib.blake2s,
+)
+_TO_URL = bytes.maketrans(b"+/", b"-_")
 
 
 TOKENS_OPAQUE = MaskingRule(
