@@ -10,13 +10,14 @@ SEED ?= 0
 WORKERS ?= 4
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+RIVALS := .benchmark-venv/.installed
 QUICK := $(addprefix fetch_mask_assets_tests/,masking keys audit pipeline operations support \
   test_settings.py test_errors.py)
 PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --no-loadscope-reorder
 # Without bytecode, each process that a test starts would compile the product anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup run quick test test-browser test-long dev lint check readme docs benchmark benchmark-md5 pictures load chaos chaos-model fuzz lock stop clean
+.PHONY: help setup run quick test test-browser test-long dev lint check readme docs benchmark benchmark-growth benchmark-docs benchmark-md5 pictures load chaos chaos-model fuzz lock stop clean
 
 help: ## Show what there is to make.
 	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | column -t -s '|'
@@ -88,13 +89,34 @@ chaos: setup ## Break it: every fault once, or for MINUTES; SEED repeats; withou
 chaos-model: setup ## Break it in random order, at length; a failure prints how to repeat it.
 	@HYPOTHESIS_PROFILE=long $(BIN)/pytest fetch_mask_assets_tests/chaos/test_model.py -q
 
-benchmark: setup ## Measure what a batch costs, beside MD5 row by row.
+benchmark: $(RIVALS) ## Measure each stage beside other ways to do it; ONLY, PROFILE: one stage.
+	@mkdir -p build
 	@$(BIN)/fetch-mask local up > /dev/null
-	@set -a; . ./.env; $(BIN)/python benchmarks/batch.py
+	@set -a; . ./.env; $(BIN)/python -m benchmarks --json build/benchmark.json \
+	  $(addprefix --only=,$(ONLY)) $(addprefix --profile=,$(PROFILE))
+
+benchmark-growth: setup ## Measure the cost of a message as batches, ledger, table and runs grow.
+	@mkdir -p build
+	@$(BIN)/fetch-mask local up > /dev/null
+	@set -a; . ./.env; $(BIN)/python -m benchmarks.growth --json build/growth.json \
+	  $(addprefix --only=,$(ONLY))
+
+benchmark-docs: $(RIVALS) ## Measure all of it, and write the tables and plots of docs/performance.md.
+	@mkdir -p build
+	@$(BIN)/fetch-mask local up > /dev/null
+	@set -a; . ./.env; $(BIN)/python -m benchmarks --json build/benchmark.json --write-docs
+	@$(BIN)/python -m benchmarks.on_paper build/benchmark.json --write-docs
+	@set -a; . ./.env; $(BIN)/python -m benchmarks.growth --json build/growth.json --write-docs
+
+$(RIVALS): $(INSTALLED) benchmarks/rivals/requirements.txt
+	$(PYTHON) -m venv .benchmark-venv
+	.benchmark-venv/bin/python -m pip install --quiet --no-deps --require-hashes \
+	  -r benchmarks/rivals/requirements.txt
+	@touch $@
 
 benchmark-md5: setup ## Upgrade a table of a million MD5 digests of each field, and verify every token.
 	@$(BIN)/fetch-mask local up > /dev/null
-	@set -a; . ./.env; $(BIN)/python benchmarks/md5_upgrade.py
+	@set -a; . ./.env; $(BIN)/python -m benchmarks.md5_upgrade
 
 pictures: setup ## Take the pictures of the documentation from the running product.
 	@$(BIN)/fetch-mask local up > /dev/null
@@ -103,8 +125,8 @@ pictures: setup ## Take the pictures of the documentation from the running produ
 	@set -a; . ./.env; PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python .ci/take_pictures.py
 
 load: setup ## Drain a backlog of 200,000 messages with the sensor in charge; count runs and memory.
-	@PYTHONPATH=. $(BIN)/python benchmarks/load.py
-	@PYTHONPATH=. $(BIN)/python benchmarks/load.py --one-process
+	@$(BIN)/python -m benchmarks.load
+	@$(BIN)/python -m benchmarks.load --one-process
 
 fuzz: setup ## Try random input on every parser for MINUTES (Linux only); SEED repeats a run.
 	@mkdir -p .fuzz/corpus
@@ -117,7 +139,10 @@ lock: setup ## Lock the newest allowed packages, with hashes.
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	  --no-strip-extras --no-header --extra local --extra dev --constraint requirements.txt \
 	  pyproject.toml --output-file requirements-dev.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	  --no-strip-extras --no-header benchmarks/rivals/requirements.in \
+	  --output-file benchmarks/rivals/requirements.txt
 
 clean: ## Remove the local stack with its data, and the virtual environment.
 	@if [ -x $(BIN)/fetch-mask ]; then $(BIN)/fetch-mask local down --delete; fi
-	rm -rf .venv
+	rm -rf .venv .benchmark-venv

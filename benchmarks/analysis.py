@@ -1,8 +1,9 @@
 """What the indexes give to the views for analysts, and what they cost a COPY, in one run.
 
-Makes a database of its own beside LOGIN_DATABASE_URL's, fills user_logins on the server, and drops
-it. The tokens are made up: 50 random digits, as long as real ones. The first argument is the number
-of rows, a million unless given; ten million take about 3 GB of disk and ten minutes.
+Run it with `python -m benchmarks.analysis`. Makes a database of its own beside
+LOGIN_DATABASE_URL's, fills user_logins on the server, and drops it. The tokens are made up: 50
+random digits, as long as real ones. The first argument is the number of rows, a million unless
+given; ten million take about 3 GB of disk and ten minutes.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from collections.abc import Sequence
 from typing import LiteralString
 
 import psycopg
-from batch import scratch_database
 from psycopg import sql
+
+from benchmarks.databases import scratch_database
 
 _DEVICE = "user_logins_masked_device_id"
 _IP = "user_logins_masked_ip"

@@ -1,6 +1,6 @@
 """How fast this machine computes MD5 of whole spaces, beside how fast it masks.
 
-Run it alone: `python benchmarks/md5_rate.py`. All rates are of one run on one machine, so their
+Run it alone: `python -m benchmarks.md5_rate`. All rates are of one run on one machine, so their
 ratios mean something where the rates themselves do not.
 """
 

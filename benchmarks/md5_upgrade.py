@@ -14,8 +14,8 @@ from contextlib import contextmanager
 
 import click
 import psycopg
-from batch import scratch_database
 
+from benchmarks.databases import scratch_database
 from fetch_mask_assets.keys.keyset import KEYSET_NAMES, new_keyset, open_keyring
 from fetch_mask_assets.keys.masker import FieldMasker
 from fetch_mask_assets.masking.fields import DEVICE_ID, IP

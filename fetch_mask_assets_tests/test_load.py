@@ -68,10 +68,11 @@ def test_each_number_that_is_off_is_named(name: str, off: int) -> None:
 
 
 def _load(directory: Path, *options: str) -> dict[str, float]:
-    done = subprocess.run(  # noqa: S603 (our own script, no shell)
+    done = subprocess.run(  # noqa: S603 (our own module, no shell)
         [
             sys.executable,
-            str(_ROOT / "benchmarks/load.py"),
+            "-m",
+            "benchmarks.load",
             "--messages",
             str(_MESSAGES),
             "--json",

@@ -177,7 +177,10 @@ def test_a_rule_finds_a_token_without_a_value_and_a_value_without_a_token(row: i
     bad = MaskedBatch(good.raw, good.masked.with_columns(column), good.keyring)
 
     assert broken_rules(bad) == {"tokens_can_be_unmasked": 1}
-    assert quarantine_violations(bad)["reason"].to_list()[row] == Reason.BREAKS_MASKING_RULE
+    assert (
+        quarantine_violations(bad, broken_rules(bad))["reason"].to_list()[row]
+        == Reason.BREAKS_MASKING_RULE
+    )
 
 
 def test_a_token_has_the_lengths_that_the_migration_states() -> None:

@@ -301,7 +301,7 @@ def _fail_in_every_way(seen: Seen) -> None:
         seen.reasons = _reasons(seen.world)
         _killed(seen, settings)
         _run(seen.world, shell, "after the kills")
-        seen.world.queue.send(QUEUE, [_login(901, user_id=f"{CRASHES}-1")])
+        seen.world.queue.send(QUEUE, [_login(901, user_id=f"{CRASHES}-1\n")])
         poisoned = seen.world.start(*INGEST, under=_MANY_CORES, **settings)
         seen.exits["poison"] = poisoned.wait().exit_code
         seen.world.queue.pass_time(3_600)

@@ -7,6 +7,12 @@ from pathlib import Path
 
 from fetch_mask_assets_tests.fuzz import properties
 
+ORDINARY_BODIES = (
+    '{"user_id":"u","app_version":"1","device_type":"d","ip":"::1","locale":"l","device_id":"d-1"}',
+    '{"device_id":"d-1","ip":"192.0.2.1","device_type":"d","app_version":"1","user_id":"u"}',
+)
+"""Beside them a body is tried in their order of keys."""
+
 CORPUS = Path(__file__).parent / "corpus"
 
 
@@ -15,6 +21,7 @@ def _body(data: bytes) -> None:
     text = data.decode("utf-8", "surrogateescape")
     properties.body_is_loaded_or_sealed(text)
     properties.body_has_a_shape_that_tells_nothing(text)
+    properties.bodies_are_decoded_as_each_alone([text, *ORDINARY_BODIES])
     properties.stored_body_means_the_same_or_nothing(text)
     # The only lone surrogates that bytes escape to are low ones: here come the others.
     wide = data[: len(data) // 2 * 2].decode("utf-16-le", "surrogatepass")

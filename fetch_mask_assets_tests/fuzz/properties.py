@@ -11,7 +11,10 @@ import json
 import re
 import traceback
 from base64 import urlsafe_b64encode
+from collections.abc import Sequence
 from functools import cache
+
+import polars as pl
 
 from fetch_mask_assets import errors
 from fetch_mask_assets.cli.wording import printable
@@ -42,8 +45,10 @@ from fetch_mask_assets.pipeline.contract.body_profile import (
     NOT_JSON,
     body_profile,
 )
+from fetch_mask_assets.pipeline.contract.decoding import decode_bodies
 from fetch_mask_assets.pipeline.contract.login_event import LoginEvent, decode_login_event
 from fetch_mask_assets.pipeline.contract.message_body import parse_object, storable_text
+from fetch_mask_assets.pipeline.contract.ordinary_bodies import ROW
 from fetch_mask_assets.pipeline.contract.rejection import Reason, RejectedError, Rejection
 from fetch_mask_assets_tests.support.versions import version_text
 
@@ -76,6 +81,21 @@ def body_is_loaded_or_sealed(body: str) -> None:
     assert decoded.field is None or decoded.field in FIELD_NAMES
     sealer = keyring().sealer
     assert sealer.open(sealer.seal(body, "m"), "m") == body
+
+
+def bodies_are_decoded_as_each_alone(bodies: Sequence[str]) -> None:
+    """A batch has for each body the event or the rejection that it has alone."""
+    stored = [storable_text(body) for body in bodies]
+    decoded = decode_bodies(pl.Series(stored, dtype=pl.String))
+    for actual, body in zip(decoded.drop(ROW).iter_rows(), stored, strict=True):
+        assert actual == _decoded_alone(body), f"a body of {len(body)} characters"
+
+
+def _decoded_alone(body: str) -> tuple[str | int | None, ...]:
+    decoded = decode_login_event(body)
+    if isinstance(decoded, Rejection):
+        return (*[None] * len(FIELD_NAMES), None, decoded.reason, decoded.field)
+    return (*(decoded.values[name] for name in FIELD_NAMES), decoded.extra_fields, None, None)
 
 
 def stored_body_means_the_same_or_nothing(body: str) -> None:

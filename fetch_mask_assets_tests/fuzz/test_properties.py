@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fetch_mask_assets.keys import keyset
 from fetch_mask_assets_tests.fuzz import properties
-from fetch_mask_assets_tests.fuzz.entry import CORPUS, run_one
+from fetch_mask_assets_tests.fuzz.entry import CORPUS, ORDINARY_BODIES, run_one
 
 
 def _examples(count: int) -> settings:
@@ -64,6 +64,7 @@ _EVENTS = st.fixed_dictionaries(
 def test_any_body_loads_as_it_came_or_is_sealed(body: str) -> None:
     properties.body_is_loaded_or_sealed(body)
     properties.body_has_a_shape_that_tells_nothing(body)
+    properties.bodies_are_decoded_as_each_alone([body, *ORDINARY_BODIES])
 
 
 _NEXT_TO_SURROGATES = st.lists(

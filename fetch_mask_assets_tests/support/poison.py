@@ -40,7 +40,8 @@ message_body.parse_object = parse_object
 
 def poisoned(number: int, how: str) -> str:
     """A login event that has an effect of its own on whoever decodes it."""
-    return body(number, user_id=f"{how}-{number}")
+    # The escape has it decoded alone, where the poison works.
+    return body(number, user_id=f"{how}-{number}\n")
 
 
 def python_path(directory: Path) -> str:

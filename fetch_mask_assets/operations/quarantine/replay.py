@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -12,12 +12,8 @@ from fetch_mask_assets.errors import RulesBrokenError, TokenError
 from fetch_mask_assets.keys.keyset import Keyring
 from fetch_mask_assets.keys.links import TokenLink, batch_links
 from fetch_mask_assets.keys.masker import Sealer
-from fetch_mask_assets.pipeline.batch.frames import LOGIN_COLUMNS, RAW_SCHEMA, mask_batch
-from fetch_mask_assets.pipeline.batch.masked_batch import MaskedBatch
-from fetch_mask_assets.pipeline.batch.masking_rules import (
-    broken_rules,
-    quarantine_violations,
-)
+from fetch_mask_assets.pipeline.batch.checked_batch import mask_and_check
+from fetch_mask_assets.pipeline.batch.frames import LOGIN_COLUMNS, RAW_SCHEMA
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +68,9 @@ def mask_quarantined(messages: Sequence[SealedMessage], keyring: Keyring) -> Rep
         RulesBrokenError: masked messages break a rule; nothing may be written.
     """
     raw = _open(messages, keyring.sealer)
-    masked = quarantine_violations(MaskedBatch(raw, mask_batch(raw, keyring), keyring))
-    _require_rules(MaskedBatch(raw, masked, keyring))
+    checked = mask_and_check(raw, keyring)
+    _require_rules(checked.broken)
+    masked = checked.masked
     logins = masked.filter(pl.col("reason").is_null())
     return ReplayBatch(
         logins=logins,
@@ -95,8 +92,7 @@ def _open(messages: Iterable[SealedMessage], sealer: Sealer) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=RAW_SCHEMA, orient="row")
 
 
-def _require_rules(batch: MaskedBatch) -> None:
-    broken = broken_rules(batch)
+def _require_rules(broken: Mapping[str, int]) -> None:
     if broken:
         counts = ", ".join(f"{name} ({count})" for name, count in broken.items())
         raise RulesBrokenError(

@@ -22,9 +22,9 @@ _IS_REJECT = pl.all_horizontal(
 
 def _unaccounted(batch: MaskedBatch) -> int:
     masked = complete(batch.masked)
-    received: list[str] = batch.raw["message_id"].to_list()
-    kept: list[str] = masked["message_id"].to_list()
-    foreign = sum(one != other for one, other in zip(received, kept, strict=False))
+    height = batch.rows.height
+    received, kept = batch.raw["message_id"], masked["message_id"]
+    foreign = int(received.head(height).ne_missing(kept.head(height)).sum())
     neither_or_both = masked.filter(_IS_LOGIN == _IS_REJECT).height
     return abs(len(received) - len(kept)) + foreign + neither_or_both
 

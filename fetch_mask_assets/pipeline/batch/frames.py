@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterator
 
 import polars as pl
 
 from fetch_mask_assets.keys.keyset import Keyring
 from fetch_mask_assets.keys.masker import FieldMasker, Sealer
 from fetch_mask_assets.masking.fields import CLEAR_FIELDS, COLUMN_FIELDS, ClearField, MaskedField
-from fetch_mask_assets.pipeline.contract.login_event import LoginEvent, decode_login_event
-from fetch_mask_assets.pipeline.contract.rejection import Rejection
-
-_T = TypeVar("_T")
+from fetch_mask_assets.pipeline.contract.decoding import decode_bodies
 
 RAW_SCHEMA = pl.Schema(
     {
@@ -72,17 +68,18 @@ def mask_batch(raw: pl.DataFrame, keyring: Keyring) -> pl.DataFrame:
     Returns:
         A frame of `MASKED_SCHEMA`, row by row the raw batch's.
     """
-    decoded = [decode_login_event(body) for body in raw["body"]]
-    events = [each if isinstance(each, LoginEvent) else None for each in decoded]
-    rejections = [each if isinstance(each, Rejection) else None for each in decoded]
-    columns = (
-        raw.select("message_id", "sent_at", "receive_count").to_dict()
-        | _clear_columns(events)
-        | _token_columns(events, keyring.maskers)
-        | _event_columns(events, raw["sent_at"])
-        | _rejection_columns(rejections, raw, keyring.sealer)
-    )
-    return pl.DataFrame(columns, schema_overrides=MASKED_SCHEMA).select(MASKED_SCHEMA.names())
+    events = decode_bodies(raw["body"])
+    is_login = events["reason"].is_null()
+    return pl.DataFrame(
+        [
+            *raw.select("message_id", "sent_at", "receive_count"),
+            *_clear_columns(events),
+            *(_tokens(events, masker) for masker in keyring.maskers),
+            raw.select(create_date=pl.when(is_login).then(pl.col("sent_at").dt.date())).to_series(),
+            *events.select("extra_fields", "reason", "field"),
+            _sealed_bodies(raw, ~is_login, keyring.sealer),
+        ]
+    ).select(MASKED_SCHEMA.names())
 
 
 def rejected_count(masked: pl.DataFrame) -> int:
@@ -102,6 +99,12 @@ def reason_counts(masked: pl.DataFrame) -> dict[str, int]:
     return dict(reasons.iter_rows())
 
 
+def in_rows(is_there: pl.Series, values: pl.Series) -> pl.Series:
+    """The values, one after another, in the rows that are true; null in the others."""
+    places = pl.select(pl.when(is_there).then(is_there.cum_sum() - 1)).to_series()
+    return values.gather(places)
+
+
 def newest_handles(raw: pl.DataFrame) -> dict[str, str]:
     """For each message id the newest receipt handle, which alone deletes it.
 
@@ -112,53 +115,27 @@ def newest_handles(raw: pl.DataFrame) -> dict[str, str]:
     return dict(rows.select("message_id", "receipt_handle").iter_rows())
 
 
-_Columns = dict[str, Iterable[object]]
-
-
-def _clear_columns(events: Sequence[LoginEvent | None]) -> _Columns:
-    columns: _Columns = {}
+def _clear_columns(events: pl.DataFrame) -> Iterator[pl.Series]:
     for field in CLEAR_FIELDS:
-        texts = _values(events, field.name)
-        columns[field.column] = texts
+        texts = events[field.name]
+        yield _numbers(texts, field.number) if field.number else texts
         if field.number:
-            columns[text_column(field)] = texts
-            columns[field.column] = _each_distinct(texts, field.number)
-    return columns
+            yield texts.alias(text_column(field))
 
 
-def _token_columns(events: Sequence[LoginEvent | None], maskers: Iterable[FieldMasker]) -> _Columns:
-    return {
-        masker.field.column: _each_distinct(_values(events, masker.field.name), masker.mask)
-        for masker in maskers
-    }
+def _numbers(texts: pl.Series, number: Callable[[str], int | None]) -> pl.Series:
+    distinct = texts.drop_nulls().unique()
+    numbers = pl.Series([number(text) for text in distinct], dtype=pl.Int32)
+    # An empty column keeps its type.
+    return texts.replace_strict(distinct, numbers).cast(pl.Int32)
 
 
-def _event_columns(events: Sequence[LoginEvent | None], sent_at: pl.Series) -> _Columns:
-    days = sent_at.dt.date().to_list()
-    return {
-        "create_date": [day if event else None for event, day in zip(events, days, strict=True)],
-        "extra_fields": [event.extra_fields if event else None for event in events],
-    }
+def _tokens(events: pl.DataFrame, masker: FieldMasker) -> pl.Series:
+    return masker.mask_column(events[masker.field.name]).alias(masker.field.column)
 
 
-def _values(events: Sequence[LoginEvent | None], name: str) -> list[str | None]:
-    return [event.values[name] if event else None for event in events]
-
-
-def _each_distinct(texts: Sequence[str | None], work: Callable[[str], _T]) -> list[_T | None]:
-    """The result for each text, worked out once for each distinct one; None stays None."""
-    results = {text: work(text) for text in set(texts) if text is not None}
-    return [None if text is None else results[text] for text in texts]
-
-
-def _rejection_columns(
-    rejections: Sequence[Rejection | None], raw: pl.DataFrame, sealer: Sealer
-) -> _Columns:
-    messages = zip(rejections, raw["body"], raw["message_id"], strict=True)
-    return {
-        "reason": [why.reason.value if why else None for why in rejections],
-        "field": [why.field if why else None for why in rejections],
-        "sealed_body": [
-            sealer.seal(body, message_id) if why else None for why, body, message_id in messages
-        ],
-    }
+def _sealed_bodies(raw: pl.DataFrame, is_rejected: pl.Series, sealer: Sealer) -> pl.Series:
+    """The sealed body of each rejected message; null beside the logins."""
+    messages = raw.filter(is_rejected).select("body", "message_id").iter_rows()
+    sealed = pl.Series("sealed_body", [sealer.seal(*each) for each in messages], pl.Binary)
+    return in_rows(is_rejected, sealed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,7 +13,7 @@ from fetch_mask_assets.keys.keyset import Keyring
 from fetch_mask_assets.keys.masker import FieldMasker
 from fetch_mask_assets.masking.canonical_columns import canonical_column
 from fetch_mask_assets.masking.fields import MASKED_FIELDS, MaskedField
-from fetch_mask_assets.pipeline.batch.frames import MASKED_SCHEMA
+from fetch_mask_assets.pipeline.batch.frames import MASKED_SCHEMA, in_rows
 
 ROW = "__row__"
 """The column of a row's number in the batch."""
@@ -44,13 +44,7 @@ class MaskedBatch:
         Rows without a required value are left out; another rule counts them.
         """
         logins = self.rows.filter(pl.col("reason").is_null())
-        events = [_strings(body) for body in logins["body"]]
-        originals = [
-            pl.Series(
-                original_column(field), [event.get(field.name) for event in events], pl.String
-            )
-            for field in MASKED_FIELDS
-        ]
+        originals = _originals(logins["body"])
         required = [original_column(field) for field in MASKED_FIELDS if field.is_required]
         return logins.drop("body").with_columns(originals).drop_nulls(required)
 
@@ -104,6 +98,39 @@ def complete(masked: pl.DataFrame) -> pl.DataFrame:
         for name, kind in MASKED_SCHEMA.items()
         if masked.schema.get(name) != kind
     )
+
+
+def _originals(bodies: pl.Series) -> list[pl.Series]:
+    """The text that each body has for each masked field; null if it has none."""
+    is_plain = _is_plain(bodies)
+    events = [_strings(body) for body in bodies.filter(~is_plain)]
+    return [
+        _plain_texts(bodies, field)
+        .zip_with(is_plain, in_rows(~is_plain, _texts(events, field)))
+        .alias(original_column(field))
+        for field in MASKED_FIELDS
+    ]
+
+
+def _is_plain(bodies: pl.Series) -> pl.Series:
+    """Return whether the name of each masked field can be found in a body without parsing it.
+
+    Without escapes it stands there as it is. Once, in an object without another, it is the key, or
+    a text and no key.
+    """
+    is_flat = bodies.str.count_matches("{", literal=True) <= 1
+    is_plain = is_flat & ~bodies.str.contains("\\", literal=True)
+    for field in MASKED_FIELDS:
+        is_plain &= bodies.str.count_matches(f'"{field.name}"', literal=True) <= 1
+    return is_plain
+
+
+def _plain_texts(bodies: pl.Series, field: MaskedField) -> pl.Series:
+    return bodies.str.extract(rf'"{field.name}"[ \t\n\r]*:[ \t\n\r]*"([^"]*)"')
+
+
+def _texts(events: Iterable[Mapping[str, str]], field: MaskedField) -> pl.Series:
+    return pl.Series([event.get(field.name) for event in events], dtype=pl.String)
 
 
 def _strings(body: str) -> dict[str, str]:

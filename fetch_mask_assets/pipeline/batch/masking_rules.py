@@ -47,31 +47,31 @@ def broken_rules(batch: MaskedBatch) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
-def quarantine_violations(batch: MaskedBatch) -> pl.DataFrame:
+def quarantine_violations(batch: MaskedBatch, broken: Mapping[str, int]) -> pl.DataFrame:
     """The masked frame with the few rows that break a rule turned into rejections.
 
     Their sealed bodies go to the quarantine, under the rule's name. The frame stays as it is, so
     that the rules refuse it, where it cannot be a fault of single rows: more than
     `MAX_QUARANTINED_VIOLATIONS` of them or more than half of the logins, or frames that do
     not fit each other.
+
+    Args:
+        batch: the batch.
+        broken: the rules that it breaks, as `broken_rules` gives them.
     """
-    if batch.masked.is_empty() or _is_misshapen(batch):
+    if any(rule.name in broken for rule in (EVERY_MESSAGE_ACCOUNTED_FOR, NO_FOREIGN_COLUMN)):
         return batch.masked
-    broken = {row: rule.name for rule in MASKING_RULES if rule.rows for row in rule.rows(batch)}
-    if not broken or len(broken) > min(MAX_QUARANTINED_VIOLATIONS, batch.logins.height // 2):
+    row_rules = [rule for rule in MASKING_RULES if rule.rows and rule.name in broken]
+    rows = {row: rule.name for rule in row_rules if rule.rows for row in rule.rows(batch)}
+    if not rows or len(rows) > min(MAX_QUARANTINED_VIOLATIONS, batch.logins.height // 2):
         return batch.masked
-    return _as_rejections(batch, broken)
+    return _as_rejections(batch, rows)
 
 
 def quarantined_violation_count(masked: pl.DataFrame, rule: MaskingRule) -> int:
     """The number of rows of a masked frame that were quarantined for breaking a rule."""
     rows = complete(masked)
     return rows.filter(reason=Reason.BREAKS_MASKING_RULE.value, field=rule.name).height
-
-
-def _is_misshapen(batch: MaskedBatch) -> bool:
-    shape = (EVERY_MESSAGE_ACCOUNTED_FOR, NO_FOREIGN_COLUMN)
-    return any(rule.count_violations(batch) for rule in shape)
 
 
 def _as_rejections(batch: MaskedBatch, broken: Mapping[int, str]) -> pl.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import polars as pl
 
@@ -29,10 +29,42 @@ def _raw_value_rows(batch: MaskedBatch) -> list[int]:
         for name, kind in batch.masked.schema.items()
         if kind == pl.String and name != "message_id"
     ]
-    return [row for text in texts for row in _raw_values_in(_suspect_rows(batch, text), text)]
+    likely = batch.logins.filter(_may_hold_raw_value(batch.logins, texts))
+    if likely.is_empty():
+        return []
+    return [
+        row for text in texts for row in _raw_values_in(_suspect_rows(batch, likely, text), text)
+    ]
 
 
-def _suspect_rows(batch: MaskedBatch, text: str) -> pl.DataFrame:
+def _may_hold_raw_value(logins: pl.DataFrame, texts: Iterable[str]) -> pl.Series:
+    """False for the rows in which no text is or holds a value; true for some of those too."""
+    originals = map(original_column, MASKED_FIELDS)
+    lines = pl.concat_str(map(_bare, texts), separator="\n", ignore_nulls=True)
+    found = [test for field in MASKED_FIELDS for test in _tests(field)]
+    return logins.select(*originals, lines=lines).select(pl.any_horizontal(found)).to_series()
+
+
+def _tests(field: MaskedField) -> Iterator[pl.Expr]:
+    lines, original = pl.col("lines"), pl.col(original_column(field))
+    yield lines.str.contains(original, literal=True)
+    if field.form is IP_ADDRESS:
+        yield lines.str.to_lowercase().str.contains(original.str.to_lowercase(), literal=True)
+        yield lines.str.contains(_END_OF_ADDRESS)
+
+
+# In every line that is an address. It begins with a character that most texts lack, so that the
+# search for it ends soon.
+_END_OF_ADDRESS = r"(?m)(?::|\.[0-9a-fA-F]*\.[0-9a-fA-F]*\.)[0-9a-fA-F:.]*$"
+
+
+def _bare(text: str) -> pl.Expr:
+    """The texts of a column; of a column of tokens without the prefix of their field."""
+    prefixes = [field.token_prefix for field in MASKED_FIELDS if text == field.column]
+    return pl.col(text).str.strip_prefix(*prefixes) if prefixes else pl.col(text)
+
+
+def _suspect_rows(batch: MaskedBatch, logins: pl.DataFrame, text: str) -> pl.DataFrame:
     """The logins whose text may be a raw value; tokens without the prefix of their field.
 
     A token that opens to its value is no raw value, whatever it repeats: a sender who has seen a
@@ -41,10 +73,8 @@ def _suspect_rows(batch: MaskedBatch, text: str) -> pl.DataFrame:
     for field in MASKED_FIELDS:
         if text == field.column:
             genuine = batch.pairs[field.name].filter("is_genuine")["token"].implode()
-            other = ~pl.col(text).is_in(genuine)
-            bare = pl.col(text).str.strip_prefix(field.token_prefix)
-            return batch.logins.filter(other).with_columns(bare)
-    return batch.logins
+            return logins.filter(~pl.col(text).is_in(genuine)).with_columns(_bare(text))
+    return logins
 
 
 def _raw_values_in(rows: pl.DataFrame, text: str) -> Iterator[int]:

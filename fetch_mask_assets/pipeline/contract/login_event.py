@@ -53,7 +53,8 @@ def decode_login_event(body: str) -> LoginEvent | Rejection:
 
 def _login_event(members: Mapping[str, Any]) -> LoginEvent:
     values = {name: read(members) for name, read in _READERS}
-    _refuse_repeats(values)
+    if name := repeating_field(values):
+        raise RejectedError(Reason.REPEATS_MASKED_VALUE, name)
     return LoginEvent(values, len(members.keys() - _NAMES))
 
 
@@ -134,15 +135,19 @@ _CLEAR_NAMES = tuple(field.name for field in CLEAR_FIELDS)
 _MASKED_NAMES = tuple(field.name for field in MASKED_FIELDS)
 
 
-def _refuse_repeats(values: Mapping[str, str | None]) -> None:
-    # A clear field that repeats a masked value would carry it into the table unmasked.
+def repeating_field(values: Mapping[str, str | None]) -> str | None:
+    """The first clear field that repeats a masked value; None if none does.
+
+    It would carry the value into the table unmasked.
+    """
     masked = [(text, _plain(text)) for name in _MASKED_NAMES if (text := values[name]) is not None]
     for name in _CLEAR_NAMES:
         if (clear := values[name]) is not None:
             plain_clear = _plain(clear)
             for text, plain in masked:
                 if _repeats(clear, plain_clear, text, plain):
-                    raise RejectedError(Reason.REPEATS_MASKED_VALUE, name)
+                    return name
+    return None
 
 
 def repeats(clear: str | None, masked: str) -> bool:

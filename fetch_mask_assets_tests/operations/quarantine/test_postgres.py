@@ -17,7 +17,6 @@ from fetch_mask_assets.errors import DatabaseError, RulesBrokenError
 from fetch_mask_assets.keys.keyset import open_keyring
 from fetch_mask_assets.keys.storage import create_keysets, read_keyring
 from fetch_mask_assets.operations.quarantine import postgres as module
-from fetch_mask_assets.operations.quarantine import replay
 from fetch_mask_assets.operations.quarantine.messages import (
     ExpiryRefusedError,
     MessageFilter,
@@ -25,6 +24,7 @@ from fetch_mask_assets.operations.quarantine.messages import (
 )
 from fetch_mask_assets.operations.quarantine.postgres import Quarantine
 from fetch_mask_assets.operations.quarantine.replay import ReplayResult
+from fetch_mask_assets.pipeline.batch import checked_batch
 from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets.postgres.errors import TransientDatabaseError
@@ -360,7 +360,7 @@ def test_masked_messages_that_break_a_rule_are_not_written(
     database_url: str, store: Quarantine, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = quarantine_logins(database_url, keyring, [body(1)])
-    monkeypatch.setattr(replay, "broken_rules", lambda _batch: {"no_raw_value": 1})
+    monkeypatch.setattr(checked_batch, "broken_rules", lambda _batch: {"no_raw_value": 1})
 
     with pytest.raises(RulesBrokenError, match=r"no_raw_value \(1\)"):
         list(store.replay("r", ALL, keyring))

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from fetch_mask_assets.errors import RulesBrokenError
-from fetch_mask_assets.operations.quarantine import replay
 from fetch_mask_assets.operations.quarantine.replay import SealedMessage, mask_quarantined
+from fetch_mask_assets.pipeline.batch import checked_batch
 from fetch_mask_assets_tests.support.factories import IP, body, keyring
 
 SENT_AT = datetime(2024, 2, 29, 12, tzinfo=UTC)
@@ -35,7 +35,7 @@ def test_logins_are_masked_and_other_messages_have_their_current_reason() -> Non
 def test_messages_that_break_a_rule_are_refused_by_its_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(replay, "broken_rules", lambda _batch: {"tokens_can_be_unmasked": 2})
+    monkeypatch.setattr(checked_batch, "broken_rules", lambda _batch: {"tokens_can_be_unmasked": 2})
 
     with pytest.raises(
         RulesBrokenError, match=r"tokens_can_be_unmasked \(2\).*None of these messages"

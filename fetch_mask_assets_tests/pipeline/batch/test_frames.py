@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
+from typing import Any
 
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tink import daead
 
 from fetch_mask_assets.keys.keyset import Keyring
+from fetch_mask_assets.keys.siv_columns import SivColumns
 from fetch_mask_assets.pipeline.batch.frames import (
     LOGIN_COLUMNS,
     MASKED_SCHEMA,
@@ -32,27 +33,27 @@ from fetch_mask_assets_tests.support.factories import (
 )
 
 
-class _RecordingCipher(daead.DeterministicAead):
-    """Encrypts nothing, and counts what it was asked to encrypt."""
+class _RecordingCipher:
+    """A cipher over columns that counts the values which it encrypts."""
 
-    def __init__(self) -> None:
+    def __init__(self, cipher: SivColumns) -> None:
+        self._cipher = cipher
         self.asked: Counter[bytes] = Counter()
 
-    def encrypt_deterministically(self, plaintext: bytes, associated_data: bytes) -> bytes:
-        self.asked[plaintext] += 1
-        return b"\1" + bytes(20) + plaintext + associated_data[:0]
-
-    def decrypt_deterministically(self, ciphertext: bytes, associated_data: bytes) -> bytes:
-        raise NotImplementedError(ciphertext, associated_data)
+    def encrypt(self, values: Sequence[bytes]) -> list[bytes]:
+        self.asked.update(values)
+        return self._cipher.encrypt(values)
 
 
-def _with_ciphers(ciphers: Mapping[str, daead.DeterministicAead]) -> Keyring:
-    """The keyring with other ciphers for some fields, by name."""
-    maskers = (
-        dataclasses.replace(masker, _primitive=ciphers.get(masker.field.name, masker._primitive))  # noqa: SLF001 (a double in its place)
-        for masker in keyring().maskers
-    )
-    return dataclasses.replace(keyring(), maskers=tuple(maskers))
+def _recording() -> tuple[Keyring, dict[str, _RecordingCipher]]:
+    """The keyring with recording ciphers, and these by the field's name."""
+    ciphers, maskers = {}, []
+    for masker in keyring().maskers:
+        [(key_id, cipher)] = masker._columns.items()  # noqa: SLF001 (a double in its place)
+        ciphers[masker.field.name] = _RecordingCipher(cipher)
+        columns: Any = {key_id: ciphers[masker.field.name]}
+        maskers.append(dataclasses.replace(masker, _columns=columns))
+    return dataclasses.replace(keyring(), maskers=tuple(maskers)), ciphers
 
 
 def _masked(*bodies: str) -> pl.DataFrame:
@@ -236,27 +237,25 @@ def test_a_version_without_a_number_loads_as_null_with_its_text() -> None:
 
 
 def test_each_distinct_value_is_encrypted_once() -> None:
-    ips, devices = _RecordingCipher(), _RecordingCipher()
-    ring = _with_ciphers({"ip": ips, "device_id": devices})
+    ring, ciphers = _recording()
     logins = [
         body(ip=f"192.0.2.{number % 3}", device_id=f"device {number % 5}") for number in range(60)
     ]
 
     masked = mask_batch(raw_batch([*logins, "x", body(ip="bad"), "{}"]), ring)
 
-    assert sorted(ips.asked.values()) == [1, 1, 1]
-    assert sorted(devices.asked.values()) == [1, 1, 1, 1, 1]
+    assert sorted(ciphers["ip"].asked.values()) == [1, 1, 1]
+    assert sorted(ciphers["device_id"].asked.values()) == [1, 1, 1, 1, 1]
     assert masked["masked_ip"].drop_nulls().n_unique() == 3
     assert masked["masked_device_id"].drop_nulls().n_unique() == 5
 
 
 def test_nothing_of_a_rejected_message_is_encrypted_as_a_token() -> None:
-    cipher = _RecordingCipher()
-    ring = _with_ciphers({"device_id": cipher})
+    ring, ciphers = _recording()
 
     mask_batch(raw_batch([body(device_id=None), body(device_id=""), body_without("ip")]), ring)
 
-    assert Counter() == cipher.asked
+    assert [Counter(), Counter()] == [each.asked for each in ciphers.values()]
 
 
 def test_reasons_are_counted_most_first_and_then_by_name() -> None:

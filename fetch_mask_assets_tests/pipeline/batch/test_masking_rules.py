@@ -284,6 +284,23 @@ def test_a_sabotaged_batch_breaks_its_rule_and_all_rules_can_be_asked(
     assert actual.get(rule, 0) > 0
 
 
+@pytest.mark.parametrize(
+    ("rule", "sabotage"),
+    [
+        pytest.param(rule, sabotage, id=f"{rule}-{what}")
+        for rule, what, sabotage in _rule_and_sabotage()
+    ],
+)
+def test_a_rule_that_has_rows_has_violations(rule: str, sabotage: Sabotage) -> None:
+    """Rows are looked for under the rules alone that have violations."""
+    good = _good()
+    batch = MaskedBatch(good.raw, sabotage(good.masked), good.keyring)
+    broken = broken_rules(batch)
+
+    assert rule in broken
+    assert {each.name for each in MASKING_RULES if each.rows and [*each.rows(batch)]} <= set(broken)
+
+
 @pytest.mark.parametrize("field", ["masked_ip", "masked_device_id"])
 def test_tokens_swapped_between_lines_are_found(field: str) -> None:
     good = _good([body(ip="192.0.2.1", device_id="one"), body(ip="192.0.2.2", device_id="two")])
@@ -368,7 +385,7 @@ def _many(count: int, sabotage: Sabotage) -> tuple[MaskedBatch, pl.DataFrame]:
     """A batch of so many logins after a sabotage, and what is left of it with lines set aside."""
     good = _good([body(user_id=f"u-{n}", device_id=f"device-{n:02}") for n in range(count)])
     batch = MaskedBatch(good.raw, sabotage(good.masked), good.keyring)
-    return batch, quarantine_violations(batch)
+    return batch, quarantine_violations(batch, broken_rules(batch))
 
 
 def _raw_device_ids(lines: int) -> Sabotage:
@@ -453,7 +470,7 @@ def test_what_speaks_of_the_batch_or_the_masking_is_set_aside_with_its_line_or_n
     """What is left keeps every rule, or it is left as it was and refused."""
     good = _good()
     batch = MaskedBatch(good.raw, sabotage(good.masked), good.keyring)
-    actual = quarantine_violations(batch)
+    actual = quarantine_violations(batch, broken_rules(batch))
     left = broken_rules(MaskedBatch(batch.raw, actual, batch.keyring))
 
     assert left == {} or actual.equals(batch.masked)
@@ -475,7 +492,8 @@ def test_a_line_is_set_aside_at_each_of_its_deliveries() -> None:
     masked = mask_batch(raw, keyring())
     twice = _with("masked_ip", 5, "ip:x")(_with("masked_ip", 1, "ip:x")(masked))
 
-    actual = quarantine_violations(MaskedBatch(raw, twice, keyring()))
+    batch = MaskedBatch(raw, twice, keyring())
+    actual = quarantine_violations(batch, broken_rules(batch))
 
     assert broken_rules(MaskedBatch(raw, actual, keyring())) == {}
     assert actual["reason"].to_list().count("breaks_masking_rule") == 2

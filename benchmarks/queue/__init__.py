@@ -1,0 +1,1 @@
+"""A plain SQS server for measurements, in a process of its own."""

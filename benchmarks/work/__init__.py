@@ -1,0 +1,1 @@
+"""The product's stages and their baselines, each as a module for `benchmarks.worker`."""
