@@ -37,7 +37,7 @@ def storable_text(body: str) -> str:
     neither is JSON. Where an escape would mean something else, all are written as the control
     character U+001A and `udxxx`, which no JSON holds: such a body is refused as no JSON.
     """
-    if not _SURROGATE.search(body):
+    if body.isascii() or not _SURROGATE.search(body):
         return body
     mark = "\x1a" if _MISREAD.search(body) else "\\"
     return _SURROGATE.sub(lambda found: f"{mark}u{ord(found[0]):04x}", body)

@@ -6,8 +6,8 @@ Source: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGui
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from operator import not_
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from fetch_mask_assets.pipeline.queue.attributes import translate_errors
 from fetch_mask_assets.pipeline.queue.client import SqsClient
 from fetch_mask_assets.pipeline.queue.delivery import require_digest
 from fetch_mask_assets.pipeline.queue.protocol import NOT_SQS
+from fetch_mask_assets.pipeline.queue.shared_work import SharedWork
 
 MAX_ENTRIES = 10
 MAX_BYTES = 2**20
@@ -44,21 +45,20 @@ class BatchResult:
 
 @dataclass(frozen=True, slots=True)
 class BatchRequests:
-    """Batch requests to one queue, `parallel` of them at once."""
+    """Batch requests to one queue, at most `parallel` of them at once."""
 
     client: SqsClient
     url: str
     parallel: int
 
     def send(self, operation: Operation, entries: Iterable[Entry]) -> BatchResult:
-        """Sends entries in as many requests as they need, several at once.
+        """Sends entries in as many requests as they need, several at once if they take long.
 
         Raises:
             QueueError: a request was refused as a whole; the other requests were still sent.
         """
-        with ThreadPoolExecutor(self.parallel) as pool:
-            futures = [pool.submit(self._send_chunk, operation, each) for each in _chunks(entries)]
-        results = [future.result() for future in futures]
+        work = SharedWork(_chunks(entries), partial(self._send_chunk, operation))
+        results = work.run(self.parallel)
         return BatchResult(
             sum(each.succeeded for each in results), sum(each.failed for each in results)
         )

@@ -26,7 +26,7 @@ class Delivery(NamedTuple):
     @property
     def body_bytes(self) -> int:
         """The length of the body in UTF-8."""
-        return len(self.body.encode())
+        return len(self.body if self.body.isascii() else self.body.encode())
 
 
 def parse_deliveries(answer: Mapping[str, Any]) -> list[Delivery]:

@@ -10,6 +10,7 @@ from threading import Lock, Semaphore
 
 from fetch_mask_assets.pipeline.queue.delivery import Delivery
 from fetch_mask_assets.pipeline.queue.limits import (
+    SLOW_SECONDS,
     DrainEnd,
     DrainLimits,
     DrainProgress,
@@ -22,8 +23,9 @@ class Drain:
     """Receivers that share one count of received and claimed messages.
 
     As many receive at first as empty answers end the batch, so that an empty queue costs one wait
-    and few requests. Each answer with messages lets one receiver more begin: their number doubles
-    with each round trip while the queue has messages.
+    and few requests. Each slow answer with messages lets one receiver more begin: their number
+    doubles with each round trip while the queue has messages. More receivers than quick answers
+    keep busy would only wait for each other.
     """
 
     def __init__(self, receive: Callable[[int], list[Delivery]], limits: DrainLimits) -> None:
@@ -74,9 +76,11 @@ class Drain:
         self._turns.acquire()
         claim = self._claim()
         if claim:
+            asked = self.seconds
             deliveries = self._receive(claim)
+            is_slow = self.seconds - asked > SLOW_SECONDS
             self._add(claim, deliveries)
-            self._turns.release(2 if deliveries else 1)
+            self._turns.release(2 if deliveries and is_slow else 1)
         return claim is not None
 
     def _claim(self) -> int | None:

@@ -9,6 +9,9 @@ from fetch_mask_assets.settings import QueueTuning
 
 MAX_RECEIVE = 10
 
+SLOW_SECONDS = 0.005
+"""A longer request is mostly waiting, so that others can be made meanwhile."""
+
 _FIRST_DELAY_SECONDS = 5
 _MAX_DELAY_SECONDS = 900
 

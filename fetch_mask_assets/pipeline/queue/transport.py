@@ -32,18 +32,18 @@ _SPEED_SECONDS = 5
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response: its status, its header lines, and its body."""
+    """A response: its status, its headers as they came, and its body."""
 
     status: int
-    headers: Sequence[bytes]
+    headers: bytes
     body: bytes = field(repr=False)
 
     def header(self, name: str) -> str | None:
         """The value of a header by its name in lower case; None if there is none."""
-        start = name.encode() + b":"
-        # In reverse: the lines of a proxy come first.
-        found = (line for line in reversed(self.headers) if line[: len(start)].lower() == start)
-        return next((line[len(start) :].strip().decode("latin-1") for line in found), None)
+        # The last: those of a proxy come first.
+        _, found, rest = self.headers.lower().rpartition(f"\r\n{name}:".encode())
+        value = self.headers[len(self.headers) - len(rest) :].partition(b"\r\n")[0]
+        return value.strip().decode("latin-1") if found else None
 
 
 class Transport:
@@ -72,15 +72,13 @@ class Transport:
         token = [f"X-Amz-Security-Token: {keys.token}"] if keys.token else []
         curl.setopt(pycurl.HTTPHEADER, [*headers, *token])
         curl.setopt(pycurl.POSTFIELDS, body)
-        lines: list[bytes] = []
-        curl.setopt(pycurl.HEADERFUNCTION, lines.append)
         try:
             content = curl.perform_rb()
-            response = Response(curl.getinfo(pycurl.RESPONSE_CODE), lines, content)
         except pycurl.error as error:
             raise self._translated(error.args[0], curl) from None
+        status, size = curl.getinfo(pycurl.RESPONSE_CODE), curl.getinfo(pycurl.HEADER_SIZE)
         self._idle.append(curl)
-        return response
+        return Response(status, content[:size], content[size:])
 
     def close(self) -> None:
         """Closes the connections that are not in use."""
@@ -99,6 +97,8 @@ class Transport:
         for option, value in {
             pycurl.URL: f"{endpoint.url.rstrip('/')}/",
             pycurl.POST: 1,
+            # The headers precede the body: a callback for each line takes the interpreter's lock.
+            pycurl.HEADER: 1,
             pycurl.AWS_SIGV4: f"aws:amz:{endpoint.region}:sqs",
             pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_1_1,
             pycurl.PROTOCOLS: pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
 from fetch_mask_assets.errors import QueueError
 from fetch_mask_assets.pipeline.queue.delivery import Delivery
 from fetch_mask_assets.pipeline.queue.drain import Drain
-from fetch_mask_assets.pipeline.queue.limits import DrainEnd, DrainLimits
+from fetch_mask_assets.pipeline.queue.limits import SLOW_SECONDS, DrainEnd, DrainLimits
 
 RECEIVERS = 32
 _SECONDS = 30
@@ -52,13 +53,16 @@ def test_no_receive_begins_while_the_active_ones_may_end_the_batch() -> None:
     assert drain.requests == 2
 
 
-def test_all_receivers_receive_at_once_while_the_queue_has_messages() -> None:
+def test_all_receivers_receive_at_once_while_slow_answers_have_messages() -> None:
     together = threading.Barrier(RECEIVERS, timeout=_SECONDS)
     calls = iter(range(10**6))
 
     def receive(most: int) -> list[Delivery]:
         # The first answers let the others begin; the next are given when all have asked.
-        if RECEIVERS <= next(calls) < 2 * RECEIVERS:
+        call = next(calls)
+        if call < RECEIVERS:
+            time.sleep(2 * SLOW_SECONDS)
+        elif call < 2 * RECEIVERS:
             together.wait()
         return _deliveries(most)
 
