@@ -36,7 +36,6 @@ Metadata = dict[str, Any]
 
 _DESCRIPTIONS = {
     "message_id": "SQS MessageId, the only identity of a message.",
-    "receipt_handle": "Deletes the message from the queue.",
     "sent_at": "When SQS accepted the message.",
     "receive_count": "How often the message has been received.",
     "body": "The login event in JSON, in the clear. In memory only.",

@@ -293,7 +293,6 @@ def test_a_failing_commit_hands_the_messages_back(pipeline: Pipeline) -> None:
         "fetch_mask_assets.defs.assets.require_ready",
         "fetch_mask_assets.defs.checks.quarantined_violation_count",
         "fetch_mask_assets.pipeline.warehouse.database.TableFacts",
-        "fetch_mask_assets.defs.assets.newest_handles",
         "fetch_mask_assets.pipeline.warehouse.commit.commit_batch",
         "fetch_mask_assets.pipeline.queue.sqs.LoginQueue.receive",
         "fetch_mask_assets.pipeline.queue.sqs.LoginQueue.delete",

@@ -16,6 +16,7 @@ from fetch_mask_assets.pipeline.queue.limits import (
     drain_end,
     next_claim,
 )
+from fetch_mask_assets.pipeline.queue.raw_frames import RawFrames
 
 
 class Drain:
@@ -35,7 +36,7 @@ class Drain:
         self._progress = DrainProgress()
         self._stopped = False
         self._started = time.monotonic()
-        self.deliveries: list[Delivery] = []
+        self.received = RawFrames()
         self.requests = 0
 
     @property
@@ -98,7 +99,7 @@ class Drain:
     def _add(self, claim: int, deliveries: list[Delivery]) -> None:
         sizes = [delivery.body_bytes for delivery in deliveries]
         with self._lock:
-            self.deliveries.extend(deliveries)
+            self.received.extend(deliveries)
             before = self._progress
             self._progress = replace(
                 before,

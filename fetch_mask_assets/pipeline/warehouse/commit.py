@@ -165,7 +165,8 @@ def _copy_part(connection: psycopg.Connection, part: pl.DataFrame) -> bool:
         with translate_errors("copy rows"), connection.transaction():
             cursor = connection.cursor()
             with cursor.copy(_COPY) as copy:
-                copy.write(part.select(LOGIN_COLUMNS).write_csv(include_header=False))
+                for rows in part.select(LOGIN_COLUMNS).iter_slices():
+                    copy.write(rows.write_csv(include_header=False))
             _refuse_lost_rows(cursor.rowcount, part.height)
             # A deferred constraint would fail at COMMIT, and for the whole batch.
             connection.execute("SET CONSTRAINTS ALL IMMEDIATE")

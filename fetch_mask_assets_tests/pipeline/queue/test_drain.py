@@ -65,7 +65,7 @@ def test_all_receivers_receive_at_once_while_the_queue_has_messages() -> None:
     drain = Drain(receive, _limits(messages=RECEIVERS * 100))
     drain.run(RECEIVERS)
 
-    assert len(drain.deliveries) == RECEIVERS * 100
+    assert drain.received.whole().height == RECEIVERS * 100
     assert drain.end is DrainEnd.MESSAGES
 
 
@@ -75,7 +75,7 @@ def test_one_receiver_drains_a_queue_too() -> None:
 
     drain.run(1)
 
-    assert len(drain.deliveries) == 13
+    assert drain.received.whole().height == 13
     assert drain.requests == 5
     assert drain.end is DrainEnd.DRY
 
@@ -85,7 +85,7 @@ def test_many_receivers_do_not_go_beyond_the_bytes_of_a_batch() -> None:
 
     drain.run(RECEIVERS)
 
-    assert sum(delivery.body_bytes for delivery in drain.deliveries) == 101_000
+    assert drain.received.whole()["body"].str.len_bytes().sum() == 101_000
     assert drain.end is DrainEnd.BYTES
 
 
@@ -101,7 +101,7 @@ def test_a_receive_that_fails_stops_every_receiver() -> None:
     with pytest.raises(QueueError, match="refused"):
         drain.run(RECEIVERS)
 
-    assert len(drain.deliveries) < 10 * (100 + RECEIVERS)
+    assert drain.received.whole().height < 10 * (100 + RECEIVERS)
 
 
 def _deliveries(number: int, size: int = 10) -> list[Delivery]:
