@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
+from itertools import chain
 from struct import Struct
 from typing import TypeVar
 
@@ -18,6 +19,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.cmac import CMAC
 
 from fetch_mask_assets.masking.canonical import BLOCK
+
+VALUES_IN_PART = 10_000
 
 _Aes = Cipher[modes.ECB]
 _R = TypeVar("_R")
@@ -106,12 +109,18 @@ def _by_length(values: Sequence[bytes], work: Callable[[Sequence[bytes]], list[_
     if any(length == 0 or length % BLOCK for length in lengths):
         raise ValueError(_NOT_WHOLE)
     if len(lengths) == 1:
-        return work(values)
+        return _by_parts(values, work)
     results: dict[int, _R] = {}
     for length in lengths:
         rows = [row for row, value in enumerate(values) if len(value) == length]
-        results |= zip(rows, work([values[row] for row in rows]), strict=True)
+        results |= zip(rows, _by_parts([values[row] for row in rows], work), strict=True)
     return [results[row] for row in range(len(values))]
+
+
+def _by_parts(values: Sequence[bytes], work: Callable[[Sequence[bytes]], list[_R]]) -> list[_R]:
+    # The blocks and the numbers of a value take several times its memory.
+    parts = (values[at : at + VALUES_IN_PART] for at in range(0, len(values), VALUES_IN_PART))
+    return list(chain.from_iterable(map(work, parts)))
 
 
 def _blocks(values: Sequence[bytes]) -> list[bytes]:

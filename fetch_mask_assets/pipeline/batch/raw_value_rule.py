@@ -16,6 +16,8 @@ from fetch_mask_assets.pipeline.batch.masked_batch import (
 )
 from fetch_mask_assets.pipeline.contract.login_event import MIN_REVEALING_LENGTH, repeats
 
+LOGINS_IN_PART = 10_000
+
 
 def _raw_values(batch: MaskedBatch) -> int:
     return len(_raw_value_rows(batch))
@@ -29,7 +31,10 @@ def _raw_value_rows(batch: MaskedBatch) -> list[int]:
         for name, kind in batch.masked.schema.items()
         if kind == pl.String and name != "message_id"
     ]
-    likely = batch.logins.filter(_may_hold_raw_value(batch.logins, texts))
+    # In parts, because the texts are put together, and in lower case too.
+    parts = batch.logins.iter_slices(LOGINS_IN_PART)
+    found = [part.filter(_may_hold_raw_value(part, texts)) for part in parts]
+    likely = pl.concat(found or [batch.logins])
     if likely.is_empty():
         return []
     return [
