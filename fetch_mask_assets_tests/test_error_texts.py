@@ -111,7 +111,7 @@ REVIEWED: dict[str, set[str]] = {
         "current or 'none'",
         "needed",
     },
-    "pipeline/queue/attributes.py": {"name"},
+    "pipeline/queue/sqs/attributes.py": {"name"},
     "operations/report/files.py": {"path", "self.path", "type(error).__name__"},
     "keys/secrets_manager.py": {"self.location(name)"},
     "pipeline/queue/dry_run.py": {

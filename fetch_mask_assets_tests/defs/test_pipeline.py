@@ -21,7 +21,7 @@ from fetch_mask_assets.keys.storage import create_keysets
 from fetch_mask_assets.local_stack.state import free_port
 from fetch_mask_assets.pipeline.batch.balance import Balance
 from fetch_mask_assets.pipeline.batch.frames import mask_batch
-from fetch_mask_assets.pipeline.queue.sqs import LoginQueue, QueueSettings, connect_queue
+from fetch_mask_assets.pipeline.queue.login_queue import LoginQueue, QueueSettings, connect_queue
 from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
 from fetch_mask_assets.settings import Tuning
 from fetch_mask_assets_tests.defs.conftest import WITHOUT_CHECKS, checks, failure, metadata
@@ -295,8 +295,8 @@ def test_a_failing_commit_hands_the_messages_back(pipeline: Pipeline) -> None:
         "fetch_mask_assets.pipeline.warehouse.database.TableFacts",
         "fetch_mask_assets.defs.assets.newest_handles",
         "fetch_mask_assets.pipeline.warehouse.commit.commit_batch",
-        "fetch_mask_assets.pipeline.queue.sqs.LoginQueue.receive",
-        "fetch_mask_assets.pipeline.queue.sqs.LoginQueue.delete",
+        "fetch_mask_assets.pipeline.queue.login_queue.LoginQueue.receive",
+        "fetch_mask_assets.pipeline.queue.login_queue.LoginQueue.delete",
     ],
 )
 def test_the_text_of_an_unexpected_error_is_in_no_event(

@@ -19,7 +19,7 @@ from fetch_mask_assets.pipeline.queue.backlog import QueueDepth
 from fetch_mask_assets.pipeline.queue.dead_letters import DeadLetterSummary, summarize
 from fetch_mask_assets.pipeline.queue.dry_run import DRY_RUN_SECONDS, dry_run_messages
 from fetch_mask_assets.pipeline.queue.limits import DrainLimits
-from fetch_mask_assets.pipeline.queue.sqs import LoginQueue
+from fetch_mask_assets.pipeline.queue.login_queue import LoginQueue
 
 _SAMPLE = 1_000
 _SAMPLE_BYTES = 64 * 2**20

@@ -17,7 +17,7 @@ from fetch_mask_assets.cli.instance import InstanceError, dagster_instance
 from fetch_mask_assets.defs.operations.check_history import STORAGE_ERRORS
 from fetch_mask_assets.errors import FetchMaskError, SettingError
 from fetch_mask_assets.pipeline.queue.dead_letters import RetentionPolicy, redrive_problems
-from fetch_mask_assets.pipeline.queue.sqs import LoginQueue
+from fetch_mask_assets.pipeline.queue.login_queue import LoginQueue
 from fetch_mask_assets.pipeline.warehouse.ledger import ledger_problems
 from fetch_mask_assets.pipeline.warehouse.readiness import Finding, findings
 

@@ -13,7 +13,7 @@ from fetch_mask_assets.cli.wording import counted
 from fetch_mask_assets.errors import FetchMaskError
 from fetch_mask_assets.pipeline.ingestion import IngestEnd, IngestOptions, IngestResult
 from fetch_mask_assets.pipeline.queue.limits import DrainLimits
-from fetch_mask_assets.pipeline.queue.sqs import LoginQueue
+from fetch_mask_assets.pipeline.queue.login_queue import LoginQueue
 from fetch_mask_assets.pipeline.warehouse.readiness import findings, require_all_ok
 
 # Beyond the visibility timeout, because the queue's counts lag.

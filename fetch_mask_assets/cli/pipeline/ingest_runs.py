@@ -22,7 +22,7 @@ from fetch_mask_assets.defs.resources import LoginQueueResource
 from fetch_mask_assets.pipeline import ingestion
 from fetch_mask_assets.pipeline.ingestion import BatchRun, IngestOptions, IngestResult
 from fetch_mask_assets.pipeline.queue.limits import DrainEnd
-from fetch_mask_assets.pipeline.queue.sqs import LoginQueue
+from fetch_mask_assets.pipeline.queue.login_queue import LoginQueue
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 
 

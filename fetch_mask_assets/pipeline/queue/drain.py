@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from threading import Lock, Semaphore
 
-from fetch_mask_assets.pipeline.queue.delivery import Delivery
 from fetch_mask_assets.pipeline.queue.limits import (
     DrainEnd,
     DrainLimits,
@@ -16,6 +15,7 @@ from fetch_mask_assets.pipeline.queue.limits import (
     drain_end,
     next_claim,
 )
+from fetch_mask_assets.pipeline.queue.sqs.delivery import Delivery
 
 
 class Drain:

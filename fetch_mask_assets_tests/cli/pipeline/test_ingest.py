@@ -19,7 +19,7 @@ from fetch_mask_assets.cli.pipeline.ingest import ingest
 from fetch_mask_assets.defs import assets
 from fetch_mask_assets.pipeline.queue.backlog import QueueDepth
 from fetch_mask_assets.pipeline.queue.limits import DrainEnd, DrainLimits
-from fetch_mask_assets.pipeline.queue.sqs import LoginQueue, QueueSettings, connect_queue
+from fetch_mask_assets.pipeline.queue.login_queue import LoginQueue, QueueSettings, connect_queue
 from fetch_mask_assets.settings import QueueTuning
 from fetch_mask_assets_tests.support import commands
 from fetch_mask_assets_tests.support.logins import bodies, send

@@ -7,9 +7,9 @@ import threading
 import pytest
 
 from fetch_mask_assets.errors import QueueError
-from fetch_mask_assets.pipeline.queue.delivery import Delivery
 from fetch_mask_assets.pipeline.queue.drain import Drain
 from fetch_mask_assets.pipeline.queue.limits import DrainEnd, DrainLimits
+from fetch_mask_assets.pipeline.queue.sqs.delivery import Delivery
 
 RECEIVERS = 32
 _SECONDS = 30

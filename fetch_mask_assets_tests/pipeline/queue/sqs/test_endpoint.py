@@ -12,7 +12,7 @@ import boto3
 import pytest
 from botocore.exceptions import BotoCoreError, NoCredentialsError
 
-from fetch_mask_assets.pipeline.queue.endpoint import resolve_endpoint
+from fetch_mask_assets.pipeline.queue.sqs.endpoint import resolve_endpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -136,7 +136,8 @@ def test_an_endpoint_does_not_show_its_credentials() -> None:
 
 def test_a_stated_endpoint_needs_no_session_of_botocore() -> None:
     program = (
-        "import os, sys; from fetch_mask_assets.pipeline.queue.endpoint import resolve_endpoint\n"
+        "import os, sys\n"
+        "from fetch_mask_assets.pipeline.queue.sqs.endpoint import resolve_endpoint\n"
         "resolve_endpoint({}, os.environ); print('botocore.session' in sys.modules)"
     )
     done = subprocess.run(  # noqa: S603 (a program of this test)

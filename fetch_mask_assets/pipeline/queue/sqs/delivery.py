@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from fetch_mask_assets.errors import QueueError
 from fetch_mask_assets.pipeline.contract.message_body import storable_text
-from fetch_mask_assets.pipeline.queue.protocol import NOT_SQS
+from fetch_mask_assets.pipeline.queue.sqs.protocol import NOT_SQS
 
 
 class Delivery(NamedTuple):

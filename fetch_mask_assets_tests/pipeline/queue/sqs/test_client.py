@@ -18,8 +18,8 @@ from botocore.retries import standard
 
 from fetch_mask_assets.errors import QueueError
 from fetch_mask_assets.local_stack.state import free_port
-from fetch_mask_assets.pipeline.queue.client import SqsClient, connect_client, is_retryable
-from fetch_mask_assets.pipeline.queue.delivery import parse_deliveries
+from fetch_mask_assets.pipeline.queue.sqs.client import SqsClient, connect_client, is_retryable
+from fetch_mask_assets.pipeline.queue.sqs.delivery import parse_deliveries
 from fetch_mask_assets_tests.support.logins import bodies, body, send
 from fetch_mask_assets_tests.support.scripted_server import (
     REQUEST_ID,
