@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 import click
 
-from fetch_mask_assets.cli import connections, last_run
-from fetch_mask_assets.cli.quick_imports import quick_imports
+from fetch_mask_assets.cli import connections
+from fetch_mask_assets.cli.imports import without_garbage_collection
+from fetch_mask_assets.cli.pipeline import last_run
 from fetch_mask_assets.cli.wording import counted
 from fetch_mask_assets.errors import FetchMaskError
 from fetch_mask_assets.pipeline.ingestion import IngestEnd, IngestOptions, IngestResult
@@ -99,7 +100,7 @@ def warn_of(end: IngestEnd) -> None:
 
 
 def _run(queue: LoginQueue, options: IngestOptions, *, verbose: bool) -> IngestResult:
-    with quick_imports():
+    with without_garbage_collection():
         from fetch_mask_assets.cli.pipeline import ingest_runs  # noqa: PLC0415 (needs Dagster)
 
     return ingest_runs.ingest_logins(queue, options, verbose=verbose)

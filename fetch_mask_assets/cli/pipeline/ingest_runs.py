@@ -11,8 +11,9 @@ from dagster import DagsterInstance, ExecuteInProcessResult, JobDefinition
 from dagster_postgres.utils import DagsterPostgresException
 from sqlalchemy.exc import SQLAlchemyError
 
-from fetch_mask_assets.cli import connections, last_run
+from fetch_mask_assets.cli import connections
 from fetch_mask_assets.cli.instance import InstanceError, dagster_instance, describe_failure
+from fetch_mask_assets.cli.pipeline import last_run
 from fetch_mask_assets.cli.progress import progress_text
 from fetch_mask_assets.defs.assets import RAW_LOGIN_BATCH
 from fetch_mask_assets.defs.ingestion import ingestion_definitions, login_queue_resource

@@ -15,7 +15,7 @@ _FILE = ".fetch-mask.last-run"
 
 
 def was_within(seconds: float) -> bool:
-    """Whether the last run ended no longer ago than that, and succeeded."""
+    """Return whether the last run succeeded, and ended at most so many seconds ago."""
     path = _path()
     if path is None:
         return False
