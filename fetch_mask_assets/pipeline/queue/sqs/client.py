@@ -1,4 +1,4 @@
-"""A client of SQS for its frequent operations, called as boto3's and answering as boto3's does."""
+"""A client of SQS: the operations that the product needs, with boto3's arguments and answers."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The endpoint of SQS: its URL and region, the credentials, the CA bundle and the proxy.
 
-botocore resolves all of it, except where the environment states it in full.
+botocore resolves it, unless the environment states an endpoint without TLS in full.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Credentials(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where requests go, and how they are signed.
+    """The destination of requests, and the parts of their signature.
 
     `credentials` gives those of the moment, refreshed when they expire. `proxy` is a URL, or empty.
     `ca_bundle` is a file or directory of certificates; None for an endpoint without TLS.
@@ -49,7 +49,7 @@ def resolve_endpoint(options: Mapping[str, Any], environ: Mapping[str, str]) -> 
     return _stated_endpoint(options, environ) or _resolved_endpoint(options, environ)
 
 
-# With one of these set, the files of `~/.aws` or a clock have a say.
+# With one of these set, the endpoint also depends on the files of `~/.aws`, or on the time.
 _FURTHER_RULES = (
     "AWS_PROFILE",
     "AWS_DEFAULT_PROFILE",
