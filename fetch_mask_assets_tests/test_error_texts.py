@@ -111,7 +111,11 @@ REVIEWED: dict[str, set[str]] = {
         "current or 'none'",
         "needed",
     },
-    "pipeline/queue/sqs/attributes.py": {"name"},
+    "pipeline/queue/sqs/attributes.py": {"NOT_SQS", "name"},
+    "pipeline/queue/sqs/batch_requests.py": {"NOT_SQS", "operation"},
+    "pipeline/queue/sqs/delivery.py": {"NOT_SQS", "operation"},
+    "pipeline/queue/sqs/protocol.py": {"NOT_SQS", "operation"},
+    "pipeline/queue/sqs/transport.py": {"code", "url"},
     "operations/report/files.py": {"path", "self.path", "type(error).__name__"},
     "keys/secrets_manager.py": {"self.location(name)"},
     "pipeline/queue/dry_run.py": {
