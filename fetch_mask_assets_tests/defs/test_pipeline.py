@@ -22,7 +22,7 @@ from fetch_mask_assets.local_stack.state import free_port
 from fetch_mask_assets.pipeline.batch.balance import Balance
 from fetch_mask_assets.pipeline.batch.frames import mask_batch
 from fetch_mask_assets.pipeline.queue.login_queue import LoginQueue, QueueSettings, connect_queue
-from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit, commit_batch
 from fetch_mask_assets.settings import Tuning
 from fetch_mask_assets_tests.defs.conftest import WITHOUT_CHECKS, checks, failure, metadata
 from fetch_mask_assets_tests.support.logins import bodies, body, masked_batch, register
@@ -58,7 +58,7 @@ def test_a_drained_fifo_dead_letter_queue_recognises_messages_by_their_ids(
     # Committed from the login queue, before SQS moved them and reset their send times.
     register(pipeline.database.url, pipeline.keyring)
     first = masked_batch(pipeline.keyring, bodies(3), ids[:3])
-    pipeline.database.commit_batch(BatchToCommit("earlier", first, lambda _: b""))
+    commit_batch(pipeline.database.url, BatchToCommit("earlier", first, lambda _: b""))
 
     tuning = Tuning(batch_messages=4)
     with connect_queue(QueueSettings.of(url, tuning)) as queue:
