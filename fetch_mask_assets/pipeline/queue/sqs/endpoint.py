@@ -58,6 +58,9 @@ _FURTHER_RULES = (
 )
 
 
+_KEYS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+
+
 def _stated_endpoint(options: Mapping[str, Any], environ: Mapping[str, str]) -> Endpoint | None:
     """An endpoint without TLS that is stated in full, as that of an emulator is.
 
@@ -78,9 +81,7 @@ def _stated_endpoint(options: Mapping[str, Any], environ: Mapping[str, str]) -> 
 
 
 def _stated_keys(options: Mapping[str, Any], environ: Mapping[str, str]) -> Credentials | None:
-    key, secret, token = map(
-        options.get, ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
-    )
+    key, secret, token = map(options.get, _KEYS)
     if not (key or secret or token):
         key, secret = map(environ.get, ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
         token = environ.get("AWS_SECURITY_TOKEN") or environ.get("AWS_SESSION_TOKEN")
@@ -96,15 +97,8 @@ def _resolved_endpoint(options: Mapping[str, Any], environ: Mapping[str, str]) -
     session = botocore.session.get_session()
     client = session.create_client("sqs", **options)
     client.close()
-    given = (
-        StaticCredentials(
-            options["aws_access_key_id"],
-            options["aws_secret_access_key"],
-            options.get("aws_session_token"),
-        )
-        if options.get("aws_access_key_id")
-        else None
-    )
+    key, secret, token = map(options.get, _KEYS)
+    given = StaticCredentials(key, secret, token) if key and secret else None
 
     def credentials() -> Credentials:
         found = given or session.get_credentials()
