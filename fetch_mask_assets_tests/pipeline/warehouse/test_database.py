@@ -17,7 +17,6 @@ import psycopg
 import pytest
 
 from fetch_mask_assets.errors import DatabaseError
-from fetch_mask_assets.keys.storage import create_keysets, read_keyring
 from fetch_mask_assets.local_stack.state import free_port
 from fetch_mask_assets.pipeline.batch.balance import Balance, BatchCounts
 from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit, commit_batch
@@ -25,7 +24,7 @@ from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets.pipeline.warehouse.readiness import require_writable
 from fetch_mask_assets.postgres.errors import TransientDatabaseError
 from fetch_mask_assets_tests.support.kinds import BOTH_KINDS
-from fetch_mask_assets_tests.support.logins import SENT_AT, bodies, body, masked_batch, register
+from fetch_mask_assets_tests.support.logins import SENT_AT, bodies, body, masked_batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,21 +42,6 @@ _DROP_VIEWS = (
 )
 
 Commit = Callable[..., Balance]
-
-
-@pytest.fixture(scope="module")
-def keyring(tmp_path_factory: pytest.TempPathFactory) -> Keyring:
-    """Keys for the whole module."""
-    directory = tmp_path_factory.mktemp("keysets")
-    create_keysets(directory)
-    return read_keyring(directory)
-
-
-@pytest.fixture
-def database(database_url: str, keyring: Keyring) -> LoginDatabase:
-    """The test's own database, which knows the keys."""
-    register(database_url, keyring)
-    return LoginDatabase(database_url)
 
 
 # The commit

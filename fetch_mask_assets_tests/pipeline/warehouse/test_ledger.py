@@ -14,7 +14,6 @@ import psycopg
 import pytest
 
 from fetch_mask_assets.errors import DatabaseError
-from fetch_mask_assets.keys.storage import create_keysets, read_keyring
 from fetch_mask_assets.pipeline.batch.balance import Balance, BatchCounts
 from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit, commit_batch
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
@@ -25,7 +24,7 @@ from fetch_mask_assets.pipeline.warehouse.ledger import (
     prune,
 )
 from fetch_mask_assets_tests.support.kinds import BOTH_KINDS
-from fetch_mask_assets_tests.support.logins import bodies, body, masked_batch, register
+from fetch_mask_assets_tests.support.logins import bodies, body, masked_batch
 from fetch_mask_assets_tests.support.people import person, sqlstate
 
 if TYPE_CHECKING:
@@ -35,21 +34,6 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 TODAY = NOW.date()
 KEEP = 18
 SECONDS_TO_SEE_A_LOCK = 20
-
-
-@pytest.fixture(scope="module")
-def keyring(tmp_path_factory: pytest.TempPathFactory) -> Keyring:
-    """Keys for the whole module."""
-    directory = tmp_path_factory.mktemp("keysets")
-    create_keysets(directory)
-    return read_keyring(directory)
-
-
-@pytest.fixture
-def database(database_url: str, keyring: Keyring) -> LoginDatabase:
-    """The test's own database, which knows the keys."""
-    register(database_url, keyring)
-    return LoginDatabase(database_url)
 
 
 # Redelivery
