@@ -51,7 +51,7 @@ test-browser: setup ## Run the tests that open pages in a real browser.
 	@$(PYTEST) --numprocesses 2 -m browser
 
 test-long: setup ## Run the tests that `make test` leaves out: the browser, and every fault.
-	@$(PYTEST) --numprocesses 2 -m "browser or chaos"
+	@$(PYTEST) --numprocesses 2 -m "browser or chaos or long"
 
 dev: setup ## Start the local stack and the Dagster UI, with traffic; Ctrl-C stops all of it.
 	@exec $(BIN)/fetch-mask local dev

@@ -111,7 +111,11 @@ REVIEWED: dict[str, set[str]] = {
         "current or 'none'",
         "needed",
     },
-    "pipeline/queue/attributes.py": {"name"},
+    "pipeline/queue/attributes.py": {"NOT_SQS", "name"},
+    "pipeline/queue/batch_requests.py": {"NOT_SQS", "operation"},
+    "pipeline/queue/delivery.py": {"NOT_SQS", "operation"},
+    "pipeline/queue/protocol.py": {"NOT_SQS", "operation"},
+    "pipeline/queue/transport.py": {"code", "url"},
     "operations/report/files.py": {"path", "self.path", "type(error).__name__"},
     "keys/secrets_manager.py": {"self.location(name)"},
     "pipeline/queue/dry_run.py": {

@@ -61,7 +61,7 @@ def tokens(database_url: str, keysets_directory: Path) -> dict[str, str]:
 
 
 def test_the_page_shows_as_many_queries_as_are_run_here() -> None:
-    assert len(_QUERIES) == 9
+    assert len(_QUERIES) == 10
 
 
 @BOTH_KINDS

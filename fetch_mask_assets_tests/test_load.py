@@ -18,6 +18,7 @@ _MESSAGES = 1_500
 _BODY_BYTES = 60_000
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_the_sensor_drains_a_backlog_under_a_memory_limit_with_no_more_runs_than_it_needs(
     tmp_path: Path,
@@ -34,6 +35,7 @@ def test_the_sensor_drains_a_backlog_under_a_memory_limit_with_no_more_runs_than
     assert account["stored_events_after_pruning"] < account["stored_events_before_pruning"] / 3
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_one_process_takes_batch_after_batch_without_growing(tmp_path: Path) -> None:
     account = _load(tmp_path, "--batch", "250", "--one-process", "--body-bytes", f"{_BODY_BYTES}")

@@ -10,6 +10,7 @@ from fetch_mask_assets.local_stack.stack import Stack
 from fetch_mask_assets_tests.benchmarks.runs import FEW, MESSAGES, measured
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("part", "sizes", "messages"),

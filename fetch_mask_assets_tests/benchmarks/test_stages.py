@@ -12,6 +12,7 @@ from fetch_mask_assets.local_stack.stack import Stack
 from fetch_mask_assets_tests.benchmarks.runs import FEW, MESSAGES, measured, run
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
 def test_each_contender_of_a_stage_takes_every_message(
@@ -29,6 +30,7 @@ def test_each_contender_of_a_stage_takes_every_message(
         assert all(each["requests"] >= least for each in own["rounds"])
 
 
+@pytest.mark.long
 def test_a_profile_names_the_functions_of_the_product(stack: Stack) -> None:
     done = run(stack, "benchmarks", *FEW, "--profile", "mask")
 

@@ -181,7 +181,7 @@ def test_what_nobody_hands_back_comes_again_when_its_visibility_ends(
 
 @pytest.mark.timeout(0)
 def test_the_invariants_hold_after_every_step(model: type[RuleBasedStateMachine]) -> None:
-    examples = max(1, settings().max_examples // 33)
+    examples = max(1, settings().max_examples // 100)
     run_state_machine_as_test(
         model,
         settings=settings(

@@ -163,6 +163,7 @@ def test_a_cipher_does_not_show_its_key() -> None:
     assert repr(siv_columns(KEY, DATA)) == "SivColumns()"
 
 
+@pytest.mark.long
 @pytest.mark.servers
 def test_a_million_values_are_those_of_tink() -> None:
     chance = random.Random(5297)  # noqa: S311 (values to compare)

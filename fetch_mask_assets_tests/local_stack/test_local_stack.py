@@ -319,7 +319,9 @@ def test_the_samples_command_prints_one_message_a_line() -> None:
     assert result.output.splitlines() == samples(7, seed=3)
 
 
-@pytest.mark.parametrize("stop_signal", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "stop_signal", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM]
+)
 def test_dev_stops_all_that_it_started_also_a_run_under_way(
     checkout: Path, stop_signal: signal.Signals
 ) -> None:

@@ -158,7 +158,7 @@ def dies(real):
             os.kill(os.getpid(), signal.SIGKILL)
         return real(*inputs)
     return call
-targets = [(replay, "mask_batch")]
+targets = [(replay, "mask_and_check")]
 targets += [(postgres, name) for name in ("write_links", "one_row", "ReplayResult")]
 for module, name in targets:
     if not os.fork():

@@ -94,6 +94,7 @@ def settings(
     }
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_poison_a_kill_and_an_outage_of_many_ticks_send_no_good_message_to_the_dead_letters(
     settings: dict[str, str],

@@ -94,6 +94,7 @@ def test_poison_ends_on_the_dead_letter_queue_and_what_shared_its_batches_loads(
     assert CRASHES not in "".join(outputs)
 
 
+@pytest.mark.long
 def test_a_message_that_hangs_is_poison_as_well(
     settings: dict[str, str], queue: HarshQueue, tmp_path: Path
 ) -> None:

@@ -253,6 +253,7 @@ def test_the_command_prints_its_counts(table: Table) -> None:
     assert done.stdout.splitlines() == lines
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)  # at full size it takes minutes
 def test_after_repeated_kills_under_load_every_group_is_kept(table: Table, tmp_path: Path) -> None:
     """Readers of the view see one group for each value, at every look they take."""
