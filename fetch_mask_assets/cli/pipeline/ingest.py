@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import click
 
@@ -55,7 +57,7 @@ def ingest(*, max_batches: int | None, no_wait: bool, as_json: bool, verbose: bo
     An empty queue gets a run only if the last one is half of LOGIN_FRESHNESS_SECONDS ago or failed.
     """
     options = IngestOptions(max_batches, 0 if no_wait else max_wait_seconds())
-    with connections.queue() as queue:
+    with _sigterm_as_interrupt(), connections.queue() as queue:
         require_ready(queue)
         result = IngestResult() if _needs_no_run(queue) else _run(queue, options, verbose=verbose)
     warn_of(result.end)
@@ -97,6 +99,16 @@ def warn_of(end: IngestEnd) -> None:
     """Print why an ingestion left messages on the queue."""
     if end in _WARNINGS:
         click.echo(_WARNINGS[end], err=True)
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """SIGTERM ends the command as Ctrl-C does, so that messages that it holds are released."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _run(queue: LoginQueue, options: IngestOptions, *, verbose: bool) -> IngestResult:

@@ -62,11 +62,7 @@ def _ingest(
     job = definitions.resolve_job_def(INGEST_LOGINS)
     with dagster_instance() as instance, progress_text() as on_progress:
         runs = _Runs(job, instance, connections.database(), verbose, tags)
-        last_run.forget()
-        result = ingestion.ingest(runs.run, queue.depth, on_progress, options)
-    if not result.failure:
-        last_run.record()
-    return result
+        return ingestion.ingest(runs.run, queue.depth, on_progress, options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +75,14 @@ class _Runs:
 
     def run(self) -> BatchRun:
         """Runs the job once in this process."""
+        last_run.forget()
         result = self._execute()
         counts = self.database.batch_counts(result.run_id)
         balance = counts.balance if counts else None
         if not result.success:
             return BatchRun(balance, describe_failure(result))
+        # At once: the command may wait for hours for messages in flight, and the table ages.
+        last_run.record()
         [event] = result.asset_materializations_for_node(RAW_LOGIN_BATCH.to_python_identifier())
         end_reason, messages, returned = (
             event.metadata[name].value for name in ("end_reason", "messages", "returned_to_queue")

@@ -1,4 +1,4 @@
-"""The time of the last run of `fetch-mask ingest` that succeeded, kept as a file in DAGSTER_HOME.
+"""The time of the last run of `fetch-mask ingest`, if it succeeded: a file in DAGSTER_HOME.
 
 Runs of other hosts and of the daemon do not count, and a run that fails or is killed leaves no
 file: without one, or without DAGSTER_HOME, the next command makes a run.

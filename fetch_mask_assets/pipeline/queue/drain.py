@@ -51,9 +51,8 @@ class Drain:
     def run(self, receivers: int) -> None:
         """Receives until a limit is reached; the first failure stops every receiver."""
         with ThreadPoolExecutor(receivers) as pool:
-            futures = [pool.submit(self._loop) for _ in range(receivers)]
             try:
-                for future in futures:
+                for future in [pool.submit(self._loop) for _ in range(receivers)]:
                     future.result()
             except BaseException:  # also an interrupt of this thread stops the others
                 self._stopped = True

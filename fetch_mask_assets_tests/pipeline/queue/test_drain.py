@@ -104,6 +104,23 @@ def test_a_receive_that_fails_stops_every_receiver() -> None:
     assert len(drain.deliveries) < 10 * (100 + RECEIVERS)
 
 
+def test_a_receiver_that_cannot_start_stops_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their messages could not be used, and the failure would come late."""
+    start, started = threading.Thread.start, iter(range(10**6))
+
+    def start_few(thread: threading.Thread) -> None:
+        if next(started) == 3:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_few)
+    drain = Drain(_deliveries, _limits(messages=10**5))
+    with pytest.raises(RuntimeError, match="start new thread"):
+        drain.run(RECEIVERS)
+
+    assert len(drain.deliveries) < 10**5
+
+
 def _deliveries(number: int, size: int = 10) -> list[Delivery]:
     return [Delivery("id", "handle", 0, 1, "x" * size)] * number
 

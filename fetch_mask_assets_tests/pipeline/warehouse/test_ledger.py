@@ -12,6 +12,7 @@ from uuid import uuid4
 import polars as pl
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from fetch_mask_assets.errors import DatabaseError
 from fetch_mask_assets.pipeline.batch.balance import Balance, BatchCounts
@@ -338,9 +339,16 @@ def test_a_day_is_not_dropped_before_a_commit_into_it_has_ended(
     assert list(prune(database.url, KEEP)) == [PrunedDay(old.date(), 3)]
 
 
+@pytest.mark.parametrize("isolation", ["read committed", "repeatable read"])
 def test_a_commit_that_waits_for_the_pruning_of_its_day_does_not_load_again(
-    database: LoginDatabase, keyring: Keyring
+    database: LoginDatabase, keyring: Keyring, isolation: str
 ) -> None:
+    """The isolation is the default of the database."""
+    _run(
+        database,
+        f"ALTER DATABASE {conninfo_to_dict(database.url)['dbname']}"
+        f" SET default_transaction_isolation = '{isolation}'",
+    )
     old = _day_ago(KEEP + 1)
     _create_day(database, old)
     masked = _masked(keyring, 2, old)

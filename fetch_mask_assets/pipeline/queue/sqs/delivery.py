@@ -23,6 +23,10 @@ class Delivery(NamedTuple):
     receive_count: int
     body: str
 
+    def __repr__(self) -> str:
+        """Without the body, and without the handle that deletes the message."""
+        return f"Delivery({self.message_id!r}, ...)"
+
     @property
     def body_bytes(self) -> int:
         """The length of the body in UTF-8."""

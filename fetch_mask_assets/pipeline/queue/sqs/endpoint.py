@@ -23,6 +23,10 @@ class Credentials(NamedTuple):
     secret_key: str
     token: str | None
 
+    def __repr__(self) -> str:
+        """Only the name of the class."""
+        return "Credentials(...)"
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:

@@ -214,6 +214,13 @@ def test_messages_of_another_type_are_an_error(messages: object) -> None:
         parse_deliveries({"Messages": messages})
 
 
+def test_a_delivery_shows_neither_its_body_nor_its_handle() -> None:
+    [delivery] = parse_deliveries({"Messages": [_MESSAGE]})
+
+    assert delivery.body not in repr(delivery)
+    assert delivery.receipt_handle not in repr(delivery)
+
+
 @pytest.mark.usefixtures("no_pauses")
 def test_an_error_shows_nothing_that_the_server_quotes(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
