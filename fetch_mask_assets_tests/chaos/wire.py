@@ -35,7 +35,7 @@ from fetch_mask_assets_tests.chaos.postgres_protocol import (
 
 LOOPBACK = "127.0.0.1"
 LEDGER = "login_ingest.ledger (sent_at, message_id, batch_id)"
-"""Part of COPY and INSERT into the ledger; one of them is in each transaction that commits a batch."""
+"""Part of the COPY and of the INSERT into the ledger; each commit of a batch has one of them."""
 ROWS = "COPY user_logins"
 """The statement after that one, which writes the rows."""
 
