@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from fetch_mask_assets.pipeline.queue.limits import DrainLimits
-from fetch_mask_assets.pipeline.queue.sqs import LoginQueue, QueueSettings, connect_queue
+from fetch_mask_assets.pipeline.queue.login_queue import LoginQueue, QueueSettings, connect_queue
 from fetch_mask_assets.settings import Tuning
 
 

@@ -29,8 +29,8 @@ from fetch_mask_assets.pipeline.batch.frames import (
     text_column,
 )
 from fetch_mask_assets.pipeline.batch.thresholds import oldest_age_seconds
-from fetch_mask_assets.pipeline.queue.batch_requests import BatchResult
-from fetch_mask_assets.pipeline.queue.sqs import ReceiveResult
+from fetch_mask_assets.pipeline.queue.login_queue import ReceiveResult
+from fetch_mask_assets.pipeline.queue.sqs.batch_requests import BatchResult
 
 Metadata = dict[str, Any]
 

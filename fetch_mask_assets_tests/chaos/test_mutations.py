@@ -16,9 +16,9 @@ from fetch_mask_assets.keys.storage import create_keysets
 from fetch_mask_assets.local_stack.stack import Stack
 from fetch_mask_assets.pipeline.batch import checked_batch
 from fetch_mask_assets.pipeline.batch.balance import Balance
-from fetch_mask_assets.pipeline.queue.batch_requests import BatchRequests, BatchResult
 from fetch_mask_assets.pipeline.queue.limits import DrainLimits
-from fetch_mask_assets.pipeline.queue.sqs import LoginQueue, ReceiveResult
+from fetch_mask_assets.pipeline.queue.login_queue import LoginQueue, ReceiveResult
+from fetch_mask_assets.pipeline.queue.sqs.batch_requests import BatchRequests, BatchResult
 from fetch_mask_assets.pipeline.warehouse import commit as warehouse_commit
 from fetch_mask_assets.pipeline.warehouse import ledger
 from fetch_mask_assets_tests.chaos.laboratory import Laboratory, make_laboratory

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import polars as pl
 
 from fetch_mask_assets.pipeline.batch.frames import RAW_SCHEMA
-from fetch_mask_assets.pipeline.queue.delivery import Delivery
+from fetch_mask_assets.pipeline.queue.sqs.delivery import Delivery
 
 MESSAGES_IN_PART = 1_000
 

@@ -182,7 +182,7 @@ WHERE NOT EXISTS (SELECT FROM login_ingest.moved_message AS moved
   AND ((sent_at < login_ingest.ledger_start()) IS NOT TRUE
        OR NOT EXISTS (SELECT FROM login_ingest.quarantine AS quarantined
                       WHERE quarantined.message_id = received.message_id))
-ORDER BY sent_at, message_id
+ORDER BY sent_at, message_id COLLATE "C"
 ON CONFLICT DO NOTHING
 """
 

@@ -7,9 +7,9 @@ import threading
 import pytest
 
 from fetch_mask_assets.errors import QueueError
-from fetch_mask_assets.pipeline.queue.delivery import Delivery
 from fetch_mask_assets.pipeline.queue.drain import Drain
 from fetch_mask_assets.pipeline.queue.limits import DrainEnd, DrainLimits
+from fetch_mask_assets.pipeline.queue.sqs.delivery import Delivery
 
 RECEIVERS = 32
 _SECONDS = 30
@@ -102,6 +102,23 @@ def test_a_receive_that_fails_stops_every_receiver() -> None:
         drain.run(RECEIVERS)
 
     assert drain.received.whole().height < 10 * (100 + RECEIVERS)
+
+
+def test_a_receiver_that_cannot_start_stops_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their messages could not be used, and the failure would come late."""
+    start, started = threading.Thread.start, iter(range(10**6))
+
+    def start_few(thread: threading.Thread) -> None:
+        if next(started) == 3:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_few)
+    drain = Drain(_deliveries, _limits(messages=10**5))
+    with pytest.raises(RuntimeError, match="start new thread"):
+        drain.run(RECEIVERS)
+
+    assert drain.received.whole().height < 10**5
 
 
 def _deliveries(number: int, size: int = 10) -> list[Delivery]:

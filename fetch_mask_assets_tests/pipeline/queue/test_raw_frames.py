@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from fetch_mask_assets.pipeline.batch.frames import RAW_SCHEMA
-from fetch_mask_assets.pipeline.queue.delivery import Delivery
 from fetch_mask_assets.pipeline.queue.raw_frames import MESSAGES_IN_PART, RawFrames
+from fetch_mask_assets.pipeline.queue.sqs.delivery import Delivery
 
 
 @pytest.mark.parametrize(

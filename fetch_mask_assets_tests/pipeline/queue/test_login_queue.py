@@ -17,13 +17,13 @@ from fetch_mask_assets.errors import QueueError
 from fetch_mask_assets.local_stack.state import free_port
 from fetch_mask_assets.pipeline.batch.frames import RAW_SCHEMA
 from fetch_mask_assets.pipeline.queue.backlog import QueueDepth
-from fetch_mask_assets.pipeline.queue.batch_requests import BatchResult
 from fetch_mask_assets.pipeline.queue.limits import DrainEnd, DrainLimits
-from fetch_mask_assets.pipeline.queue.sqs import (
+from fetch_mask_assets.pipeline.queue.login_queue import (
     LoginQueue,
     QueueSettings,
     connect_queue,
 )
+from fetch_mask_assets.pipeline.queue.sqs.batch_requests import BatchResult
 from fetch_mask_assets_tests.support.logins import bodies, body, send
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
     from fetch_mask_assets.local_stack.stack import Stack
-    from fetch_mask_assets.pipeline.queue.client import SqsClient
+    from fetch_mask_assets.pipeline.queue.sqs.client import SqsClient
 
 CANARY = "203.0.113.77"
 

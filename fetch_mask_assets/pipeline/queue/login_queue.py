@@ -1,4 +1,4 @@
-"""The login queue on SQS: `depth`, `retention`, `receive`, `delete`, `release`, `send`.
+"""The login queue: receiving, deleting, releasing and sending messages, and its counts.
 
 Source: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/
 """
@@ -17,13 +17,8 @@ import polars as pl
 
 from fetch_mask_assets.aws import CONNECT_SECONDS, READ_SECONDS
 from fetch_mask_assets.errors import QueueError
-from fetch_mask_assets.pipeline.queue import attributes
-from fetch_mask_assets.pipeline.queue.attributes import translate_errors
 from fetch_mask_assets.pipeline.queue.backlog import QueueDepth
-from fetch_mask_assets.pipeline.queue.batch_requests import BatchRequests, BatchResult
-from fetch_mask_assets.pipeline.queue.client import SqsClient, connect_client
 from fetch_mask_assets.pipeline.queue.dead_letters import RedrivePolicy, RetentionPolicy
-from fetch_mask_assets.pipeline.queue.delivery import Delivery, parse_deliveries
 from fetch_mask_assets.pipeline.queue.drain import Drain
 from fetch_mask_assets.pipeline.queue.limits import (
     MAX_RECEIVE,
@@ -31,6 +26,11 @@ from fetch_mask_assets.pipeline.queue.limits import (
     DrainLimits,
     release_delay,
 )
+from fetch_mask_assets.pipeline.queue.sqs import attributes
+from fetch_mask_assets.pipeline.queue.sqs.attributes import translate_errors
+from fetch_mask_assets.pipeline.queue.sqs.batch_requests import BatchRequests, BatchResult
+from fetch_mask_assets.pipeline.queue.sqs.client import SqsClient, connect_client
+from fetch_mask_assets.pipeline.queue.sqs.delivery import Delivery, parse_deliveries
 from fetch_mask_assets.settings import QueueTuning
 
 _LOG = logging.getLogger(__name__)
