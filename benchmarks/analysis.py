@@ -1,4 +1,4 @@
-"""What the indexes give to the views for analysts, and what they cost a COPY, in one run.
+"""The gain of the indexes for the views of analysts, and their cost for a COPY, in one run.
 
 Run it with `python -m benchmarks.analysis`. Makes a database of its own beside
 LOGIN_DATABASE_URL's, fills user_logins on the server, and drops it. The tokens are made up: 50
@@ -42,7 +42,7 @@ _MAKE: dict[str, LiteralString] = {
 }
 _BY_MIGRATION = (_IP, _DEVICE, _USER)
 
-# A user has a device, of 33 logins one is with somebody else's; an IP is of about a hundred logins.
+# A user has a device; of 33 logins one is with the device of another. An IP has about a hundred.
 _FILL = """
 INSERT INTO user_logins
 SELECT 'user-' || CASE WHEN random() < 0.03 THEN (random() * %(rows)s / 8)::int ELSE device END,
@@ -187,7 +187,7 @@ def seconds(
 
 
 def plan(connection: psycopg.Connection, statement: LiteralString, values: dict[str, str]) -> str:
-    """How Postgres means to answer."""
+    """The plan of Postgres for a statement."""
     lines = connection.execute(sql.SQL("EXPLAIN ") + sql.SQL(statement), values)
     return "\n".join(str(each) for (each,) in lines)
 

@@ -76,7 +76,7 @@ def open_arena(server_url: str, messages: int) -> Iterator[Arena]:
             "DAGSTER_POSTGRES_URL": storage_url.replace("postgresql:", "postgresql+psycopg2:", 1),
             "DAGSTER_DISABLE_TELEMETRY": "1",
             "LOGIN_MAX_RUNS": "1",
-            # A busy machine would end a large batch early.
+            # By default a large batch would end early on a busy machine.
             "LOGIN_BATCH_SECONDS": "240",
             settings.KEYSETS: str(keysets),
         }

@@ -1,4 +1,4 @@
-"""What was measured: rounds, their medians and their spread."""
+"""The measured figures: rounds, their medians and their spread."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ _UNDER_WAY = [DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED, *_RUNNING]
 
 @dataclass(frozen=True)
 class Load:
-    """How much, and in what portions."""
+    """The number of messages, their size, and the limits of the runs."""
 
     messages: int
     batch: int
@@ -77,7 +77,7 @@ class Peaks:
                 continue
 
     def as_account(self) -> dict[str, float]:
-        """How much a run held, and whether one held more than the others."""
+        """The peaks of memory of the runs, and the largest in comparison with the median."""
         held = sorted(self.by_pid.values())
         return {
             "processes_watched": len(held),
@@ -130,7 +130,7 @@ def main() -> int:
 
 
 def amiss(account: Mapping[str, float], messages: int) -> list[str]:
-    """What of an account is not as it must be, as far as it was measured; empty if all is well."""
+    """The measured figures of an account that are not as they must be."""
     must_be = {
         **dict.fromkeys(("loaded", "rows", "different_users", "ledger_rows"), messages),
         **dict.fromkeys(("left_on_queue", "on_dead_letter_queue", "runs_failed", "exit_code"), 0),
@@ -269,7 +269,7 @@ def _table(stack: Stack) -> dict[str, int]:
 
 
 def _runs(load: Load) -> dict[str, float]:
-    """How many runs there were, and how many the backlog needed."""
+    """The number of runs, and the number that the backlog needed."""
     with DagsterInstance.get() as instance:
         runs = instance.get_runs_count(RunsFilter(job_name=INGEST_LOGINS))
         failed = instance.get_runs_count(RunsFilter(statuses=[DagsterRunStatus.FAILURE]))

@@ -1,4 +1,4 @@
-"""How fast this machine computes MD5 of whole spaces, beside how fast it masks.
+"""The rate at which this machine computes MD5 of whole spaces, beside the rate of masking.
 
 Run it alone: `python -m benchmarks.md5_rate`. All rates are of one run on one machine, so their
 ratios mean something where the rates themselves do not.

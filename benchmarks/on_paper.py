@@ -51,7 +51,7 @@ class Dollars:
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """What a contender needs for the load, and what that costs in a month."""
+    """The needs of a contender for the load, and their cost in a month."""
 
     requests_a_day: float
     cores: float

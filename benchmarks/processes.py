@@ -1,4 +1,4 @@
-"""Processes that do the work of a round, and what each used."""
+"""Processes that do the work of a round, and the CPU, time and memory of each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RIVALS_PYTHON = CHECKOUT / ".benchmark-venv/bin/python"
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a process used for one round; `messages` is None if it does not count them."""
+    """The CPU, time and memory of one round; `messages` is None if they are not counted."""
 
     cpu_seconds: float
     wall_seconds: float

@@ -16,8 +16,7 @@ from psycopg import sql
 
 from fetch_mask_assets.keys.storage import read_keyring
 from fetch_mask_assets.pipeline.batch.frames import mask_batch
-from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
-from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit, commit_batch
 from fetch_mask_assets_tests.support.kinds import BOTH_KINDS, PARTITIONED_ONLY
 from fetch_mask_assets_tests.support.logins import body, raw_batch, register
 from fetch_mask_assets_tests.support.people import person
@@ -50,7 +49,7 @@ def tokens(database_url: str, keysets_directory: Path) -> dict[str, str]:
     masked = mask_batch(raw_batch(texts), ring)
     batch = BatchToCommit(str(uuid4()), masked, lambda _: b"")
     register(database_url, ring)
-    assert LoginDatabase(database_url).commit_batch(batch).loaded == len(texts)
+    assert commit_batch(database_url, batch).loaded == len(texts)
     with psycopg.connect(database_url) as connection:
         connection.execute("UPDATE user_logins SET create_date = %s", [datetime.now(UTC).date()])
     return {

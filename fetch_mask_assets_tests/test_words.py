@@ -17,8 +17,10 @@ from fetch_mask_assets.cli.main import cli
 
 _PRODUCT = Path(fetch_mask_assets.__file__).parent
 _ROOT = _PRODUCT.parent
-_MODULES = sorted(_PRODUCT.rglob("*.py"))
+_MODULES = sorted([*_PRODUCT.rglob("*.py"), *_ROOT.glob("benchmarks/**/*.py")])
 _SCHEMA = sorted(_PRODUCT.rglob("*.sql"))
+# First words of a docstring that does not begin with the thing that it describes.
+_NO_SUBJECT = re.compile(r"(What|Whoever|Who|How|Where|Nobody|Somebody)\b")
 _DOCUMENTS = sorted([*_ROOT.glob("*.md"), *_ROOT.glob("docs/**/*.md")])
 
 _LEFTOVERS = re.compile(r"\bXX+\b|\bTODO\b|\bFIXME\b|\bTBD\b|  +|\?\?", re.IGNORECASE)
@@ -81,7 +83,7 @@ def _constants(node: ast.AST) -> Iterator[str]:
             yield each.value
 
 
-@pytest.mark.parametrize("module", _MODULES, ids=lambda path: str(path.relative_to(_PRODUCT)))
+@pytest.mark.parametrize("module", _MODULES, ids=lambda path: str(path.relative_to(_ROOT)))
 def test_an_error_message_holds_no_leftover_and_no_riddle(module: Path) -> None:
     for text in _raised_texts(module):
         assert not _LEFTOVERS.search(text), text
@@ -96,14 +98,14 @@ def _prose(module: Path) -> Iterator[str]:
             yield token.string
 
 
-@pytest.mark.parametrize("module", _MODULES, ids=lambda path: str(path.relative_to(_PRODUCT)))
+@pytest.mark.parametrize("module", _MODULES, ids=lambda path: str(path.relative_to(_ROOT)))
 def test_code_and_its_prose_use_plain_words(module: Path) -> None:
     found = [text for text in _prose(module) if _RIDDLES.search(text)]
 
     assert not found
 
 
-@pytest.mark.parametrize("module", _MODULES, ids=lambda path: str(path.relative_to(_PRODUCT)))
+@pytest.mark.parametrize("module", _MODULES, ids=lambda path: str(path.relative_to(_ROOT)))
 def test_a_docstring_starts_with_what_it_describes(module: Path) -> None:
     tree = ast.parse(module.read_text(encoding="utf-8"))
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -111,7 +113,7 @@ def test_a_docstring_starts_with_what_it_describes(module: Path) -> None:
         ast.get_docstring(node) or "" for node in ast.walk(tree) if isinstance(node, documented)
     ]
 
-    assert not [text for text in docstrings if re.match(r"(What|Whoever|Nobody|Somebody)\b", text)]
+    assert not [text for text in docstrings if _NO_SUBJECT.match(text)]
 
 
 @pytest.mark.parametrize("path", [*_SCHEMA, *_DOCUMENTS], ids=lambda path: str(path.name))

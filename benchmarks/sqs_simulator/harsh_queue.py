@@ -1,7 +1,7 @@
-"""An SQS server at its worst, over HTTP, for boto3: `HarshQueue`.
+"""An SQS server with faults, over HTTP: `HarshQueue`.
 
-It keeps real visibility time-outs, receive counts, redrive and the in-flight limit, meets its calls
-with the faults of a `FaultPlan`, and knows the truth: what was sent, handed out and deleted.
+It has visibility time-outs, receive counts, redrive and the in-flight limit of SQS, carries out the
+faults of a `FaultPlan`, and records the messages that were sent, handed out and deleted.
 
     with HarshQueue() as queue:
         url = queue.create("logins", dead_letters="dead", max_receives=5)
@@ -104,11 +104,11 @@ class HarshQueue:
         self.in_flight_limit = in_flight_limit
         self.lives: dict[str, Life] = {}
         self.met: Counter[tuple[str, FaultKind]] = Counter()
-        """How often which operation met which fault."""
+        """The number of times that each operation had each fault."""
         self.calls: Counter[str] = Counter()
         """Calls by operation, since the start."""
         self.limited = 0
-        """How often a receive found nothing because of the in-flight limit."""
+        """The number of receives that returned nothing because of the in-flight limit."""
         self.errors: list[BaseException] = []
         """Failures of this server itself, and of hooks; a test expects none."""
         self._changed = threading.Condition()
@@ -134,12 +134,12 @@ class HarshQueue:
 
     @property
     def endpoint(self) -> str:
-        """Where it listens."""
+        """The URL of the server."""
         return f"http://{LOOPBACK}:{self._server.server_port}"
 
     @property
     def plan(self) -> FaultPlan:
-        """The faults that calls meet; setting it counts the calls anew, from 1."""
+        """The faults of calls; setting it counts the calls anew, from 1."""
         return self._plan
 
     @plan.setter
@@ -200,13 +200,13 @@ class HarshQueue:
             return store.counts(self.now()) if store else Counts()
 
     def in_flight(self, name: str) -> set[str]:
-        """The ids of the messages that somebody holds now."""
+        """The ids of the messages that are in flight now."""
         with self._changed:
             store = self._queues.get(name)
             return store.in_flight(self.now()) if store else set()
 
     def on_queue(self, name: str) -> dict[str, str]:
-        """What is on a queue now, hidden or not: bodies by message id."""
+        """The bodies of the messages on a queue now, hidden or not, by message id."""
         with self._changed:
             store = self._queues.get(name)
             messages = store.messages.values() if store else ()
@@ -218,7 +218,7 @@ class HarshQueue:
             return {life.message_id for life in self.lives.values() if life.deleted_at is not None}
 
     def handed_out(self) -> dict[str, int]:
-        """How often each message was handed out that was, by its id."""
+        """The number of times that messages were handed out, by their ids; without those at 0."""
         with self._changed:
             lives = self.lives.values()
             return {life.message_id: life.handed_out for life in lives if life.handed_out}
@@ -298,7 +298,7 @@ class HarshQueue:
         self._call_hooks(call, Moment.ANSWERED)
 
     def meets(self, call: Call, kind: FaultKind) -> bool:
-        """Whether a call meets a fault; it counts as met from then on."""
+        """Return whether a call has a fault; it is counted in `met`."""
         return self._fault(call, kind) is not None
 
     def _fault(self, call: Call, kind: FaultKind) -> Fault | None:

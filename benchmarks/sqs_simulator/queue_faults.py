@@ -1,7 +1,7 @@
-"""What can go wrong on the queue: a seeded plan that says which call meets which fault.
+"""Faults of a queue: a seeded plan that chooses the faults of each call.
 
-Belongs here: faults as frozen values, and the choice of them by seed, operation and call number.
-Does not belong here: what a fault does (`harsh_queue`).
+The choice depends on the seed, the operation and the number of the call. `harsh_queue` carries the
+faults out.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ ANY = "*"
 
 
 class FaultKind(StrEnum):
-    """What a call meets."""
+    """A kind of fault, by its effect on a call."""
 
     EMPTY = "empty"
-    """A receive finds nothing, though messages wait."""
+    """A receive returns nothing, although messages wait."""
     PART = "part"
-    """A receive finds only `share` of what waits, as a short poll does that sees some servers."""
+    """A receive returns only from `share` of the waiting messages, as a short poll does."""
     SHUFFLE = "shuffle"
     """A receive takes any of the waiting messages, not the oldest."""
     EARLY = "early"
-    """What a receive hands out shows again after `seconds`; at 0 it is a duplicate at once."""
+    """Received messages are visible again after `seconds`; after 0 they are duplicates at once."""
     LOST = "lost"
     """The call takes effect, and its connection closes before the answer."""
     RESET = "reset"
@@ -44,9 +44,9 @@ class FaultKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One fault: which calls of which operation meet it.
+    """One fault of some calls of an operation.
 
-    A call meets it by `chance` (0 to 1), or because its number is among `calls`, from 1.
+    It happens by `chance` (0 to 1), and to the calls whose numbers, from 1, are in `calls`.
     """
 
     kind: FaultKind
@@ -61,13 +61,13 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class FaultPlan:
-    """The faults of a queue. Equal plans choose alike, however the calls interleave."""
+    """The faults of a queue. Equal plans make equal choices, in whatever order the calls come."""
 
     faults: tuple[Fault, ...] = ()
     seed: int = 0
 
     def met_by(self, operation: str, number: int) -> dict[FaultKind, Fault]:
-        """The faults that the n-th call of an operation meets, by kind."""
+        """The faults of the n-th call of an operation, by kind."""
         return {
             fault.kind: fault
             for index, fault in enumerate(self.faults)

@@ -40,7 +40,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many messages of a queue wait, are in flight, and are delayed."""
+    """The numbers of messages of a queue that wait, are in flight, and are delayed."""
 
     waiting: int = 0
     in_flight: int = 0
@@ -101,12 +101,12 @@ class QueueStore:
         return self.messages.pop(message_id)
 
     def in_flight(self, now: float) -> set[str]:
-        """The ids of the messages that are hidden because somebody received them."""
+        """The ids of the messages that are in flight: received and not deleted."""
         self._show_due(now)
         return set(self._in_flight)
 
     def is_in_flight(self, message: Message, now: float) -> bool:
-        """Whether a message is hidden because somebody received it."""
+        """Return whether a message is in flight: received and not deleted."""
         self._show_due(now)
         return message.message_id in self._in_flight
 

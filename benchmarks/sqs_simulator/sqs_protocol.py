@@ -1,4 +1,4 @@
-"""The AWS JSON protocol as boto3 speaks it to SQS, over HTTP: calls in, answers and errors out.
+"""The AWS JSON protocol of SQS over HTTP: calls in, answers and errors out.
 
 Belongs here: the server, its connections and how they break, and AWS's shapes and error codes.
 Does not belong here: what a queue does with a call (`harsh_queue`).
@@ -54,7 +54,7 @@ class Call:
 
 
 class Service(Protocol):
-    """What answers the calls."""
+    """A service that answers calls."""
 
     errors: list[BaseException]
 
@@ -62,13 +62,13 @@ class Service(Protocol):
         """A call has arrived."""
 
     def answer(self, call: Call) -> Answer:
-        """What a call is answered with."""
+        """The answer to a call."""
 
     def end(self, call: Call) -> None:
         """A call has been answered."""
 
     def meets(self, call: Call, kind: FaultKind) -> bool:
-        """Whether a call meets a fault."""
+        """Return whether a call has a fault."""
 
 
 # By the code that boto3 shows: HTTP status, and the shape's name where it is another.

@@ -20,10 +20,10 @@ from benchmarks.work.raw_batches import raw_batches
 from fetch_mask_assets.keys.keyset import Keyring
 from fetch_mask_assets.keys.masker import FieldMasker
 from fetch_mask_assets.masking.token import parse_token
+from fetch_mask_assets.pipeline.batch.token_rules import GENUINE_DIGEST_SAMPLE
 from fetch_mask_assets.pipeline.contract.login_event import LoginEvent, decode_login_event
 
 _CLEAR = ("user_id", "device_type", "locale", "app_version")
-_SAMPLE = 256
 _DIGESTS = ("md5", "sha1", "sha224", "sha256", "sha384", "sha512", "sha3_256", "blake2s")
 
 
@@ -76,7 +76,7 @@ def _check_pairs(masker: FieldMasker, pairs: Sequence[tuple[str, str]]) -> None:
         is_primary = parse_token(masker.field, token).key_id == masker.primary_key_id
         if not is_primary or masker.decrypt(token) != masker.field.form.to_bytes(value):
             raise RuntimeError("a token is not of the primary key, or does not open to its value")
-    for value, token in pairs[:_SAMPLE]:
+    for value, token in pairs[:GENUINE_DIGEST_SAMPLE]:
         _check_digests(masker, value, token)
 
 

@@ -20,7 +20,6 @@ def raw_batches() -> Iterator[pl.DataFrame]:
     for first in count(0, messages):
         columns = {
             "message_id": [str(uuid4()) for _ in range(messages)],
-            "receipt_handle": [""] * messages,
             "sent_at": [datetime.now(UTC)] * messages,
             "receive_count": [1] * messages,
             "body": [body(number) for number in range(first, first + messages)],

@@ -6,9 +6,8 @@ import os
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from fetch_mask_assets.pipeline.batch.frames import newest_handles
 from fetch_mask_assets.pipeline.queue.limits import DrainLimits
-from fetch_mask_assets.pipeline.queue.sqs import LoginQueue, QueueSettings, connect_queue
+from fetch_mask_assets.pipeline.queue.login_queue import LoginQueue, QueueSettings, connect_queue
 from fetch_mask_assets.settings import Tuning
 
 
@@ -22,4 +21,4 @@ def rounds() -> Iterator[Callable[[], int]]:
 
 def _receive_and_delete(queue: LoginQueue, limits: DrainLimits) -> int:
     raw = queue.receive(limits).raw
-    return queue.delete(newest_handles(raw)).succeeded
+    return queue.delete(raw["message_id"]).succeeded

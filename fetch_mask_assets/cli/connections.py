@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from fetch_mask_assets import settings
 from fetch_mask_assets.keys.storage import Keysets, keysets_at
 from fetch_mask_assets.operations.alerts.destinations import AlertDestinations
-from fetch_mask_assets.pipeline.queue.sqs import LoginQueue, QueueSettings, connect_queue
+from fetch_mask_assets.pipeline.queue.login_queue import LoginQueue, QueueSettings, connect_queue
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets.settings import Tuning
 

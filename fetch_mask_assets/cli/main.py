@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import click
 from dotenv import load_dotenv
 
-from fetch_mask_assets.cli.quick_imports import quick_imports
+from fetch_mask_assets.cli.imports import without_garbage_collection
 from fetch_mask_assets.errors import FetchMaskError
 from fetch_mask_assets.pipeline.queue.process_limits import disable_core_dumps
 
@@ -60,7 +60,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 (click's signature)
         if cmd_name not in _COMMANDS:
             return None
-        with quick_imports():
+        with without_garbage_collection():
             module = importlib.import_module(f"fetch_mask_assets.cli.{_COMMANDS[cmd_name][0]}")
         command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command

@@ -27,7 +27,6 @@ from fetch_mask_assets.defs.resources import (
     MaskingKeysResource,
 )
 from fetch_mask_assets.pipeline.batch.checked_batch import CheckedBatch, mask_and_check
-from fetch_mask_assets.pipeline.batch.frames import newest_handles
 from fetch_mask_assets.pipeline.queue.isolation import return_poison_messages
 from fetch_mask_assets.pipeline.queue.limits import DrainLimits
 from fetch_mask_assets.pipeline.warehouse.commit import commit_checked
@@ -134,7 +133,7 @@ def user_logins(
         )
     committed = time.perf_counter()
     with redact_errors("deleting from the queue"):
-        deleted = login_queue.queue.delete(newest_handles(raw))
+        deleted = login_queue.queue.delete(raw["message_id"])
         stages = _earlier_stages(context) | {
             "commit_seconds": committed - started,
             "delete_seconds": time.perf_counter() - committed,

@@ -100,7 +100,7 @@ _TOKENS_RULE = "Every masked column of user_logins holds a token or null, in the
     " recovered by every reader of the table: mask or remove them.",
 )
 def every_token_is_well_formed(login_database: LoginDatabaseResource) -> AssetCheckResult:
-    """Look at every row, which the check of each batch does not."""
+    """Examine the tokens of every row; the check of each batch does not."""
     with redact_errors("checking every token"):
         rows = login_database.database.non_token_rows()
     return AssetCheckResult(

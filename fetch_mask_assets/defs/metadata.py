@@ -29,14 +29,13 @@ from fetch_mask_assets.pipeline.batch.frames import (
     text_column,
 )
 from fetch_mask_assets.pipeline.batch.thresholds import oldest_age_seconds
-from fetch_mask_assets.pipeline.queue.batch_requests import BatchResult
-from fetch_mask_assets.pipeline.queue.sqs import ReceiveResult
+from fetch_mask_assets.pipeline.queue.login_queue import ReceiveResult
+from fetch_mask_assets.pipeline.queue.sqs.batch_requests import BatchResult
 
 Metadata = dict[str, Any]
 
 _DESCRIPTIONS = {
     "message_id": "SQS MessageId, the only identity of a message.",
-    "receipt_handle": "Deletes the message from the queue.",
     "sent_at": "When SQS accepted the message.",
     "receive_count": "How often the message has been received.",
     "body": "The login event in JSON, in the clear. In memory only.",

@@ -5,6 +5,7 @@ Dagster's own storage opens a connection for each statement, about two hundred i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, Self
@@ -39,8 +40,15 @@ class PooledPostgresStorage(DagsterPostgresStorage):
             pg_url_from_config(config_value),
             config_value.get("should_autocreate_tables", True),
             inst_data,
-            token_provider=get_token_provider_from_config(config_value),
+            token_provider=_token_provider(json.dumps(config_value, sort_keys=True)),
         )
+
+
+# Providers are not equal to each other: a new one for each instance would be a pool for each, for
+# as long as the process lives.
+@cache
+def _token_provider(config: str) -> Any:  # noqa: ANN401 (a private class)
+    return get_token_provider_from_config(json.loads(config))
 
 
 @cache

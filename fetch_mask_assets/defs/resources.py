@@ -11,9 +11,9 @@ from pydantic import Field, PrivateAttr, create_model
 from fetch_mask_assets.keys.keyset import Keyring
 from fetch_mask_assets.keys.storage import Keysets, keysets_at, read_keyring
 from fetch_mask_assets.pipeline.queue.isolation import DryRunPolicy
+from fetch_mask_assets.pipeline.queue.login_queue import LoginQueue, QueueSettings, connect_queue
 from fetch_mask_assets.pipeline.queue.poison import MIN_SUSPECT_RECEIVES
 from fetch_mask_assets.pipeline.queue.process_limits import disable_core_dumps
-from fetch_mask_assets.pipeline.queue.sqs import LoginQueue, QueueSettings, connect_queue
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets.settings import QueueTuning, WarningLimits
 

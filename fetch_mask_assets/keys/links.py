@@ -1,6 +1,6 @@
 """Links between tokens of one value under different keys.
 
-A link says that two tokens of a field stand for one value. Through the links, rows under the old
+A link joins two tokens of a field that stand for one value. Through the links, rows under the old
 key and rows under the new key are equal at every moment.
 """
 

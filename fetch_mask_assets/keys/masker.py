@@ -23,13 +23,19 @@ from fetch_mask_assets.masking.token import format_token, parse_token
 from fetch_mask_assets.masking.token_columns import format_tokens, parse_tokens
 
 SAMPLE_SIZE = 64
-"""The number of distinct values of a column that are compared with Tink, with one more of each
-length. A mistake in the cipher comes from the code, whatever the value, so a sample finds it."""
+"""The number of distinct values of a column that are compared with Tink, besides one of each
+length. A mistake in the code of the cipher shows with every value of a length, so a sample finds
+it."""
 
 
 @dataclass(frozen=True, slots=True)
 class FieldMasker:
-    """Masks the values of one field, and unmasks its tokens."""
+    """Masks the values of one field, and unmasks its tokens.
+
+    `_primitive` is Tink's primitive over the whole keyset. By key id, `_under` are those of the
+    enabled keys, `_retired` those of the disabled keys, and `_columns` the ciphers over columns of
+    the enabled keys.
+    """
 
     field: MaskedField
     primary_key_id: int
@@ -109,7 +115,8 @@ class FieldMasker:
 
         Returns:
             The columns `key_id`, null for a text that is no token of this field, and `canonical`,
-            null for one that is not genuine under an enabled key. Row by row the tokens.
+            null for one that is not genuine under an enabled key. The rows are in the order of
+            the tokens.
 
         Raises:
             KeysetError: Tink gives another value for a token of the sample.
@@ -125,27 +132,6 @@ class FieldMasker:
         rows = _sample(tokens.str.len_bytes())
         self._compare(map(self._opened, tokens.gather(rows)), canonical.gather(rows))
         return opened.select("key_id", canonical)
-
-    def _compare(self, expected: Iterable[str | bytes | None], actual: pl.Series) -> None:
-        if list(expected) != actual.to_list():
-            raise KeysetError(
-                f"a column of {self.field.name} was not masked or opened as Tink does it for one"
-                " value. Nothing was written. This is a defect of the program or of a library: stop"
-                " the sensor and report it."
-            )
-
-    def _opened(self, token: str | None) -> bytes | None:
-        try:
-            return None if token is None else self.decrypt(token)
-        except TokenError:
-            return None
-
-    def _token(self, primitive: daead.DeterministicAead, value: str) -> str:
-        return self._encrypted(primitive, self.field.form.to_bytes(value))
-
-    def _encrypted(self, primitive: daead.DeterministicAead, canonical: bytes) -> str:
-        data = self.field.associated_data
-        return format_token(self.field, primitive.encrypt_deterministically(canonical, data))
 
     def unmask(self, token: str) -> str:
         """The original behind a token.
@@ -173,6 +159,27 @@ class FieldMasker:
         except tink.TinkError:
             raise self._foreign() from None
 
+    def _compare(self, expected: Iterable[str | bytes | None], actual: pl.Series) -> None:
+        if list(expected) != actual.to_list():
+            raise KeysetError(
+                f"a column of {self.field.name} was not masked or opened as Tink does it for one"
+                " value. Nothing was written. This is a defect of the program or of a library: stop"
+                " the sensor and report it."
+            )
+
+    def _opened(self, token: str | None) -> bytes | None:
+        try:
+            return None if token is None else self.decrypt(token)
+        except TokenError:
+            return None
+
+    def _token(self, primitive: daead.DeterministicAead, value: str) -> str:
+        return self._encrypted(primitive, self.field.form.to_bytes(value))
+
+    def _encrypted(self, primitive: daead.DeterministicAead, canonical: bytes) -> str:
+        data = self.field.associated_data
+        return format_token(self.field, primitive.encrypt_deterministically(canonical, data))
+
     def _foreign(self) -> TokenError:
         return TokenError(f"an altered or foreign token of {self.field.name}.")
 
@@ -184,7 +191,7 @@ def _sample(lengths: pl.Series) -> list[int]:
 
 
 def _looked_up(keys: pl.Series, known: pl.Series, results: pl.Series) -> pl.Series:
-    """The result for each key, of known ones that are distinct; null stays null."""
+    """The result for each key by the distinct known keys; null stays null."""
     pairs = pl.DataFrame({"key": known, "result": results})
     found = keys.to_frame("key").join(pairs, on="key", how="left", maintain_order="left")
     return found["result"].alias(keys.name)

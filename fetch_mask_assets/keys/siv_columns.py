@@ -1,8 +1,8 @@
 """AES-SIV (RFC 5297) over many values: the output of Tink's cipher for each value, in fewer calls.
 
-The cipher is AES in ECB mode and CMAC, both of `cryptography`; this module is the mode of
-operation over a column. It makes one call of AES for each block position, where Tink makes a call
-for each value. `FieldMasker` compares a sample of every column with Tink.
+AES in ECB mode and CMAC are those of `cryptography`; this module is the mode of operation over a
+column. It calls AES once for each block position, where Tink is called once for each value.
+`FieldMasker` compares a sample of every column with Tink.
 Source: https://www.rfc-editor.org/rfc/rfc5297 and https://www.rfc-editor.org/rfc/rfc4493
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
+from itertools import chain
 from struct import Struct
 from typing import TypeVar
 
@@ -19,11 +20,13 @@ from cryptography.hazmat.primitives.cmac import CMAC
 
 from fetch_mask_assets.masking.canonical import BLOCK
 
+VALUES_IN_PART = 10_000
+
 _Aes = Cipher[modes.ECB]
 _R = TypeVar("_R")
 
-# RFC 5297, 2.5: bits 31 and 63 of the counter are cleared. So the counters of a column can be
-# added to as one number: none carries over into the next.
+# RFC 5297, 2.5: bits 31 and 63 of the counter are cleared. So all counters of a column can be
+# incremented as one number: no carry reaches the next counter.
 _COUNTER_MASK = bytes.fromhex("ffffffffffffffff7fffffff7fffffff")
 _ONE = bytes.fromhex("00000000000000000000000000000001")
 
@@ -32,7 +35,7 @@ _ONE = bytes.fromhex("00000000000000000000000000000001")
 class SivColumns:
     """One key of AES-SIV with one associated data.
 
-    It takes values of whole blocks of 16 bytes, at least one: every canonical form is of such.
+    The values are whole blocks of 16 bytes, at least one, as every canonical form is.
     """
 
     _mac: _Aes = dataclass_field(repr=False)
@@ -106,12 +109,18 @@ def _by_length(values: Sequence[bytes], work: Callable[[Sequence[bytes]], list[_
     if any(length == 0 or length % BLOCK for length in lengths):
         raise ValueError(_NOT_WHOLE)
     if len(lengths) == 1:
-        return work(values)
+        return _by_parts(values, work)
     results: dict[int, _R] = {}
     for length in lengths:
         rows = [row for row, value in enumerate(values) if len(value) == length]
-        results |= zip(rows, work([values[row] for row in rows]), strict=True)
+        results |= zip(rows, _by_parts([values[row] for row in rows], work), strict=True)
     return [results[row] for row in range(len(values))]
+
+
+def _by_parts(values: Sequence[bytes], work: Callable[[Sequence[bytes]], list[_R]]) -> list[_R]:
+    # The blocks and the numbers of a value take several times its memory.
+    parts = (values[at : at + VALUES_IN_PART] for at in range(0, len(values), VALUES_IN_PART))
+    return list(chain.from_iterable(map(work, parts)))
 
 
 def _blocks(values: Sequence[bytes]) -> list[bytes]:
@@ -126,12 +135,12 @@ def _values(blocks: Sequence[bytes]) -> list[bytes]:
 
 
 def _split(blocks: bytes) -> tuple[bytes, ...]:
-    # `Struct` and not `unpack`, which keeps its last formats.
+    # `struct.unpack` would keep the format, which is as long as the column.
     return Struct(f"{BLOCK}s" * (len(blocks) // BLOCK)).unpack(blocks)
 
 
 def _xor(one: bytes, other: bytes) -> bytes:
-    # As one number of any length: it takes a few nanoseconds a block, and no other library.
+    # As numbers of any length: Python does this in a few nanoseconds a block.
     return (_number(one) ^ _number(other)).to_bytes(len(one), "big")
 
 

@@ -45,7 +45,7 @@ def check_text(text: str) -> None:
 def pad_text(text: str) -> bytes:
     """A text in UTF-8, padded to a multiple of 16 bytes (ISO/IEC 7816-4).
 
-    So the length of a token does not tell that of a short text.
+    So the length of a token does not reveal that of a short text.
 
     Raises:
         ValueError: it is not Unicode; carries no value.

@@ -2,7 +2,7 @@
 
 From `FIELDS` follow the contract, the frames, the maskers and their keysets, the rules, the
 commands and the documentation of the columns. The database has the same fields in
-login_ingest.login_column and login_ingest.masked_field; CONTRIBUTING.md says how to add one.
+login_ingest.login_column and login_ingest.masked_field; CONTRIBUTING.md describes how to add one.
 """
 
 from __future__ import annotations

@@ -37,11 +37,6 @@ class Token:
     key_id: int
     ciphertext: bytes
 
-    @property
-    def sealed(self) -> bytes:
-        """The synthetic IV and the encrypted value, without Tink's prefix."""
-        return self.ciphertext[PREFIX_BYTES:]
-
 
 def format_token(field: MaskedField, ciphertext: bytes) -> str:
     """The text of a token."""

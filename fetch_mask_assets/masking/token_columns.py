@@ -48,9 +48,9 @@ def parse_tokens(field: MaskedField, texts: pl.Series) -> pl.DataFrame:
 
 
 def _decoded(field: MaskedField) -> pl.Expr:
-    """The bytes behind the prefix; null where there is another or they are not base64url.
+    """The bytes behind the prefix; null for another prefix, and for a text that is not base64url.
 
-    Polars decodes but one spelling of the same bytes.
+    Polars refuses all spellings of the same bytes but one.
     """
     text = pl.col("text")
     encoded = text.str.strip_prefix(field.token_prefix)
@@ -65,7 +65,7 @@ def _decoded(field: MaskedField) -> pl.Expr:
 
 
 def _has_form() -> pl.Expr:
-    """Whether a ciphertext has the length and the version of one (as in `parse_token`)."""
+    """Return whether bytes have the length and the version of a ciphertext, as in `parse_token`."""
     ciphertext = pl.col("ciphertext")
     over = ciphertext.bin.size().cast(pl.Int64) - MIN_CIPHERTEXT_BYTES
     return (over >= 0) & (over % BLOCK == 0) & ciphertext.bin.starts_with(bytes([TINK_VERSION]))

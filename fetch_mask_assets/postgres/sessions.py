@@ -51,6 +51,8 @@ class SessionProfile:
     idle_in_transaction_session_timeout: int | None = 300
     synchronous_commit: bool | None = None
     default_transaction_read_only: bool | None = None
+    # What a statement reads after it has waited for a lock must be what is committed by then.
+    default_transaction_isolation: str = "read committed"
     timezone: str = "UTC"
     # The one style that psycopg reads.
     datestyle: str = "ISO"
@@ -167,4 +169,5 @@ def _given_options(database_url: str) -> str:
 def _setting(value: bool | int | str) -> str:  # noqa: FBT001 (a setting's value)
     if isinstance(value, bool):
         return "on" if value else "off"
-    return value if isinstance(value, str) else f"{value}s"
+    # libpq splits the options at spaces.
+    return value.replace(" ", r"\ ") if isinstance(value, str) else f"{value}s"

@@ -28,7 +28,7 @@ from fetch_mask_assets.operations.rotation.remask_run import remask_field
 from fetch_mask_assets.operations.unmasking.find import find_queries
 from fetch_mask_assets.operations.unmasking.postgres import Unmasking
 from fetch_mask_assets.operations.unmasking.reveal import reveal_tokens
-from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit, commit_batch
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets.pipeline.warehouse.readiness import require_ready, require_writable
 from fetch_mask_assets_tests.support.declared_fields import (
@@ -108,7 +108,7 @@ def load(url: str, keyring: Keyring, *texts: str) -> None:
     require_ready(database, keyring)
     masked = masked_batch(keyring, texts)
     links = batch_links(masked, keyring)
-    database.commit_batch(BatchToCommit(str(uuid4()), masked, lambda _: b"", links))
+    commit_batch(database.url, BatchToCommit(str(uuid4()), masked, lambda _: b"", links))
 
 
 def stored(url: str) -> list[tuple[str | None, ...]]:

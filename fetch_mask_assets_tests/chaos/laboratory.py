@@ -31,7 +31,7 @@ from fetch_mask_assets.local_stack.stack import Stack
 from fetch_mask_assets.operations.quarantine.messages import MessageFilter
 from fetch_mask_assets.operations.quarantine.postgres import Quarantine
 from fetch_mask_assets.operations.rotation.key_changes import rotate
-from fetch_mask_assets.pipeline.queue.batch_requests import BatchRequests, BatchResult
+from fetch_mask_assets.pipeline.queue.sqs.batch_requests import BatchRequests, BatchResult
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets_tests.chaos import tables
 from fetch_mask_assets_tests.chaos.invariants import ALL, Claim, Evidence, Sent, violations
@@ -56,8 +56,8 @@ DIES_AT = (
     "fetch_mask_assets.pipeline.warehouse.commit.insert_new_messages",
     "fetch_mask_assets.pipeline.warehouse.commit._copy_logins",
     "fetch_mask_assets.pipeline.warehouse.commit._insert_quarantine",
-    "fetch_mask_assets.pipeline.queue.sqs.LoginQueue.delete",
-    "fetch_mask_assets.pipeline.queue.batch_requests.BatchRequests._failed",
+    "fetch_mask_assets.pipeline.queue.login_queue.LoginQueue.delete",
+    "fetch_mask_assets.pipeline.queue.sqs.batch_requests.BatchRequests._failed",
 )
 """Where a run can be killed: when it calls one of these."""
 

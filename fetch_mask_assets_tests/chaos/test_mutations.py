@@ -16,8 +16,9 @@ from fetch_mask_assets.keys.storage import create_keysets
 from fetch_mask_assets.local_stack.stack import Stack
 from fetch_mask_assets.pipeline.batch import checked_batch
 from fetch_mask_assets.pipeline.batch.balance import Balance
-from fetch_mask_assets.pipeline.queue.batch_requests import BatchRequests, BatchResult
-from fetch_mask_assets.pipeline.queue.sqs import LoginQueue
+from fetch_mask_assets.pipeline.queue.limits import DrainLimits
+from fetch_mask_assets.pipeline.queue.login_queue import LoginQueue, ReceiveResult
+from fetch_mask_assets.pipeline.queue.sqs.batch_requests import BatchRequests, BatchResult
 from fetch_mask_assets.pipeline.warehouse import commit as warehouse_commit
 from fetch_mask_assets.pipeline.warehouse import ledger
 from fetch_mask_assets_tests.chaos.laboratory import Laboratory, make_laboratory
@@ -40,17 +41,18 @@ def _nothing_wrong(_laboratory: Laboratory, _patch: pytest.MonkeyPatch) -> None:
     """No mistake."""
 
 
-def _delete_before_commit(laboratory: Laboratory, patch: pytest.MonkeyPatch) -> None:
+def _delete_before_commit(_laboratory: Laboratory, patch: pytest.MonkeyPatch) -> None:
+    receive, queues = LoginQueue.receive, list[LoginQueue]()
+
+    def receive_and_keep(queue: LoginQueue, limits: DrainLimits) -> ReceiveResult:
+        queues.append(queue)
+        return receive(queue, limits)
+
     def delete_and_fail(*inputs: Any) -> NoReturn:  # noqa: ANN401 (passed on)
-        raw: pl.DataFrame = inputs[1].batch.raw
-        handles = dict(raw.select("message_id", "receipt_handle").iter_rows())
-        entries = [{"Id": f"{n}", "ReceiptHandle": each} for n, each in enumerate(handles.values())]
-        laboratory.queue.client().delete_message_batch(
-            QueueUrl=laboratory.queue.url("logins"),
-            Entries=entries,  # type: ignore[arg-type]  # boto3's TypedDict
-        )
+        queues[-1].delete(inputs[1].batch.raw["message_id"])
         raise DatabaseError("it went away")
 
+    patch.setattr(LoginQueue, "receive", receive_and_keep)
     patch.setattr(warehouse_commit, "_to_commit", delete_and_fail)
 
 

@@ -34,8 +34,8 @@ from fetch_mask_assets_tests.chaos.postgres_protocol import (
 )
 
 LOOPBACK = "127.0.0.1"
-LEDGER = "COPY login_ingest.ledger"
-"""A statement that only a transaction which commits a batch has."""
+LEDGER = "login_ingest.ledger (sent_at, message_id, batch_id)"
+"""Part of the COPY and of the INSERT into the ledger; each commit of a batch has one of them."""
 ROWS = "COPY user_logins"
 """The statement after that one, which writes the rows."""
 

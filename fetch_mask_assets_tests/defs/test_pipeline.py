@@ -21,14 +21,14 @@ from fetch_mask_assets.keys.storage import create_keysets
 from fetch_mask_assets.local_stack.state import free_port
 from fetch_mask_assets.pipeline.batch.balance import Balance
 from fetch_mask_assets.pipeline.batch.frames import mask_batch
-from fetch_mask_assets.pipeline.queue.sqs import LoginQueue, QueueSettings, connect_queue
-from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.queue.login_queue import LoginQueue, QueueSettings, connect_queue
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit, commit_batch
 from fetch_mask_assets.settings import Tuning
 from fetch_mask_assets_tests.defs.conftest import WITHOUT_CHECKS, checks, failure, metadata
 from fetch_mask_assets_tests.support.logins import bodies, body, masked_batch, register
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
     from pathlib import Path
 
     from fetch_mask_assets.keys.keyset import Keyring
@@ -58,7 +58,7 @@ def test_a_drained_fifo_dead_letter_queue_recognises_messages_by_their_ids(
     # Committed from the login queue, before SQS moved them and reset their send times.
     register(pipeline.database.url, pipeline.keyring)
     first = masked_batch(pipeline.keyring, bodies(3), ids[:3])
-    pipeline.database.commit_batch(BatchToCommit("earlier", first, lambda _: b""))
+    commit_batch(pipeline.database.url, BatchToCommit("earlier", first, lambda _: b""))
 
     tuning = Tuning(batch_messages=4)
     with connect_queue(QueueSettings.of(url, tuning)) as queue:
@@ -242,10 +242,10 @@ def test_messages_that_were_committed_but_not_deleted_are_recognised(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline.send([*bodies(4), "not json"])
-    kept: dict[str, str] = {}
+    kept: list[str] = []
 
-    def fail(_queue: LoginQueue, handles: Mapping[str, str]) -> NoReturn:
-        kept.update(handles)
+    def fail(queue: LoginQueue, message_ids: Iterable[str]) -> NoReturn:
+        kept.extend(queue._unsettled[each][0] for each in message_ids)  # noqa: SLF001 (the handles)
         raise QueueError("SQS refused delete_message_batch: ServiceUnavailable.")
 
     with monkeypatch.context() as fault:
@@ -254,7 +254,8 @@ def test_messages_that_were_committed_but_not_deleted_are_recognised(
     assert not result.success
     assert "ServiceUnavailable" in failure(result)
     assert pipeline.rows() == 4
-    for handle in kept.values():
+    assert len(kept) == 5
+    for handle in kept:
         pipeline.sqs.change_message_visibility(
             QueueUrl=pipeline.queue_url, ReceiptHandle=handle, VisibilityTimeout=0
         )
@@ -293,10 +294,9 @@ def test_a_failing_commit_hands_the_messages_back(pipeline: Pipeline) -> None:
         "fetch_mask_assets.defs.assets.require_ready",
         "fetch_mask_assets.defs.checks.quarantined_violation_count",
         "fetch_mask_assets.pipeline.warehouse.database.TableFacts",
-        "fetch_mask_assets.defs.assets.newest_handles",
         "fetch_mask_assets.pipeline.warehouse.commit.commit_batch",
-        "fetch_mask_assets.pipeline.queue.sqs.LoginQueue.receive",
-        "fetch_mask_assets.pipeline.queue.sqs.LoginQueue.delete",
+        "fetch_mask_assets.pipeline.queue.login_queue.LoginQueue.receive",
+        "fetch_mask_assets.pipeline.queue.login_queue.LoginQueue.delete",
     ],
 )
 def test_the_text_of_an_unexpected_error_is_in_no_event(

@@ -11,6 +11,7 @@ import pytest
 from dagster import DagsterInstance, ExecuteInProcessResult, job, op
 
 import fetch_mask_assets
+from fetch_mask_assets.defs.pooled_storage import PooledPostgresStorage
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.local_stack.state import State, new_state
 
@@ -116,6 +117,18 @@ def test_the_instances_of_a_process_share_one_connection(
             another.get_runs_count()
 
     assert storage.backends() == 1
+
+
+def test_instances_that_connect_with_a_token_share_one_pool() -> None:
+    config = {
+        "postgres_db": {"hostname": "127.0.0.1", "username": "dagster", "db_name": "dagster"},
+        "auth_provider": {"aws_wif": {"region": "eu-west-1"}},
+        "should_autocreate_tables": False,
+    }
+
+    one, other = (PooledPostgresStorage.from_config_value(None, config) for _ in range(2))
+
+    assert vars(one.run_storage)["_engine"] is vars(other.run_storage)["_engine"]
 
 
 def _run(

@@ -18,7 +18,7 @@ from fetch_mask_assets.keys.postgres import (
     retired_keys,
 )
 from fetch_mask_assets.keys.storage import read_keyring
-from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit, commit_batch
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets.pipeline.warehouse.readiness import findings, require_ready
 from fetch_mask_assets_tests.support.factories import new_keysets, rotated, siv_keyset
@@ -195,7 +195,7 @@ def _commit(database: LoginDatabase, keyring: Keyring, texts: list[str]) -> None
     masked = masked_batch(keyring, texts)
     run_id = f"{keyring.masker('ip').primary_key_id}-{keyring.sealer.primary_key_id}-{len(texts)}"
     register(database.url, keyring)
-    database.commit_batch(BatchToCommit(run_id=run_id, masked=masked, seal=lambda _: b""))
+    commit_batch(database.url, BatchToCommit(run_id=run_id, masked=masked, seal=lambda _: b""))
 
 
 def _retire(database: LoginDatabase, key_id: int) -> None:

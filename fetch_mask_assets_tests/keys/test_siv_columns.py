@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from tink import daead, secret_key_access
 from tink import json_proto_keyset_format as json_format
 
+from fetch_mask_assets.keys import siv_columns as columns_module
 from fetch_mask_assets.keys.siv_columns import SivColumns, siv_columns
 from fetch_mask_assets_tests.support.factories import keyring, shown, siv_keyset
 
@@ -40,6 +41,18 @@ def _tink(key: bytes) -> daead.DeterministicAead:
     keyring()  # registers the cipher
     handle = json_format.parse(siv_keyset(key, KEY_ID, "RAW"), secret_key_access.TOKEN)
     return handle.primitive(daead.DeterministicAead)  # type: ignore[type-abstract]  # Tink's own idiom
+
+
+def test_a_column_in_parts_is_byte_for_byte_that_of_tink(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns_module, "VALUES_IN_PART", 3)
+    cipher, tinks = siv_columns(KEY, DATA), _tink(KEY)
+    for lengths in ([16], [16, 32, 48]):
+        values = [bytes([number] * lengths[number % len(lengths)]) for number in range(31)]
+
+        sealed = cipher.encrypt(values)
+
+        assert sealed == [tinks.encrypt_deterministically(each, DATA) for each in values]
+        assert cipher.decrypt(sealed) == values
 
 
 def test_there_are_published_answers_of_whole_blocks() -> None:

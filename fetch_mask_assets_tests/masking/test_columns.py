@@ -21,7 +21,7 @@ from fetch_mask_assets.masking.canonical_columns import (
     pad_texts,
 )
 from fetch_mask_assets.masking.fields import DEVICE_ID, IP, MASKED_FIELDS, MaskedField
-from fetch_mask_assets.masking.token import format_token, key_prefix, parse_token
+from fetch_mask_assets.masking.token import PREFIX_BYTES, format_token, key_prefix, parse_token
 from fetch_mask_assets.masking.token_columns import format_tokens, parse_tokens
 from fetch_mask_assets_tests.masking.test_canonical import NOT_IPS
 
@@ -115,7 +115,7 @@ def test_a_column_of_tokens_is_formatted_as_each_of_them(
 
 def _parsed(field: MaskedField, text: str | None) -> tuple[int | None, bytes | None]:
     token = _or_none(lambda each: parse_token(field, each), text)
-    return (token.key_id, token.sealed) if token else (None, None)
+    return (token.key_id, token.ciphertext[PREFIX_BYTES:]) if token else (None, None)
 
 
 def _assert_parsed_alike(field: MaskedField, texts: list[str | None]) -> None:

@@ -31,10 +31,7 @@ def test_a_token_is_its_field_and_base64url() -> None:
 
 
 def test_a_token_is_taken_apart() -> None:
-    actual = parse_token(IP, TEXT)
-
-    assert Token(key_id=0x01020304, ciphertext=CIPHERTEXT) == actual
-    assert actual.sealed == bytes(range(32))
+    assert parse_token(IP, TEXT) == Token(key_id=0x01020304, ciphertext=CIPHERTEXT)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from fetch_mask_assets.errors import DatabaseError
 from fetch_mask_assets.keys.storage import create_keysets, read_keyring
 from fetch_mask_assets.local_stack import postgres
 from fetch_mask_assets.pipeline.batch.balance import Balance
-from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit, commit_batch
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets.postgres import migrate, revision
 from fetch_mask_assets.postgres.sessions import MIGRATE, open_session
@@ -123,8 +123,8 @@ def test_a_table_that_exists_keeps_its_columns_and_rows(
     after = [line for line in _catalog(empty_database_url) if line[0] == "public.user_logins"]
     assert after == before
     register(empty_database_url, keyring)
-    balance = LoginDatabase(empty_database_url).commit_batch(
-        BatchToCommit("run", masked_batch(keyring, [body(7)]), lambda _: b"")
+    balance = commit_batch(
+        empty_database_url, BatchToCommit("run", masked_batch(keyring, [body(7)]), lambda _: b"")
     )
     assert balance == Balance(received=1, loaded=1)
     assert _rows(

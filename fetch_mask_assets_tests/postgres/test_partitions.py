@@ -14,7 +14,7 @@ import pytest
 from fetch_mask_assets.errors import DatabaseError
 from fetch_mask_assets.keys.storage import create_keysets, read_keyring
 from fetch_mask_assets.local_stack import postgres
-from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit, commit_batch
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets.postgres import migrate
 from fetch_mask_assets.postgres.migrate import create_partitions
@@ -111,8 +111,8 @@ def test_a_login_of_this_month_lies_in_its_partition_and_a_late_one_in_the_defau
     database_url: str, keyring: Keyring
 ) -> None:
     register(database_url, keyring)
-    LoginDatabase(database_url).commit_batch(
-        BatchToCommit("late", masked_batch(keyring, bodies(3)), lambda _: b"")
+    commit_batch(
+        database_url, BatchToCommit("late", masked_batch(keyring, bodies(3)), lambda _: b"")
     )
     today = datetime.now(UTC).date()
     _run(database_url, f"INSERT INTO user_logins (user_id, create_date) VALUES ('n', '{today}')")
@@ -220,7 +220,7 @@ def test_two_at_once_make_each_month_once_beside_batches(
         for n in range(6)
     ]
     with ThreadPoolExecutor(8) as pool:
-        commits = [pool.submit(database.commit_batch, batch) for batch in batches]
+        commits = [pool.submit(commit_batch, database.url, batch) for batch in batches]
         made = [pool.submit(create_partitions, database_url) for _ in range(2)]
     assert sum(each.result() or 0 for each in made) == 3
     assert sum(each.result().loaded for each in commits) == 300

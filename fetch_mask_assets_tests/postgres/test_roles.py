@@ -9,7 +9,7 @@ import pytest
 
 from fetch_mask_assets.keys.storage import create_keysets, read_keyring
 from fetch_mask_assets.pipeline.batch.balance import Balance, BatchCounts
-from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit, commit_batch
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets.pipeline.warehouse.readiness import require_ready
 from fetch_mask_assets_tests.support.logins import bodies, masked_batch
@@ -106,7 +106,7 @@ def loaded(loader: Person, keyring: Keyring) -> LoginDatabase:
 def commit(database: LoginDatabase, keyring: Keyring) -> Balance:
     require_ready(database, keyring)
     masked = masked_batch(keyring, [*bodies(3), "no login"])
-    return database.commit_batch(BatchToCommit("run-1", masked, lambda _: b"sealed"))
+    return commit_batch(database.url, BatchToCommit("run-1", masked, lambda _: b"sealed"))
 
 
 def names(database_url: str, statement: LiteralString, *values: str) -> list[str]:

@@ -63,6 +63,7 @@ def hasty_url(database_url: str) -> str:
             "synchronous_commit = off",
             "timezone = 'Asia/Kathmandu'",
             "datestyle = 'SQL, DMY'",
+            "default_transaction_isolation = 'serializable'",
         ):
             connection.execute(f"ALTER DATABASE {connection.info.dbname} SET {value}".encode())
     return database_url
@@ -93,6 +94,13 @@ def test_every_session_is_in_utc_and_in_the_date_style_that_is_read(
 ) -> None:
     zone, style = settings(hasty_url, PROFILES[name], "timezone", "datestyle")
     assert (zone, style.split(",")[0]) == ("UTC", "ISO")
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_every_statement_of_a_session_reads_what_is_committed_by_then(
+    hasty_url: str, name: str
+) -> None:
+    assert settings(hasty_url, PROFILES[name], "transaction_isolation") == ("read committed",)
 
 
 @pytest.mark.parametrize("name", PROFILES)

@@ -57,8 +57,8 @@ def raw_batch(
     """A raw batch of messages `m0`, `m1` and so on, unless ids are given."""
     message_ids = [f"m{place}" for place in range(len(bodies))] if ids is None else ids
     lines = [
-        (message_id, f"handle-{place}", sent_at, receive_count, text)
-        for place, (message_id, text) in enumerate(zip(message_ids, bodies, strict=True))
+        (message_id, sent_at, receive_count, text)
+        for message_id, text in zip(message_ids, bodies, strict=True)
     ]
     return pl.DataFrame(lines, schema=RAW_SCHEMA, orient="row")
 

@@ -63,8 +63,7 @@ def raw_batch(texts: Sequence[str], ids: Sequence[str] | None = None) -> pl.Data
     """A raw batch as if it had been received, under new message ids unless some are given."""
     message_ids = ids or [str(uuid4()) for _ in texts]
     lines = [
-        (message_id, f"handle-{message_id}", SENT_AT, 1, text)
-        for message_id, text in zip(message_ids, texts, strict=True)
+        (message_id, SENT_AT, 1, text) for message_id, text in zip(message_ids, texts, strict=True)
     ]
     return pl.DataFrame(lines, schema=RAW_SCHEMA, orient="row")
 

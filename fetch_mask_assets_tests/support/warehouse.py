@@ -7,8 +7,7 @@ from uuid import uuid4
 
 import psycopg
 
-from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
-from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit, commit_batch
 from fetch_mask_assets_tests.support.logins import masked_batch, register
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ def load(url: str, keyring: Keyring, texts: list[str]) -> list[str]:
     ids = sorted(str(uuid4()) for _ in texts)
     masked = masked_batch(keyring, texts, ids)
     register(url, keyring)
-    LoginDatabase(url).commit_batch(BatchToCommit(str(uuid4()), masked, lambda _id: b""))
+    commit_batch(url, BatchToCommit(str(uuid4()), masked, lambda _id: b""))
     return ids
 
 

@@ -11,15 +11,15 @@ from datetime import datetime
 import click
 
 from fetch_mask_assets.cli import connections
+from fetch_mask_assets.cli.imports import without_garbage_collection
 from fetch_mask_assets.cli.pipeline import ingest
-from fetch_mask_assets.cli.quick_imports import quick_imports
 from fetch_mask_assets.errors import FetchMaskError
 from fetch_mask_assets.pipeline.ingestion import IngestOptions
 from fetch_mask_assets.pipeline.queue.backlog import QueueDepth
 from fetch_mask_assets.pipeline.queue.dead_letters import DeadLetterSummary, summarize
 from fetch_mask_assets.pipeline.queue.dry_run import DRY_RUN_SECONDS, dry_run_messages
 from fetch_mask_assets.pipeline.queue.limits import DrainLimits
-from fetch_mask_assets.pipeline.queue.sqs import LoginQueue
+from fetch_mask_assets.pipeline.queue.login_queue import LoginQueue
 
 _SAMPLE = 1_000
 _SAMPLE_BYTES = 64 * 2**20
@@ -77,7 +77,7 @@ def drain(*, max_batches: int | None, as_json: bool, verbose: bool) -> None:
     quarantine. A message that is already committed does not load again. Exit code 1 if a run failed
     or messages remain on the queue; nothing is lost.
     """
-    with quick_imports():
+    with without_garbage_collection():
         from fetch_mask_assets.cli.pipeline import ingest_runs  # noqa: PLC0415 (needs Dagster)
 
     options = IngestOptions(max_batches, ingest.max_wait_seconds(), awaits_returned=False)

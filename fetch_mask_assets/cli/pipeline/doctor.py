@@ -17,7 +17,7 @@ from fetch_mask_assets.cli.instance import InstanceError, dagster_instance
 from fetch_mask_assets.defs.operations.check_history import STORAGE_ERRORS
 from fetch_mask_assets.errors import FetchMaskError, SettingError
 from fetch_mask_assets.pipeline.queue.dead_letters import RetentionPolicy, redrive_problems
-from fetch_mask_assets.pipeline.queue.sqs import LoginQueue
+from fetch_mask_assets.pipeline.queue.login_queue import LoginQueue
 from fetch_mask_assets.pipeline.warehouse.ledger import ledger_problems
 from fetch_mask_assets.pipeline.warehouse.readiness import Finding, findings
 
@@ -77,7 +77,7 @@ def _dead_letters(queue: LoginQueue) -> Finding:
             kept_for = dead_letter_queue.retention().retention_seconds
             problems = (
                 *redrive_problems(policy, kept_for),
-                *_ledger_problems(url, policy.retention_seconds, kept_for),
+                *_ledger_problems(dead_letter_queue, policy.retention_seconds, kept_for),
             )
     except FetchMaskError as error:
         return Finding(name, ok=False, description=str(error))
@@ -86,8 +86,10 @@ def _dead_letters(queue: LoginQueue) -> Finding:
     )
 
 
-def _ledger_problems(url: str, queue_seconds: int, dead_letter_seconds: int) -> Iterator[str]:
-    if url.endswith(".fifo"):
+def _ledger_problems(
+    dead_letter_queue: LoginQueue, queue_seconds: int, dead_letter_seconds: int
+) -> Iterator[str]:
+    if dead_letter_queue.is_fifo:
         keep_days = connections.tuning().ledger_days
         yield from ledger_problems(keep_days, queue_seconds, dead_letter_seconds)
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import click
 
-from fetch_mask_assets.cli import connections, last_run
-from fetch_mask_assets.cli.quick_imports import quick_imports
+from fetch_mask_assets.cli import connections
+from fetch_mask_assets.cli.imports import without_garbage_collection
+from fetch_mask_assets.cli.pipeline import last_run
 from fetch_mask_assets.cli.wording import counted
 from fetch_mask_assets.errors import FetchMaskError
 from fetch_mask_assets.pipeline.ingestion import IngestEnd, IngestOptions, IngestResult
 from fetch_mask_assets.pipeline.queue.limits import DrainLimits
-from fetch_mask_assets.pipeline.queue.sqs import LoginQueue
+from fetch_mask_assets.pipeline.queue.login_queue import LoginQueue
 from fetch_mask_assets.pipeline.warehouse.readiness import findings, require_all_ok
 
 # Beyond the visibility timeout, because the queue's counts lag.
@@ -54,7 +57,7 @@ def ingest(*, max_batches: int | None, no_wait: bool, as_json: bool, verbose: bo
     An empty queue gets a run only if the last one is half of LOGIN_FRESHNESS_SECONDS ago or failed.
     """
     options = IngestOptions(max_batches, 0 if no_wait else max_wait_seconds())
-    with connections.queue() as queue:
+    with _sigterm_as_interrupt(), connections.queue() as queue:
         require_ready(queue)
         result = IngestResult() if _needs_no_run(queue) else _run(queue, options, verbose=verbose)
     warn_of(result.end)
@@ -98,8 +101,18 @@ def warn_of(end: IngestEnd) -> None:
         click.echo(_WARNINGS[end], err=True)
 
 
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """SIGTERM ends the command as Ctrl-C does, so that messages that it holds are released."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _run(queue: LoginQueue, options: IngestOptions, *, verbose: bool) -> IngestResult:
-    with quick_imports():
+    with without_garbage_collection():
         from fetch_mask_assets.cli.pipeline import ingest_runs  # noqa: PLC0415 (needs Dagster)
 
     return ingest_runs.ingest_logins(queue, options, verbose=verbose)

@@ -11,8 +11,9 @@ from dagster import DagsterInstance, ExecuteInProcessResult, JobDefinition
 from dagster_postgres.utils import DagsterPostgresException
 from sqlalchemy.exc import SQLAlchemyError
 
-from fetch_mask_assets.cli import connections, last_run
+from fetch_mask_assets.cli import connections
 from fetch_mask_assets.cli.instance import InstanceError, dagster_instance, describe_failure
+from fetch_mask_assets.cli.pipeline import last_run
 from fetch_mask_assets.cli.progress import progress_text
 from fetch_mask_assets.defs.assets import RAW_LOGIN_BATCH
 from fetch_mask_assets.defs.ingestion import ingestion_definitions, login_queue_resource
@@ -22,7 +23,7 @@ from fetch_mask_assets.defs.resources import LoginQueueResource
 from fetch_mask_assets.pipeline import ingestion
 from fetch_mask_assets.pipeline.ingestion import BatchRun, IngestOptions, IngestResult
 from fetch_mask_assets.pipeline.queue.limits import DrainEnd
-from fetch_mask_assets.pipeline.queue.sqs import LoginQueue
+from fetch_mask_assets.pipeline.queue.login_queue import LoginQueue
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 
 
@@ -61,11 +62,7 @@ def _ingest(
     job = definitions.resolve_job_def(INGEST_LOGINS)
     with dagster_instance() as instance, progress_text() as on_progress:
         runs = _Runs(job, instance, connections.database(), verbose, tags)
-        last_run.forget()
-        result = ingestion.ingest(runs.run, queue.depth, on_progress, options)
-    if not result.failure:
-        last_run.record()
-    return result
+        return ingestion.ingest(runs.run, queue.depth, on_progress, options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +75,14 @@ class _Runs:
 
     def run(self) -> BatchRun:
         """Runs the job once in this process."""
+        last_run.forget()
         result = self._execute()
         counts = self.database.batch_counts(result.run_id)
         balance = counts.balance if counts else None
         if not result.success:
             return BatchRun(balance, describe_failure(result))
+        # At once: the command may wait for hours for messages in flight, and the table ages.
+        last_run.record()
         [event] = result.asset_materializations_for_node(RAW_LOGIN_BATCH.to_python_identifier())
         end_reason, messages, returned = (
             event.metadata[name].value for name in ("end_reason", "messages", "returned_to_queue")

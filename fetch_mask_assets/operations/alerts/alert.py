@@ -13,7 +13,7 @@ MAX_NAMED_RUNS = 5
 
 
 class Severity(StrEnum):
-    """How urgent an alert is."""
+    """The urgency of an alert."""
 
     ERROR = "error"
     WARNING = "warning"

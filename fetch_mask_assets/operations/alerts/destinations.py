@@ -29,7 +29,7 @@ _LEVELS = {
 
 
 class _TransientAlertError(AlertError):
-    """A failure that another attempt may not meet."""
+    """A failure that another attempt may not have."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,14 +81,14 @@ def mask_quarantined(messages: Sequence[SealedMessage], keyring: Keyring) -> Rep
 
 
 def _open(messages: Iterable[SealedMessage], sealer: Sealer) -> pl.DataFrame:
-    """The raw batch of the messages that open; their receipt handles are gone."""
+    """The raw batch of the messages that open."""
     rows = []
     for each in messages:
         try:
             body = sealer.open(each.sealed_body, each.message_id)
         except TokenError:
             continue
-        rows.append((each.message_id, "", each.sent_at.astimezone(UTC), each.receive_count, body))
+        rows.append((each.message_id, each.sent_at.astimezone(UTC), each.receive_count, body))
     return pl.DataFrame(rows, schema=RAW_SCHEMA, orient="row")
 
 

@@ -253,6 +253,12 @@ FROM login_ingest.quarantine GROUP BY field, reason ORDER BY messages DESC, reas
     },
 )
 
+_CERTIFICATES = """
+FROM login_ingest.erasure
+WHERE started_at >= %(since)s AND started_at < %(until)s OR NOT verified
+ORDER BY started_at DESC LIMIT %(max_rows)s
+"""
+
 ERASURES = Part(
     name="erasures",
     title="Erasures",
@@ -275,14 +281,15 @@ FROM login_ingest.erasure
 """
     },
     tables={
-        "certificates": """
-SELECT erasure_id, started_at, actor, kind, subjects, ticket, logins, links, md5_matches,
-       unmask_requests, messages, remaining_rows, remaining_messages, unsearched_rows,
-       unreadable_rows, unreadable_messages, verified
-FROM login_ingest.erasure
-WHERE started_at >= %(since)s AND started_at < %(until)s OR NOT verified
-ORDER BY started_at DESC LIMIT %(max_rows)s
-"""
+        "certificates": f"""
+SELECT erasure_id, started_at, actor, kind, subjects, ticket, logins, links, messages, verified
+{_CERTIFICATES}
+""",
+        "searches_after_erasure": f"""
+SELECT erasure_id, md5_matches, unmask_requests, remaining_rows, remaining_messages,
+       unsearched_rows, unreadable_rows, unreadable_messages
+{_CERTIFICATES}
+""",
     },
 )
 

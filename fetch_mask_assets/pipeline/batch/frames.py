@@ -14,7 +14,6 @@ from fetch_mask_assets.pipeline.contract.decoding import decode_bodies
 RAW_SCHEMA = pl.Schema(
     {
         "message_id": pl.String(),
-        "receipt_handle": pl.String(),
         "sent_at": pl.Datetime("ms", "UTC"),
         "receive_count": pl.Int32(),
         "body": pl.String(),
@@ -103,16 +102,6 @@ def in_rows(is_there: pl.Series, values: pl.Series) -> pl.Series:
     """The values, one after another, in the rows that are true; null in the others."""
     places = pl.select(pl.when(is_there).then(is_there.cum_sum() - 1)).to_series()
     return values.gather(places)
-
-
-def newest_handles(raw: pl.DataFrame) -> dict[str, str]:
-    """For each message id the newest receipt handle, which alone deletes it.
-
-    It is the one with the greatest receive count, and of equal ones the last: several receivers'
-    deliveries are not in the order in which the queue made them.
-    """
-    rows = raw.sort("receive_count", maintain_order=True)
-    return dict(rows.select("message_id", "receipt_handle").iter_rows())
 
 
 def _clear_columns(events: pl.DataFrame) -> Iterator[pl.Series]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,10 +12,9 @@ from fetch_mask_assets.keys.keyset import Keyring
 from fetch_mask_assets.keys.masker import FieldMasker
 from fetch_mask_assets.masking.canonical_columns import canonical_column
 from fetch_mask_assets.masking.fields import MASKED_FIELDS, MaskedField
-from fetch_mask_assets.pipeline.batch.frames import MASKED_SCHEMA, in_rows
-
-ROW = "__row__"
-"""The column of a row's number in the batch."""
+from fetch_mask_assets.pipeline.batch.frames import MASKED_SCHEMA
+from fetch_mask_assets.pipeline.batch.original_values import original_column, original_values
+from fetch_mask_assets.pipeline.contract.ordinary_bodies import ROW
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class MaskedBatch:
         Rows without a required value are left out; another rule counts them.
         """
         logins = self.rows.filter(pl.col("reason").is_null())
-        originals = _originals(logins["body"])
+        originals = original_values(logins["body"])
         required = [original_column(field) for field in MASKED_FIELDS if field.is_required]
         return logins.drop("body").with_columns(originals).drop_nulls(required)
 
@@ -52,8 +50,8 @@ class MaskedBatch:
     def tokens(self) -> dict[str, pl.DataFrame]:
         """The distinct tokens of each field, by its name.
 
-        The columns are `token`, and `key_id` and `opened`, which are null where the text is no
-        token, and no genuine one.
+        The columns are `token`, `key_id`, which is null for a text that is no token, and `opened`,
+        the canonical value, which is null for a text that is no genuine token.
         """
         masked = complete(self.masked)
         return {masker.field.name: _tokens(masked, masker) for masker in self.keyring.maskers}
@@ -62,7 +60,7 @@ class MaskedBatch:
     def pairs(self) -> dict[str, pl.DataFrame]:
         """The distinct pairs of value and token of each field, by its name.
 
-        The columns are `original`, `canonical`, `token`, and `is_genuine`: whether the token opens
+        The columns are `original`, `token`, `canonical`, and `is_genuine`: whether the token opens
         to the value.
         """
         return {
@@ -86,11 +84,6 @@ class MaskingRule:
     rows: Callable[[MaskedBatch], Iterable[int]] | None = None
 
 
-def original_column(field: MaskedField) -> str:
-    """The column of `MaskedBatch.logins` that has the field's original values."""
-    return f"original_{field.name}"
-
-
 def complete(masked: pl.DataFrame) -> pl.DataFrame:
     """The frame with all columns of the schema; those that are missing or retyped are null."""
     return masked.with_columns(
@@ -98,48 +91,6 @@ def complete(masked: pl.DataFrame) -> pl.DataFrame:
         for name, kind in MASKED_SCHEMA.items()
         if masked.schema.get(name) != kind
     )
-
-
-def _originals(bodies: pl.Series) -> list[pl.Series]:
-    """The text that each body has for each masked field; null if it has none."""
-    is_plain = _is_plain(bodies)
-    events = [_strings(body) for body in bodies.filter(~is_plain)]
-    return [
-        _plain_texts(bodies, field)
-        .zip_with(is_plain, in_rows(~is_plain, _texts(events, field)))
-        .alias(original_column(field))
-        for field in MASKED_FIELDS
-    ]
-
-
-def _is_plain(bodies: pl.Series) -> pl.Series:
-    """Return whether the name of each masked field can be found in a body without parsing it.
-
-    Without escapes it stands there as it is. Once, in an object without another, it is the key, or
-    a text and no key.
-    """
-    is_flat = bodies.str.count_matches("{", literal=True) <= 1
-    is_plain = is_flat & ~bodies.str.contains("\\", literal=True)
-    for field in MASKED_FIELDS:
-        is_plain &= bodies.str.count_matches(f'"{field.name}"', literal=True) <= 1
-    return is_plain
-
-
-def _plain_texts(bodies: pl.Series, field: MaskedField) -> pl.Series:
-    return bodies.str.extract(rf'"{field.name}"[ \t\n\r]*:[ \t\n\r]*"([^"]*)"')
-
-
-def _texts(events: Iterable[Mapping[str, str]], field: MaskedField) -> pl.Series:
-    return pl.Series([event.get(field.name) for event in events], dtype=pl.String)
-
-
-def _strings(body: str) -> dict[str, str]:
-    try:
-        event = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    members = event.items() if isinstance(event, dict) else ()
-    return {name: value for name, value in members if isinstance(value, str)}
 
 
 def _tokens(masked: pl.DataFrame, masker: FieldMasker) -> pl.DataFrame:
@@ -153,7 +104,4 @@ def _pairs(logins: pl.DataFrame, field: MaskedField, tokens: pl.DataFrame) -> pl
     canonical = canonical_column(field.form, pairs["original"]).alias("canonical")
     opened = pairs.with_columns(canonical).join(tokens, on="token", how="left")
     is_genuine = pl.col("canonical").eq_missing(pl.col("opened"))
-    return opened.drop_nulls("canonical").select(*_PAIR, is_genuine=is_genuine)
-
-
-_PAIR = ("original", "canonical", "token")
+    return opened.drop_nulls("canonical").select(*pairs.columns, "canonical", is_genuine=is_genuine)

@@ -8,13 +8,12 @@ import polars as pl
 
 from fetch_mask_assets.masking.canonical import IP_ADDRESS
 from fetch_mask_assets.masking.fields import MASKED_FIELDS, MaskedField
-from fetch_mask_assets.pipeline.batch.masked_batch import (
-    ROW,
-    MaskedBatch,
-    MaskingRule,
-    original_column,
-)
+from fetch_mask_assets.pipeline.batch.masked_batch import MaskedBatch, MaskingRule
+from fetch_mask_assets.pipeline.batch.original_values import original_column
 from fetch_mask_assets.pipeline.contract.login_event import MIN_REVEALING_LENGTH, repeats
+from fetch_mask_assets.pipeline.contract.ordinary_bodies import ROW
+
+LOGINS_IN_PART = 10_000
 
 
 def _raw_values(batch: MaskedBatch) -> int:
@@ -23,13 +22,16 @@ def _raw_values(batch: MaskedBatch) -> int:
 
 def _raw_value_rows(batch: MaskedBatch) -> list[int]:
     """The row of each raw value that is found."""
-    # SQS gave the message id: a value that it repeats is chance.
+    # SQS makes the message id, so it repeats a value by chance only.
     texts = [
         name
         for name, kind in batch.masked.schema.items()
         if kind == pl.String and name != "message_id"
     ]
-    likely = batch.logins.filter(_may_hold_raw_value(batch.logins, texts))
+    # In parts, because the texts are put together, and in lower case too.
+    parts = batch.logins.iter_slices(LOGINS_IN_PART)
+    found = [part.filter(_may_hold_raw_value(part, texts)) for part in parts]
+    likely = pl.concat(found or [batch.logins])
     if likely.is_empty():
         return []
     return [
@@ -38,7 +40,10 @@ def _raw_value_rows(batch: MaskedBatch) -> list[int]:
 
 
 def _may_hold_raw_value(logins: pl.DataFrame, texts: Iterable[str]) -> pl.Series:
-    """False for the rows in which no text is or holds a value; true for some of those too."""
+    """Return whether a text may be or hold a raw value: true for each row in which one does.
+
+    It is true for some other rows too. The exact search, which is slower, is for these rows alone.
+    """
     originals = map(original_column, MASKED_FIELDS)
     lines = pl.concat_str(map(_bare, texts), separator="\n", ignore_nulls=True)
     found = [test for field in MASKED_FIELDS for test in _tests(field)]
@@ -53,8 +58,8 @@ def _tests(field: MaskedField) -> Iterator[pl.Expr]:
         yield lines.str.contains(_END_OF_ADDRESS)
 
 
-# In every line that is an address. It begins with a character that most texts lack, so that the
-# search for it ends soon.
+# Found in every line that is an address. It begins with a character that most texts lack, so the
+# search is quick.
 _END_OF_ADDRESS = r"(?m)(?::|\.[0-9a-fA-F]*\.[0-9a-fA-F]*\.)[0-9a-fA-F:.]*$"
 
 

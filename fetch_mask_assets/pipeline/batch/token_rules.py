@@ -15,24 +15,22 @@ from fetch_mask_assets.errors import TokenError
 from fetch_mask_assets.keys.masker import FieldMasker
 from fetch_mask_assets.masking.fields import MASKED_FIELDS, MaskedField
 from fetch_mask_assets.masking.token import parse_token
-from fetch_mask_assets.pipeline.batch.masked_batch import (
-    ROW,
-    MaskedBatch,
-    MaskingRule,
-    original_column,
-)
+from fetch_mask_assets.pipeline.batch.masked_batch import MaskedBatch, MaskingRule
+from fetch_mask_assets.pipeline.batch.original_values import original_column
 from fetch_mask_assets.pipeline.contract.login_event import MIN_REVEALING_LENGTH
+from fetch_mask_assets.pipeline.contract.ordinary_bodies import ROW
 
 DIGEST_SAMPLE = 256
-"""Distinct values of each field whose digests are sought, of those that their token does not open
-to. A digest comes from the code, whatever the value, so a sample finds it."""
+"""The number of each field's distinct values whose digests are sought in their tokens, of those
+that their token does not open to. Code that writes a digest does so for every value, so a sample
+finds it."""
 
 GENUINE_DIGEST_SAMPLE = 64
-"""As `DIGEST_SAMPLE`, of values that their token opens to: the cipher made these tokens."""
+"""As `DIGEST_SAMPLE`, for values that their token opens to: the cipher made these tokens."""
 
 MIN_LENGTH_IN_TOKEN = 12
-"""Shorter forms occur in a token by chance. A token never changes: its message would be refused
-each time, and its batch with it."""
+"""Shorter forms occur in a genuine token by chance. A value has the same token each time, so its
+message, and each batch with it, would always be refused."""
 
 
 def _malformed_tokens(batch: MaskedBatch) -> int:
@@ -134,9 +132,9 @@ def _reveals(
     field: MaskedField, *, original: str, canonical: bytes, token: str, is_genuine: bool
 ) -> bool:
     text = token.removeprefix(field.token_prefix)
-    # One text to search. UTF-8 has no byte 0xFF, so that no form of a text is in two of the three.
+    # Joined, so that each form is searched for once. UTF-8 has no byte 0xFF, so no form of a text
+    # spans two of the three.
     haystack = b"\xff".join((text.encode(), text.lower().encode(), _ciphertext(field, token)))
-    # In a genuine token a short form is chance; elsewhere it is a finding.
     min_length = MIN_LENGTH_IN_TOKEN if is_genuine else MIN_REVEALING_LENGTH
     return any(
         form in haystack and len(form) >= min_length

@@ -15,6 +15,8 @@ from fetch_mask_assets.pipeline.contract.ordinary_bodies import (
 DECODED_SCHEMA = pl.Schema({**EVENT_SCHEMA, "reason": pl.String(), "field": pl.String()})
 """One row for each body: the values of its event, or the reason for rejecting it and the field."""
 
+BODIES_IN_PART = 10_000
+
 
 def decode_bodies(bodies: pl.Series) -> pl.DataFrame:
     """The result of `decode_login_event` for each body.
@@ -23,6 +25,12 @@ def decode_bodies(bodies: pl.Series) -> pl.DataFrame:
         A frame of `DECODED_SCHEMA`, row by row the bodies'.
     """
     numbered = bodies.alias("body").to_frame().with_row_index(ROW)
+    # In parts, because the groups of a pattern take more memory than the events.
+    parts = [_decode(part) for part in numbered.iter_slices(BODIES_IN_PART)]
+    return pl.concat(parts or [DECODED_SCHEMA.to_frame()], rechunk=True)
+
+
+def _decode(numbered: pl.DataFrame) -> pl.DataFrame:
     ordinary = ordinary_events(numbered)
     others = numbered.join(ordinary, on=ROW, how="anti")
     decoded = [(row, *_cells(body)) for row, body in others.iter_rows()]

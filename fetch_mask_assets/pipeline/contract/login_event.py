@@ -42,6 +42,10 @@ class LoginEvent(NamedTuple):
     values: Mapping[str, str | None]
     extra_fields: int
 
+    def __repr__(self) -> str:
+        """Without the values."""
+        return f"LoginEvent(..., extra_fields={self.extra_fields})"
+
 
 def decode_login_event(body: str) -> LoginEvent | Rejection:
     """The login event that a message body holds, or the first rule that the body breaks."""

@@ -1,8 +1,8 @@
 """Ordinary message bodies decoded over columns.
 
-An ordinary body is a flat JSON object without escapes, whose keys stand in an order that many
-bodies of the batch have. One pattern for each such order takes the values out. Its event is that of
-`decode_login_event`.
+An ordinary body is a flat JSON object without escapes, whose keys are in an order that is frequent
+in the batch. One pattern for each of these orders extracts the values. The event of such a body is
+the one that `decode_login_event` returns; a body that breaks the contract is left to that function.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ _READ_SCHEMA = pl.Schema({**EVENT_SCHEMA, "may_repeat": pl.Boolean()})
 
 MAX_KEY_ORDERS = 4
 SAMPLE = 64
-"""Bodies of a batch that are looked at for the orders of their keys."""
+"""The number of bodies of a batch in which the frequent orders of keys are sought."""
 
 MAX_ORDINARY_BYTES = 4 * 1024
 MAX_KEYS = 20
-"""Longer bodies, and patterns of more keys, are decoded faster alone."""
+"""Longer bodies, and bodies with more keys, are decoded faster one by one."""
 
 # A key becomes part of a pattern: a plain name cannot change its meaning.
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}", re.ASCII)
 _REQUIRED = frozenset(field.name for field in FIELDS if field.is_required)
 
-# In the syntax of Rust's regex, which Polars uses. Control characters are not JSON here (C0), or
-# break the contract (DEL and C1).
+# In the syntax of Rust's regex, which Polars uses. Texts with control characters are left out: C0
+# is not JSON, and DEL and C1 break the contract.
 _SPACE = r"[ \t\n\r]*"
 _TEXT = r'[^"\\\x00-\x1f\x7f-\x{9f}]*'
 _NUMBER = r"-?(?:0|[1-9][0-9]{0,15})(?:\.[0-9]{1,15})?"
@@ -58,7 +58,7 @@ _SCALAR = f'(?:"{_TEXT}"|{_NUMBER}|true|false|null)'
 
 
 def ordinary_events(bodies: pl.DataFrame) -> pl.DataFrame:
-    """The events of the ordinary bodies that keep the contract; the other rows are left out.
+    """The events of the ordinary bodies that keep the contract, without the other rows.
 
     Args:
         bodies: the columns `ROW` and `body`.

@@ -1,4 +1,4 @@
-"""The search for rows that `repeats` may find, over columns."""
+"""A quick search over columns for the rows in which `repeats` may be true."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Iterable
 
 import polars as pl
 
-# Of ASCII alone, as Python's str.strip has it.
+# The white space of ASCII, by Python's str.strip.
 _WHITE_SPACE = "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f "
 
-# In every text in which `addresses_in` finds an address. It begins with a character that most
-# texts lack, so that the search for it ends soon.
+# Found in every text in which `addresses_in` finds an address. It begins with a character that most
+# texts lack, so the search is quick.
 _LIKE_ADDRESS = r":[0-9A-Fa-f.]*:|\.[0-9]{1,3}\.[0-9]{1,3}\."
 
 
 def may_repeat(clear: Iterable[str], masked: Iterable[str]) -> pl.Expr:
-    """False for the rows in which `repeats` is false for each clear text and masked value.
+    """True for each row in which `repeats` is true for a clear text and a masked value.
 
-    It is true for some of those rows too: where a short value stands in a text by chance, where a
-    text looks like an address, and where one is not ASCII.
+    It is true for some other rows too: those with a short value inside a text, with a text that
+    looks like an address, and with a text that is not ASCII.
 
     Args:
         clear: the columns of clear texts.
@@ -38,5 +38,5 @@ def _may_hold(texts: pl.Expr, value: pl.Expr) -> pl.Expr:
 
 
 def _is_foreign(texts: pl.Expr) -> pl.Expr:
-    """Return whether texts are not ASCII: more than case and spaces may then differ."""
+    """Return whether texts are not ASCII: they may differ in more than case and spaces."""
     return texts.str.len_bytes() != texts.str.len_chars()

@@ -1,1 +1,1 @@
-"""The login queue: limits, backlog, poison messages, dead letters, SQS."""
+"""The login queue: batches, backlog, poison messages and dead letters; `sqs` is the service."""

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from threading import Lock, Semaphore
 
-from fetch_mask_assets.pipeline.queue.delivery import Delivery
 from fetch_mask_assets.pipeline.queue.limits import (
     SLOW_SECONDS,
     DrainEnd,
@@ -17,15 +16,17 @@ from fetch_mask_assets.pipeline.queue.limits import (
     drain_end,
     next_claim,
 )
+from fetch_mask_assets.pipeline.queue.raw_frames import RawFrames
+from fetch_mask_assets.pipeline.queue.sqs.delivery import Delivery
 
 
 class Drain:
     """Receivers that share one count of received and claimed messages.
 
-    As many receive at first as empty answers end the batch, so that an empty queue costs one wait
-    and few requests. Each slow answer with messages lets one receiver more begin: their number
-    doubles with each round trip while the queue has messages. More receivers than quick answers
-    keep busy would only wait for each other.
+    At first, as many of them receive as empty answers end the batch, so an empty queue costs one
+    wait and few requests. After each slow answer with messages one more receiver begins, so their
+    number doubles with each round trip while the queue has messages. More receivers than quick
+    answers keep busy would only wait for each other.
     """
 
     def __init__(self, receive: Callable[[int], list[Delivery]], limits: DrainLimits) -> None:
@@ -37,7 +38,7 @@ class Drain:
         self._progress = DrainProgress()
         self._stopped = False
         self._started = time.monotonic()
-        self.deliveries: list[Delivery] = []
+        self.received = RawFrames()
         self.requests = 0
 
     @property
@@ -53,9 +54,8 @@ class Drain:
     def run(self, receivers: int) -> None:
         """Receives until a limit is reached; the first failure stops every receiver."""
         with ThreadPoolExecutor(receivers) as pool:
-            futures = [pool.submit(self._loop) for _ in range(receivers)]
             try:
-                for future in futures:
+                for future in [pool.submit(self._loop) for _ in range(receivers)]:
                     future.result()
             except BaseException:  # also an interrupt of this thread stops the others
                 self._stopped = True
@@ -69,7 +69,7 @@ class Drain:
             self._stopped = True
             raise
         finally:
-            self._turns.release()  # the next receiver sees that the batch is complete
+            self._turns.release()  # so that the next receiver ends too
 
     def _take_turn(self) -> bool:
         """Receives once when it may; returns whether the batch goes on."""
@@ -102,7 +102,7 @@ class Drain:
     def _add(self, claim: int, deliveries: list[Delivery]) -> None:
         sizes = [delivery.body_bytes for delivery in deliveries]
         with self._lock:
-            self.deliveries.extend(deliveries)
+            self.received.extend(deliveries)
             before = self._progress
             self._progress = replace(
                 before,

@@ -56,7 +56,7 @@ def _answer() -> None:
 def _mask(bodies: Sequence[str], keyring: Keyring) -> None:
     """Does all that a run does with a body."""
     now = datetime.now(UTC)
-    rows = [(str(number), "", now, 1, body) for number, body in enumerate(bodies)]
+    rows = [(str(number), now, 1, body) for number, body in enumerate(bodies)]
     batch = mask_and_check(pl.DataFrame(rows, schema=RAW_SCHEMA, orient="row"), keyring)
     batch_links(batch.masked, keyring)
 

@@ -9,8 +9,8 @@ import polars as pl
 
 from fetch_mask_assets.errors import PoisonError
 from fetch_mask_assets.pipeline.queue.dry_run import DRY_RUN_SECONDS, DryRunError, dry_run_messages
+from fetch_mask_assets.pipeline.queue.login_queue import LoginQueue
 from fetch_mask_assets.pipeline.queue.poison import exclude_rows, is_code_fault, suspects
-from fetch_mask_assets.pipeline.queue.sqs import LoginQueue
 
 # Short, so that poison reaches the dead-letter queue before the batches that it arrives in.
 _POISON_DELAY_SECONDS = 5

@@ -77,8 +77,8 @@ def drain_end(limits: DrainLimits, progress: DrainProgress) -> DrainEnd | None:
 def next_claim(limits: DrainLimits, progress: DrainProgress) -> int:
     """The maximum number of messages for the next receive, 1 to 10.
 
-    It is 0 where only the active receives can tell: if their messages, each as large as the largest
-    so far, may fill the bytes of the batch, or if their answers, were they empty too, end it.
+    It is 0 while the active receives may complete the batch: with messages as large as the largest
+    so far they fill its bytes, or with empty answers they end it.
     """
     empty = progress.empty_receives
     if empty and empty + progress.active >= limits.empty_receives:

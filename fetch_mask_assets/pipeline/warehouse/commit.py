@@ -102,34 +102,39 @@ def commit_batch(database_url: str, batch: BatchToCommit) -> Balance:
 def _write(connection: psycopg.Connection, batch: BatchToCommit) -> None:
     (batch_id,) = one_row(connection, _NEXT_BATCH_ID)
     new = insert_new_messages(connection, batch_id, batch.masked, is_moved=batch.is_moved)
-    is_login = pl.col("reason").is_null()
-    is_older = is_older_than_ledger(connection, batch.is_moved)
-    older, logins = new.filter(is_login & is_older), new.filter(is_login & ~is_older)
-    refused_ids = _copy_logins(connection, logins)
-    is_refused = pl.col("message_id").is_in(refused_ids)
-    rejected = pl.concat(
-        [
-            new.filter(~is_login),
-            _rejections(older, Reason.OLDER_THAN_LEDGER, batch.seal),
-            _rejections(logins.filter(is_refused), Reason.REFUSED_BY_DATABASE, batch.seal),
-        ]
-    )
+    logins, rejected = _load(connection, batch, new)
     lock_keys(connection, logins, rejected["sealed_body"])
     quarantined = _insert_quarantine(connection, batch_id, rejected)
-    _insert_versions(connection, batch_id, logins.filter(~is_refused))
+    _insert_versions(connection, batch_id, logins)
     # Late, because other writers of links wait from here until the end of the transaction.
     write_links(connection, _links_of(batch.links, logins))
     record = {
         "batch_id": batch_id,
         "run_id": batch.run_id,
         "received": batch.masked.height,
-        "loaded": logins.height - len(refused_ids),
+        "loaded": logins.height,
         "quarantined": quarantined,
         "already_known": batch.masked.height - new.height,
         "oldest_sent_at": batch.masked["sent_at"].min(),
         "newest_sent_at": batch.masked["sent_at"].max(),
     }
     connection.execute(_INSERT_RECORD, record)
+
+
+def _load(
+    connection: psycopg.Connection, batch: BatchToCommit, new: pl.DataFrame
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Copy the new logins into `user_logins`; return the loaded ones, and all rejections."""
+    is_login = pl.col("reason").is_null()
+    is_older = is_older_than_ledger(connection, batch.is_moved)
+    older, logins = new.filter(is_login & is_older), new.filter(is_login & ~is_older)
+    is_refused = pl.col("message_id").is_in(_copy_logins(connection, logins))
+    rejected = [
+        new.filter(~is_login),
+        _rejections(older, Reason.OLDER_THAN_LEDGER, batch.seal),
+        _rejections(logins.filter(is_refused), Reason.REFUSED_BY_DATABASE, batch.seal),
+    ]
+    return logins.filter(~is_refused), pl.concat(rejected)
 
 
 def _copy_logins(connection: psycopg.Connection, logins: pl.DataFrame) -> list[str]:
@@ -165,7 +170,8 @@ def _copy_part(connection: psycopg.Connection, part: pl.DataFrame) -> bool:
         with translate_errors("copy rows"), connection.transaction():
             cursor = connection.cursor()
             with cursor.copy(_COPY) as copy:
-                copy.write(part.select(LOGIN_COLUMNS).write_csv(include_header=False))
+                for rows in part.select(LOGIN_COLUMNS).iter_slices():
+                    copy.write(rows.write_csv(include_header=False))
             _refuse_lost_rows(cursor.rowcount, part.height)
             # A deferred constraint would fail at COMMIT, and for the whole batch.
             connection.execute("SET CONSTRAINTS ALL IMMEDIATE")

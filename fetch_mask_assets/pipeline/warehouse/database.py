@@ -1,4 +1,4 @@
-"""The warehouse: commits of batches, and counts of them."""
+"""The warehouse: its schema version, its readiness for rows, and counts."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from psycopg import errors, sql
 from fetch_mask_assets.pipeline.batch.balance import Balance, BatchCounts
 from fetch_mask_assets.pipeline.batch.frames import LOGIN_COLUMNS
 from fetch_mask_assets.pipeline.batch.table_rules import TableFacts
-from fetch_mask_assets.pipeline.warehouse import commit
-from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
 from fetch_mask_assets.pipeline.warehouse.ledger import create_partitions
 from fetch_mask_assets.postgres import revision
 from fetch_mask_assets.postgres.errors import TransientDatabaseError
@@ -72,14 +70,6 @@ class LoginDatabase:
         """
         with suppress(TransientDatabaseError):
             create_partitions(self.url)
-
-    def commit_batch(self, batch: BatchToCommit) -> Balance:
-        """Write a batch in one transaction; see `commit.commit_batch`.
-
-        Raises:
-            DatabaseError: nothing was written, or it is unclear; the messages must go back.
-        """
-        return commit.commit_batch(self.url, batch)
 
     def batch_counts(self, run_id: str) -> BatchCounts | None:
         """The batch record of a run and the rows counted for it, or None if it committed none.

@@ -150,7 +150,8 @@ def _copy_unless_known(connection: psycopg.Connection, rows: pl.DataFrame) -> bo
     try:
         with connection.transaction() as attempt:
             with connection.cursor() as cursor, cursor.copy(_COPY_LEDGER) as copy:
-                copy.write(rows.write_csv(include_header=False))
+                for part in rows.iter_slices():
+                    copy.write(part.write_csv(include_header=False))
             (may_be_known,) = one_row(connection, _MAY_BE_KNOWN, rows["sent_at"].min())
             if may_be_known:
                 raise psycopg.Rollback(attempt)
@@ -181,7 +182,7 @@ WHERE NOT EXISTS (SELECT FROM login_ingest.moved_message AS moved
   AND ((sent_at < login_ingest.ledger_start()) IS NOT TRUE
        OR NOT EXISTS (SELECT FROM login_ingest.quarantine AS quarantined
                       WHERE quarantined.message_id = received.message_id))
-ORDER BY sent_at, message_id
+ORDER BY sent_at, message_id COLLATE "C"
 ON CONFLICT DO NOTHING
 """
 

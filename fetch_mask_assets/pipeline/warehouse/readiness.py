@@ -19,7 +19,7 @@ from fetch_mask_assets.keys.registry import retired_primaries
 from fetch_mask_assets.keys.storage import Keysets, read_keyring
 from fetch_mask_assets.masking.fields import CLEAR_FIELDS
 from fetch_mask_assets.pipeline.batch.frames import LOGIN_COLUMNS
-from fetch_mask_assets.pipeline.queue.sqs import LoginQueue
+from fetch_mask_assets.pipeline.queue.login_queue import LoginQueue
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 
 

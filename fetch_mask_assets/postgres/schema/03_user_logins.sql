@@ -24,6 +24,8 @@ BEGIN
         )' || CASE WHEN is_partitioned THEN 'PARTITION BY RANGE (create_date)' ELSE '' END;
     IF is_partitioned THEN
         CREATE TABLE login_ingest.user_logins_default PARTITION OF user_logins DEFAULT;
+        COMMENT ON TABLE login_ingest.user_logins_default IS
+        'Logins of months without a partition.';
     END IF;
     -- For erasures of a user, and for the logins and devices of a user in the views. On a table with
     -- rows, migrate.py creates this index concurrently.
@@ -152,8 +154,8 @@ COMMENT ON FUNCTION login_ingest.non_token_rows IS
 'Returns the number of rows of user_logins in which a masked column contains a text that is not a '
 'token. Reads the whole table.';
 
--- For each batch: the texts before and after those with the prefix are two ranges of the index on
--- the column. The settings and the limit keep the cost of a call the same, whatever the table
+-- Called after each batch. The texts before and after those with the prefix are two ranges of the
+-- index on the column. With the settings and the limit a call costs the same, whatever the table
 -- contains and whether it has statistics.
 CREATE FUNCTION login_ingest.unprefixed_rows() RETURNS bigint
 LANGUAGE plpgsql STABLE SECURITY DEFINER

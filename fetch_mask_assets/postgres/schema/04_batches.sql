@@ -25,7 +25,7 @@ COMMENT ON COLUMN login_ingest.batch.run_id IS
 COMMENT ON COLUMN login_ingest.batch.received IS
 'Messages received. Each is counted in one of the next three columns.';
 COMMENT ON COLUMN login_ingest.batch.loaded IS 'Messages inserted into user_logins.';
-COMMENT ON COLUMN login_ingest.batch.quarantined IS 'Messages that violate the contract.';
+COMMENT ON COLUMN login_ingest.batch.quarantined IS 'Messages inserted into the quarantine.';
 COMMENT ON COLUMN login_ingest.batch.already_known IS
 'Messages that the ledger contained from an earlier batch: delivered again, not loaded again.';
 COMMENT ON COLUMN login_ingest.batch.oldest_sent_at IS 'Earliest SentTimestamp of SQS.';
@@ -33,7 +33,8 @@ COMMENT ON COLUMN login_ingest.batch.newest_sent_at IS 'Latest SentTimestamp of 
 
 -- sent_at is first in the key: the messages of a batch are near each other in the index, so an
 -- insert costs the same in a large ledger. A message keeps its sent_at in every delivery. The
--- collation "C" makes comparisons cheap, and the storage partitions: they have no TOAST table.
+-- collation "C" makes comparisons cheap. The storage PLAIN makes partitions cheap: they have no
+-- TOAST table.
 CREATE TABLE login_ingest.ledger (
     sent_at timestamptz NOT NULL,
     batch_id bigint NOT NULL,
@@ -61,7 +62,7 @@ CREATE TABLE login_ingest.dropped_ledger (
     messages bigint NOT NULL CHECK (messages > 0),
     PRIMARY KEY (batch_id, day)
 );
--- For the last day.
+-- For ledger_start, which reads the last day.
 CREATE INDEX dropped_ledger_day ON login_ingest.dropped_ledger (day);
 GRANT SELECT ON login_ingest.dropped_ledger TO login_ingest_loader;
 GRANT SELECT ON login_ingest.dropped_ledger TO login_ingest_recovery, login_ingest_auditor;
@@ -79,7 +80,8 @@ GRANT INSERT, SELECT (message_id) ON login_ingest.moved_message TO login_ingest_
 GRANT SELECT ON login_ingest.moved_message TO login_ingest_recovery, login_ingest_auditor;
 COMMENT ON TABLE login_ingest.moved_message IS
 'Messages that were committed with another send time than that of their first deliveries, from the '
-'dead-letter queue of a FIFO queue. The ledger does not recognise those deliveries.';
+'dead-letter queue of a FIFO queue. The ledger alone does not recognise those deliveries.';
+COMMENT ON COLUMN login_ingest.moved_message.message_id IS 'The MessageId of SQS.';
 
 CREATE TABLE login_ingest.version_count (
     batch_id bigint NOT NULL,
@@ -114,11 +116,12 @@ GRANT SELECT (
     message_id, batch_id, reason, field, sent_at, receive_count, quarantined_at
 ) ON login_ingest.quarantine TO login_ingest_auditor;
 COMMENT ON TABLE login_ingest.quarantine IS
-'Messages that violate the contract, each with the reason and its sealed body.';
+'Messages that were not loaded, each with the reason and its sealed body.';
 COMMENT ON COLUMN login_ingest.quarantine.message_id IS 'The MessageId of SQS.';
-COMMENT ON COLUMN login_ingest.quarantine.reason IS 'Code of the violated rule.';
+COMMENT ON COLUMN login_ingest.quarantine.reason IS 'Code of the reason, such as missing.';
 COMMENT ON COLUMN login_ingest.quarantine.field IS
-'Field that violates the rule. Null if the rule is about the whole message.';
+'Field that violates the contract, or the name of the violated masking rule. Null if the reason is '
+'about the whole message.';
 COMMENT ON COLUMN login_ingest.quarantine.sent_at IS 'SentTimestamp of SQS.';
 COMMENT ON COLUMN login_ingest.quarantine.receive_count IS
 'ApproximateReceiveCount of SQS.';

@@ -21,8 +21,7 @@ from fetch_mask_assets.cli.main import cli
 from fetch_mask_assets.errors import FetchMaskError
 from fetch_mask_assets.keys.keyset import new_keyset
 from fetch_mask_assets.keys.storage import read_keyring
-from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
-from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit, commit_batch
 from fetch_mask_assets_tests.support.logins import body, masked_batch, register
 from fetch_mask_assets_tests.support.people import Person, person
 
@@ -69,7 +68,7 @@ def load(database_url: str, keysets_directory: Path, ip: str, device_id: str) ->
     masked = masked_batch(keyring, [body(1, ip=ip, device_id=device_id)])
     run_id = f"run-{time.monotonic_ns()}"
     register(database_url, keyring)
-    LoginDatabase(database_url).commit_batch(BatchToCommit(run_id, masked, lambda _: b""))
+    commit_batch(database_url, BatchToCommit(run_id, masked, lambda _: b""))
 
 
 def rotate(directory: Path, name: str) -> None:

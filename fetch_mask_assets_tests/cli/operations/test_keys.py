@@ -22,7 +22,7 @@ from fetch_mask_assets.keys.keyset import KEYSET_NAMES, Keyring
 from fetch_mask_assets.keys.storage import Keysets, create_keysets, read_keyring
 from fetch_mask_assets.local_stack.state import free_port
 from fetch_mask_assets.operations.rotation import key_changes
-from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit, commit_batch
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets.pipeline.warehouse.readiness import require_ready
 from fetch_mask_assets_tests.support.logins import bodies, masked_batch
@@ -70,7 +70,7 @@ class Keys:
         require_ready(self.database, keyring)
         masked = masked_batch(keyring, texts)
         run_id = f"run-{keyring.primary_key_ids}"
-        self.database.commit_batch(BatchToCommit(run_id, masked, seal=lambda _: b""))
+        commit_batch(self.database.url, BatchToCommit(run_id, masked, seal=lambda _: b""))
         return keyring
 
     def audit(self) -> list[tuple[str, dict[str, Any]]]:

@@ -70,7 +70,9 @@ class Place:
             "ingest",
             env={**self.settings, "LOGIN_BATCH_MESSAGES": "10"},
             cwd=self.directory,
-            prepare=commands.KilledAt("fetch_mask_assets.pipeline.queue.sqs.LoginQueue.delete"),
+            prepare=commands.KilledAt(
+                "fetch_mask_assets.pipeline.queue.login_queue.LoginQueue.delete"
+            ),
         )
         assert done.returncode == -signal.SIGKILL
 

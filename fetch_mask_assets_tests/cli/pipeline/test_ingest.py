@@ -15,11 +15,12 @@ import pytest
 from click.testing import CliRunner
 from dagster import DagsterInstance, DagsterRunStatus
 
+from fetch_mask_assets.cli.pipeline import ingest_runs
 from fetch_mask_assets.cli.pipeline.ingest import ingest
 from fetch_mask_assets.defs import assets
 from fetch_mask_assets.pipeline.queue.backlog import QueueDepth
 from fetch_mask_assets.pipeline.queue.limits import DrainEnd, DrainLimits
-from fetch_mask_assets.pipeline.queue.sqs import LoginQueue, QueueSettings, connect_queue
+from fetch_mask_assets.pipeline.queue.login_queue import LoginQueue, QueueSettings, connect_queue
 from fetch_mask_assets.settings import QueueTuning
 from fetch_mask_assets_tests.support import commands
 from fetch_mask_assets_tests.support.logins import bodies, send
@@ -166,6 +167,43 @@ def test_after_a_failed_run_an_empty_queue_gets_a_run(home: Home) -> None:
     assert home.runs() == [success, failure, success]
 
 
+def test_a_run_is_recorded_before_the_wait_for_messages_in_flight(
+    home: Home, sqs: SQSClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in home.settings.items():
+        monkeypatch.setenv(name, text)
+    send(sqs, home.settings["LOGIN_QUEUE_URL"], bodies(1))
+    sqs.receive_message(
+        QueueUrl=home.settings["LOGIN_QUEUE_URL"], WaitTimeSeconds=1, VisibilityTimeout=5
+    )
+    is_recorded: list[bool] = []
+    look = LoginQueue.depth
+
+    def depth(queue: LoginQueue) -> QueueDepth:
+        is_recorded.append((home.directory / RECORD).exists())
+        return look(queue)
+
+    monkeypatch.setattr(LoginQueue, "depth", depth)
+    CliRunner().invoke(ingest, ["--json"], catch_exceptions=False)
+
+    # The first look is before any run; the next are after one, and in the wait.
+    assert not is_recorded[0]
+    assert len(is_recorded) > 2
+    assert all(is_recorded[1:])
+
+
+def test_sigterm_releases_messages_that_were_received_before_the_run(
+    home: Home, sqs: SQSClient
+) -> None:
+    home.ingest()
+    send(sqs, home.settings["LOGIN_QUEUE_URL"], bodies(3))
+
+    ended = home.run(prepare=_terminated_before_the_run)
+
+    assert ended.returncode == 1
+    assert "released 3 messages to the queue" in ended.stderr
+
+
 def test_an_empty_queue_is_seen_to_be(queue: LoginQueue) -> None:
     assert queue.is_empty(LIMITS)
 
@@ -233,6 +271,17 @@ def test_commands_that_do_without_dagster_do_not_import_it(
     )
 
     assert done.stdout == f"{loaded}\n"
+
+
+def _terminated_before_the_run() -> None:
+    """Makes the counts of the queue lag, and ends the command when it would make a run."""
+    setattr(LoginQueue, "depth", lambda _queue: QueueDepth(0, 0, 0))  # noqa: B010 (for the process)
+    setattr(ingest_runs, "ingest_logins", _terminate)  # noqa: B010 (as above)
+
+
+def _terminate(*_inputs: object, **_options: object) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
 
 
 def _fail_masking() -> None:

@@ -30,8 +30,8 @@ QUICK = {
 }
 
 STEPS = (
-    "fetch_mask_assets.pipeline.queue.batch_requests.BatchRequests._failed",  # in the deletes
-    "fetch_mask_assets.pipeline.queue.sqs.LoginQueue.delete",  # between the commit and them
+    "fetch_mask_assets.pipeline.queue.sqs.batch_requests.BatchRequests._failed",  # in the deletes
+    "fetch_mask_assets.pipeline.queue.login_queue.LoginQueue.delete",  # between the commit and them
     "fetch_mask_assets.pipeline.warehouse.commit._insert_quarantine",  # late in the commit
     "fetch_mask_assets.pipeline.warehouse.commit._copy_logins",  # early in it
     "fetch_mask_assets.pipeline.batch.checked_batch.mask_batch",  # after receiving

@@ -32,7 +32,7 @@ from fetch_mask_assets.keys.storage import create_keysets, read_keyring
 from fetch_mask_assets.masking.fields import MASKED_FIELDS
 from fetch_mask_assets.operations.rotation.postgres import TokenTable
 from fetch_mask_assets.pipeline.batch.frames import mask_batch
-from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit, commit_batch
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets_tests.defs.conftest import checks, failure, metadata
 from fetch_mask_assets_tests.support.factories import rotated
@@ -78,7 +78,7 @@ class Table:
         masked = mask_batch(raw_batch([_login(number) for number in numbers]), ring)
         links = batch_links(masked, ring)
         register(self.database.url, ring)
-        self.database.commit_batch(BatchToCommit(str(uuid4()), masked, lambda _: b"", links))
+        commit_batch(self.database.url, BatchToCommit(str(uuid4()), masked, lambda _: b"", links))
 
     def run(self) -> ExecuteInProcessResult:
         """The job, in this process."""
@@ -220,7 +220,7 @@ def test_no_log_or_output_of_a_run_contains_a_value(
     ring = table.keyring
     masked = mask_batch(raw_batch([body(1, ip=CANARY_IP, device_id="canary-4711")]), ring)
     register(table.database.url, ring)
-    table.database.commit_batch(BatchToCommit("run", masked, lambda _: b""))
+    commit_batch(table.database.url, BatchToCommit("run", masked, lambda _: b""))
     table.rotate()
     with DagsterInstance.ephemeral() as instance:
         job = build_definitions(table.environment).resolve_job_def(REMASK_LOGINS)

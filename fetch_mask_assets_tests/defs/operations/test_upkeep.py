@@ -22,8 +22,7 @@ from fetch_mask_assets.defs.resources import LoginDatabaseResource
 from fetch_mask_assets.keys.storage import read_keyring
 from fetch_mask_assets.operations.quarantine.messages import QuarantineBalance
 from fetch_mask_assets.operations.quarantine.postgres import Quarantine
-from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
-from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit, commit_batch
 from fetch_mask_assets_tests.support.logins import masked_batch, register
 from fetch_mask_assets_tests.support.people import person
 
@@ -84,7 +83,7 @@ def _quarantine(url: str, keysets: Path, count: int) -> None:
     keyring = read_keyring(keysets)
     register(url, keyring)
     masked = masked_batch(keyring, ["junk"] * count)
-    LoginDatabase(url).commit_batch(BatchToCommit(str(uuid4()), masked, lambda _id: b""))
+    commit_batch(url, BatchToCommit(str(uuid4()), masked, lambda _id: b""))
 
 
 def _age(url: str) -> None:

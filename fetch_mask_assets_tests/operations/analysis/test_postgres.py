@@ -22,7 +22,7 @@ from fetch_mask_assets.operations.analysis.views import ANALYSIS_VIEWS, Analysis
 from fetch_mask_assets.operations.rotation.postgres import TokenTable
 from fetch_mask_assets.operations.rotation.remask_plan import plan_remask
 from fetch_mask_assets.pipeline.batch.frames import mask_batch
-from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit, commit_batch
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets.postgres import migrate
 from fetch_mask_assets_tests.support.kinds import BOTH_KINDS
@@ -362,7 +362,7 @@ def _commit(database: LoginDatabase, ring: Keyring, logins: Iterable[Login]) -> 
 def _commit_texts(database: LoginDatabase, ring: Keyring, texts: list[str]) -> None:
     masked = mask_batch(raw_batch(texts), ring)
     links = batch_links(masked, ring)
-    balance = database.commit_batch(BatchToCommit(str(uuid4()), masked, lambda _: b"", links))
+    balance = commit_batch(database.url, BatchToCommit(str(uuid4()), masked, lambda _: b"", links))
     assert balance.loaded == len(texts)
 
 

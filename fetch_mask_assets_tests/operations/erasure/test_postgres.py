@@ -22,7 +22,7 @@ from fetch_mask_assets.operations.erasure.postgres import Erasures
 from fetch_mask_assets.operations.erasure.subjects import parse_subjects
 from fetch_mask_assets.operations.quarantine.messages import MessageFilter
 from fetch_mask_assets.operations.quarantine.postgres import Quarantine
-from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit, commit_batch
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets_tests.support.factories import rotated
 from fetch_mask_assets_tests.support.kinds import BOTH_KINDS
@@ -205,8 +205,9 @@ def test_rows_and_messages_of_a_user_are_erased_and_not_loaded_again(
 
     assert (certificate.logins, certificate.messages, certificate.verified) == (2, 1, True)
     assert _rows(database_url, "SELECT user_id FROM user_logins") == [("user-2",)]
-    again = LoginDatabase(database_url).commit_batch(
-        BatchToCommit(str(uuid4()), masked_batch(keyring, texts, ids), lambda _id: b"")
+    again = commit_batch(
+        database_url,
+        BatchToCommit(str(uuid4()), masked_batch(keyring, texts, ids), lambda _id: b""),
     )
     assert again.already_known == 3
     assert _count(database_url, "user_logins") == 1

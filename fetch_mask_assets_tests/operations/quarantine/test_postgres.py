@@ -25,8 +25,7 @@ from fetch_mask_assets.operations.quarantine.messages import (
 from fetch_mask_assets.operations.quarantine.postgres import Quarantine
 from fetch_mask_assets.operations.quarantine.replay import ReplayResult
 from fetch_mask_assets.pipeline.batch import checked_batch
-from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
-from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit, commit_batch
 from fetch_mask_assets.postgres.errors import TransientDatabaseError
 from fetch_mask_assets_tests.support.factories import new_keysets, rotated
 from fetch_mask_assets_tests.support.logins import SENT_AT, body, masked_batch, register
@@ -180,8 +179,9 @@ def test_a_message_delivered_again_after_its_replay_is_not_loaded_again(
     ids = quarantine_logins(database_url, keyring, [body(1)])
     list(store.replay("r", ALL, keyring))
 
-    again = LoginDatabase(database_url).commit_batch(
-        BatchToCommit(str(uuid4()), masked_batch(keyring, [body(1)], ids), lambda _id: b"")
+    again = commit_batch(
+        database_url,
+        BatchToCommit(str(uuid4()), masked_batch(keyring, [body(1)], ids), lambda _id: b""),
     )
 
     assert again.already_known == 1
@@ -257,8 +257,8 @@ def test_a_replay_while_keys_are_rotated_stays_equal_to_older_rows(
     old = open_keyring(keysets)
     new = open_keyring(keysets | {"ip": rotated(keysets["ip"], "ip")})
     register(database_url, new)
-    LoginDatabase(database_url).commit_batch(
-        BatchToCommit(str(uuid4()), masked_batch(old, [body(1)]), lambda _id: b"")
+    commit_batch(
+        database_url, BatchToCommit(str(uuid4()), masked_batch(old, [body(1)]), lambda _id: b"")
     )
     quarantine_logins(database_url, old, [body(1)])
 
@@ -438,8 +438,9 @@ def test_discarded_messages_are_counted_and_recorded_and_do_not_come_again(
         "quarantine.discard",
         {"deletion_id": "d1", "reason": "noise", "messages": 1, "message_ids": [ids[0]]},
     )
-    again = LoginDatabase(database_url).commit_batch(
-        BatchToCommit(str(uuid4()), masked_batch(keyring, ["junk"], [ids[0]]), lambda _id: b"")
+    again = commit_batch(
+        database_url,
+        BatchToCommit(str(uuid4()), masked_batch(keyring, ["junk"], [ids[0]]), lambda _id: b""),
     )
     assert again.already_known == 1
     assert store.balance().is_balanced

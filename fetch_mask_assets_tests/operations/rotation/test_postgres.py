@@ -35,7 +35,7 @@ from fetch_mask_assets.operations.rotation.remask_run import (
 )
 from fetch_mask_assets.operations.rotation.token_ranges import ranges_under
 from fetch_mask_assets.pipeline.batch.frames import mask_batch
-from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit, commit_batch
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets.postgres.errors import translate_errors
 from fetch_mask_assets_tests.support.kinds import BOTH_KINDS
@@ -441,7 +441,7 @@ def test_the_texts_under_a_key_are_found_by_index(database: LoginDatabase, keys:
 def _commit(database: LoginDatabase, ring: Keyring, numbers: Iterable[int]) -> None:
     masked = mask_batch(raw_batch([body(number) for number in numbers]), ring)
     links = batch_links(masked, ring)
-    database.commit_batch(BatchToCommit(str(uuid4()), masked, lambda _: b"", links))
+    commit_batch(database.url, BatchToCommit(str(uuid4()), masked, lambda _: b"", links))
 
 
 def _remask_some(table: TokenTable, masker: FieldMasker, chance: random.Random) -> None:

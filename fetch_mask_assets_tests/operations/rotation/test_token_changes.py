@@ -19,7 +19,7 @@ from fetch_mask_assets.keys.links import batch_links
 from fetch_mask_assets.operations.rotation.postgres import TokenTable
 from fetch_mask_assets.operations.rotation.remask_plan import plan_remask
 from fetch_mask_assets.operations.rotation.remask_run import RemaskProgress, remask_field
-from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit, commit_batch
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets_tests.support.logins import body, masked_batch, register
 from fetch_mask_assets_tests.support.people import Person, person, sqlstate
@@ -80,7 +80,7 @@ def loader(database: LoginDatabase) -> Iterator[Person]:
 def commit(url: str, ring: Keyring, *numbers: int) -> None:
     masked = masked_batch(ring, [body(number) for number in numbers])
     links = batch_links(masked, ring)
-    LoginDatabase(url).commit_batch(BatchToCommit(str(uuid4()), masked, lambda _: b"", links))
+    commit_batch(url, BatchToCommit(str(uuid4()), masked, lambda _: b"", links))
 
 
 def refusal(url: str, statement: str, *values: object) -> tuple[str | None, str | None] | None:
@@ -478,7 +478,7 @@ def test_a_sealed_message_under_a_retired_key_is_not_committed_either(
         connection.execute("SELECT login_ingest.retire_key('quarantine', %s)", [key_id])
     masked = masked_batch(old, ["no login"])
     with pytest.raises(DatabaseError, match=f"key {key_id} of quarantine"):
-        LoginDatabase(loader.url).commit_batch(BatchToCommit("run", masked, lambda _: b""))
+        commit_batch(loader.url, BatchToCommit("run", masked, lambda _: b""))
     assert database.query("SELECT count(*) FROM login_ingest.quarantine") == [(0,)]
 
 
@@ -515,7 +515,7 @@ def test_the_database_refuses_to_retire_a_used_key(
     commit(database.url, old, 1, 2)
     retire = "SELECT login_ingest.retire_key(%s, %s)"
     masked = masked_batch(old, ["no login"])
-    database.commit_batch(BatchToCommit("run", masked, lambda _: b""))
+    commit_batch(database.url, BatchToCommit("run", masked, lambda _: b""))
     with psycopg.connect(steward.url) as connection:
         connection.execute(NOTE, ["ip", ["0" * 32], [new.masker("ip").mask("192.0.2.9")]])
     needed = {

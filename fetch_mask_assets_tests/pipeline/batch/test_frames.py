@@ -20,7 +20,6 @@ from fetch_mask_assets.pipeline.batch.frames import (
     MASKED_SCHEMA,
     RAW_SCHEMA,
     mask_batch,
-    newest_handles,
     reason_counts,
     rejected_count,
 )
@@ -63,7 +62,6 @@ def _masked(*bodies: str) -> pl.DataFrame:
 def test_the_columns_of_the_frames_are_these() -> None:
     assert RAW_SCHEMA.names() == [
         "message_id",
-        "receipt_handle",
         "sent_at",
         "receive_count",
         "body",
@@ -170,30 +168,14 @@ def test_an_empty_batch_is_masked_to_an_empty_one() -> None:
 
     assert actual.height == rejected_count(actual) == 0
     assert reason_counts(actual) == {}
-    assert newest_handles(raw_batch([])) == {}
 
 
-def test_a_message_that_came_twice_is_two_lines_and_its_newest_handle_counts() -> None:
+def test_a_message_that_came_twice_is_two_lines() -> None:
     raw = raw_batch([body(), "x", body()], ids=["same", "other", "same"])
 
     masked = mask_batch(raw, keyring())
 
     assert masked["message_id"].to_list() == ["same", "other", "same"]
-    assert newest_handles(raw) == {"same": "handle-2", "other": "handle-1"}
-
-
-@pytest.mark.parametrize(
-    ("counts", "newest"),
-    [((2, 1), "handle-0"), ((1, 2), "handle-1"), ((1, 1), "handle-1"), ((1, 3, 3, 2), "handle-2")],
-)
-def test_the_newest_handle_is_that_of_the_greatest_receive_count_in_whatever_order(
-    counts: tuple[int, ...], newest: str
-) -> None:
-    raw = raw_batch([body()] * len(counts), ids=["same"] * len(counts))
-
-    actual = newest_handles(raw.with_columns(receive_count=pl.Series(counts, dtype=pl.Int32)))
-
-    assert actual == {"same": newest}
 
 
 def test_the_same_content_under_two_message_ids_is_two_logins_with_equal_tokens() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import zlib
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ import polars as pl
 import pytest
 
 from fetch_mask_assets.keys.keyset import open_keyring
+from fetch_mask_assets.pipeline.batch import raw_value_rule
 from fetch_mask_assets.pipeline.batch.frames import mask_batch
 from fetch_mask_assets.pipeline.batch.masked_batch import MaskedBatch
 from fetch_mask_assets.pipeline.batch.masking_rules import (
@@ -309,6 +311,23 @@ def test_tokens_swapped_between_lines_are_found(field: str) -> None:
     actual = broken_rules(MaskedBatch(good.raw, swapped, good.keyring))
 
     assert actual == {"tokens_can_be_unmasked": 2}
+
+
+@pytest.mark.parametrize("logins_in_part", [1, 2, 3])
+@pytest.mark.parametrize("line", [0, 1, 3])
+def test_a_raw_value_is_found_in_whatever_part_of_the_batch(
+    monkeypatch: pytest.MonkeyPatch, line: int, logins_in_part: int
+) -> None:
+    monkeypatch.setattr(raw_value_rule, "LOGINS_IN_PART", logins_in_part)
+    good = _good()
+    device_id = json.loads(BODIES[line])["device_id"]
+
+    leaked = MaskedBatch(good.raw, _with("user_id", line, device_id)(good.masked), good.keyring)
+    masked = quarantine_violations(leaked, broken_rules(leaked))
+
+    assert masked["field"].to_list()[line] == "no_raw_value"
+    assert quarantined_violation_count(masked, raw_value_rule.NO_RAW_VALUE) == 1
+    assert broken_rules(good) == {}
 
 
 def test_a_token_under_a_retired_key_is_found_though_it_can_be_unmasked() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fetch_mask_assets.masking.fields import CLEAR_FIELDS, FIELD_NAMES, MASKED_FIELDS
-from fetch_mask_assets.pipeline.contract import ordinary_bodies, repeated_values
+from fetch_mask_assets.pipeline.contract import decoding, ordinary_bodies, repeated_values
 from fetch_mask_assets.pipeline.contract.decoding import DECODED_SCHEMA, decode_bodies
 from fetch_mask_assets.pipeline.contract.login_event import repeats
 from fetch_mask_assets.pipeline.contract.ordinary_bodies import (
@@ -339,3 +339,13 @@ def test_a_mistake_in_the_columns_is_seen_beside_the_bodies_alone(
     with pytest.raises((AssertionError, pl.exceptions.PolarsError)):  # noqa: PT012 (one batch each)
         for text in (*UNUSUAL, *ORDINARY):
             bodies_are_decoded_as_each_alone([text, body(), body_with_extra("1")])
+
+
+def test_a_batch_is_decoded_the_same_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    bodies = pl.Series([*ORDINARY, "x", "{}", body(ip="bad")] * 2)
+    whole = decode_bodies(bodies)
+
+    monkeypatch.setattr(decoding, "BODIES_IN_PART", 7)
+
+    assert decode_bodies(bodies).equals(whole)
+    assert whole[ROW].to_list() == list(range(len(bodies)))

@@ -48,6 +48,12 @@ def test_the_ordinary_event_loads() -> None:
     assert expected == actual
 
 
+def test_an_event_does_not_show_its_values() -> None:
+    event = _loaded(body())
+
+    assert not [value for value in event.values.values() if str(value) in repr(event)]
+
+
 def test_the_order_of_keys_and_white_space_around_them_mean_nothing() -> None:
     reordered = "\n\t " + json.dumps(dict(reversed(members().items())), indent=4) + " \r\n"
 

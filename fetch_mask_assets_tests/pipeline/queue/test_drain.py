@@ -8,9 +8,9 @@ import time
 import pytest
 
 from fetch_mask_assets.errors import QueueError
-from fetch_mask_assets.pipeline.queue.delivery import Delivery
 from fetch_mask_assets.pipeline.queue.drain import Drain
 from fetch_mask_assets.pipeline.queue.limits import SLOW_SECONDS, DrainEnd, DrainLimits
+from fetch_mask_assets.pipeline.queue.sqs.delivery import Delivery
 
 RECEIVERS = 32
 _SECONDS = 30
@@ -69,7 +69,7 @@ def test_all_receivers_receive_at_once_while_slow_answers_have_messages() -> Non
     drain = Drain(receive, _limits(messages=RECEIVERS * 100))
     drain.run(RECEIVERS)
 
-    assert len(drain.deliveries) == RECEIVERS * 100
+    assert drain.received.whole().height == RECEIVERS * 100
     assert drain.end is DrainEnd.MESSAGES
 
 
@@ -79,7 +79,7 @@ def test_one_receiver_drains_a_queue_too() -> None:
 
     drain.run(1)
 
-    assert len(drain.deliveries) == 13
+    assert drain.received.whole().height == 13
     assert drain.requests == 5
     assert drain.end is DrainEnd.DRY
 
@@ -89,7 +89,7 @@ def test_many_receivers_do_not_go_beyond_the_bytes_of_a_batch() -> None:
 
     drain.run(RECEIVERS)
 
-    assert sum(delivery.body_bytes for delivery in drain.deliveries) == 101_000
+    assert drain.received.whole()["body"].str.len_bytes().sum() == 101_000
     assert drain.end is DrainEnd.BYTES
 
 
@@ -105,7 +105,24 @@ def test_a_receive_that_fails_stops_every_receiver() -> None:
     with pytest.raises(QueueError, match="refused"):
         drain.run(RECEIVERS)
 
-    assert len(drain.deliveries) < 10 * (100 + RECEIVERS)
+    assert drain.received.whole().height < 10 * (100 + RECEIVERS)
+
+
+def test_a_receiver_that_cannot_start_stops_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their messages could not be used, and the failure would come late."""
+    start, started = threading.Thread.start, iter(range(10**6))
+
+    def start_few(thread: threading.Thread) -> None:
+        if next(started) == 3:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_few)
+    drain = Drain(_deliveries, _limits(messages=10**5))
+    with pytest.raises(RuntimeError, match="start new thread"):
+        drain.run(RECEIVERS)
+
+    assert drain.received.whole().height < 10**5
 
 
 def _deliveries(number: int, size: int = 10) -> list[Delivery]:

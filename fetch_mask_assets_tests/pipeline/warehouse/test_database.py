@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -16,15 +17,14 @@ import psycopg
 import pytest
 
 from fetch_mask_assets.errors import DatabaseError
-from fetch_mask_assets.keys.storage import create_keysets, read_keyring
 from fetch_mask_assets.local_stack.state import free_port
 from fetch_mask_assets.pipeline.batch.balance import Balance, BatchCounts
-from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit, commit_batch
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets.pipeline.warehouse.readiness import require_writable
 from fetch_mask_assets.postgres.errors import TransientDatabaseError
 from fetch_mask_assets_tests.support.kinds import BOTH_KINDS
-from fetch_mask_assets_tests.support.logins import SENT_AT, bodies, body, masked_batch, register
+from fetch_mask_assets_tests.support.logins import SENT_AT, bodies, body, masked_batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,21 +44,6 @@ _DROP_VIEWS = (
 Commit = Callable[..., Balance]
 
 
-@pytest.fixture(scope="module")
-def keyring(tmp_path_factory: pytest.TempPathFactory) -> Keyring:
-    """Keys for the whole module."""
-    directory = tmp_path_factory.mktemp("keysets")
-    create_keysets(directory)
-    return read_keyring(directory)
-
-
-@pytest.fixture
-def database(database_url: str, keyring: Keyring) -> LoginDatabase:
-    """The test's own database, which knows the keys."""
-    register(database_url, keyring)
-    return LoginDatabase(database_url)
-
-
 # The commit
 
 
@@ -68,7 +53,7 @@ def test_a_batch_is_rows_quarantine_ledger_and_record(
 ) -> None:
     texts = [body(1), body(2, locale=None, app_version="2.3.0-beta"), "not json", body(3, ip="x")]
     masked = masked_batch(keyring, texts, ["m1", "m2", "m3", "m4"])
-    balance = database.commit_batch(_batch(masked, run_id="run"))
+    balance = commit_batch(database.url, _batch(masked, run_id="run"))
     assert balance == Balance(received=4, loaded=2, quarantined=2)
     assert balance.holds
     day = date(2024, 2, 29)
@@ -104,8 +89,8 @@ def test_the_same_messages_in_another_run_are_already_known(
     database: LoginDatabase, keyring: Keyring
 ) -> None:
     masked = masked_batch(keyring, [*bodies(3), "not json"])
-    database.commit_batch(_batch(masked))
-    assert database.commit_batch(_batch(masked)) == Balance(received=4, already_known=4)
+    commit_batch(database.url, _batch(masked))
+    assert commit_batch(database.url, _batch(masked)) == Balance(received=4, already_known=4)
     assert _number(database, "SELECT count(*) FROM user_logins") == 3
     assert _number(database, "SELECT count(*) FROM login_ingest.quarantine") == 1
 
@@ -116,8 +101,8 @@ def test_a_batch_that_repeats_a_part_loads_the_rest(
 ) -> None:
     ids = [f"m{number}" for number in range(6)]
     masked = masked_batch(keyring, bodies(6), ids)
-    database.commit_batch(_batch(masked.head(4)))
-    balance = database.commit_batch(_batch(masked.tail(4)))
+    commit_batch(database.url, _batch(masked.head(4)))
+    balance = commit_batch(database.url, _batch(masked.tail(4)))
     assert balance == Balance(received=4, loaded=2, already_known=2)
     assert _users(database) == [f"user-{number}" for number in range(6)]
 
@@ -126,16 +111,18 @@ def test_a_repeated_commit_of_one_run_gives_its_first_record(
     database: LoginDatabase, keyring: Keyring
 ) -> None:
     batch = _batch(masked_batch(keyring, [*bodies(3), "not json"]))
-    first = database.commit_batch(batch)
+    first = commit_batch(database.url, batch)
     assert first == Balance(received=4, loaded=3, quarantined=1)
-    assert database.commit_batch(batch) == first
+    assert commit_batch(database.url, batch) == first
     assert _number(database, "SELECT count(*) FROM login_ingest.batch") == 1
     assert _number(database, "SELECT count(*) FROM user_logins") == 3
 
 
 def test_a_message_twice_in_one_batch_is_one_row(database: LoginDatabase, keyring: Keyring) -> None:
     masked = masked_batch(keyring, [body(1), body(2), body(1)], ["m1", "m2", "m1"])
-    assert database.commit_batch(_batch(masked)) == Balance(received=3, loaded=2, already_known=1)
+    assert commit_batch(database.url, _batch(masked)) == Balance(
+        received=3, loaded=2, already_known=1
+    )
     assert _users(database) == ["user-1", "user-2"]
 
 
@@ -144,12 +131,12 @@ def test_a_reject_twice_in_one_batch_is_quarantined_once(
 ) -> None:
     masked = masked_batch(keyring, ["junk", "junk"], ["m1", "m1"])
     expected = Balance(received=2, quarantined=1, already_known=1)
-    assert database.commit_batch(_batch(masked)) == expected
+    assert commit_batch(database.url, _batch(masked)) == expected
 
 
 def test_two_messages_with_one_body_are_two_rows(database: LoginDatabase, keyring: Keyring) -> None:
     masked = masked_batch(keyring, [body(1), body(1)])
-    assert database.commit_batch(_batch(masked)) == Balance(received=2, loaded=2)
+    assert commit_batch(database.url, _batch(masked)) == Balance(received=2, loaded=2)
     assert _users(database) == ["user-1", "user-1"]
 
 
@@ -162,7 +149,7 @@ def test_overlapping_batches_in_opposite_order_load_once_and_do_not_deadlock(
     batches = [_batch(masked), _batch(masked.reverse())] * 3
     batches = [_batch(batch.masked) for batch in batches]
     with ThreadPoolExecutor(6) as pool:
-        balances = list(pool.map(database.commit_batch, batches))
+        balances = list(pool.map(partial(commit_batch, database.url), batches))
     assert sum(balance.loaded for balance in balances) == 2_000
     assert sum(balance.already_known for balance in balances) == 10_000
     assert _number(database, "SELECT count(*) FROM user_logins") == 2_000
@@ -173,7 +160,7 @@ def test_a_null_locale_and_an_empty_one_stay_apart(
     database: LoginDatabase, keyring: Keyring
 ) -> None:
     texts = [body(1, locale=None), body(2, locale="")]
-    database.commit_batch(_batch(masked_batch(keyring, texts)))
+    commit_batch(database.url, _batch(masked_batch(keyring, texts)))
     rows = _rows(database.url, "SELECT user_id, locale FROM user_logins ORDER BY 1")
     assert rows == [("user-1", None), ("user-2", "")]
 
@@ -185,7 +172,7 @@ def test_texts_survive_byte_for_byte(database: LoginDatabase, keyring: Keyring) 
         "\\.\n\\.", "a\n\\.\nb",
     ]  # fmt: skip
     logins = [body(number, user_id=text) for number, text in enumerate(texts)]
-    balance = database.commit_batch(_batch(masked_batch(keyring, logins)))
+    balance = commit_batch(database.url, _batch(masked_batch(keyring, logins)))
     assert balance == Balance(received=len(texts), loaded=len(texts))
     assert sorted(_users(database)) == sorted(texts)
 
@@ -195,7 +182,7 @@ def test_the_clock_of_the_loader_plays_no_part_in_the_day_of_a_login(
 ) -> None:
     masked = masked_batch(keyring, bodies(1))
     assert masked["create_date"].to_list() == [date(2024, 2, 29)] != [datetime.now(UTC).date()]
-    database.commit_batch(_batch(masked))
+    commit_batch(database.url, _batch(masked))
     assert _rows(database.url, "SELECT create_date FROM user_logins") == [(date(2024, 2, 29),)]
 
 
@@ -242,7 +229,7 @@ def test_rows_that_the_table_refuses_are_quarantined_and_the_rest_loads(
     _run(database.url, obstacle)
     wide = [f"{100 + number}" for number in range(30)]
     masked = masked_batch(keyring, bodies(30), wide)
-    balance = database.commit_batch(_batch(masked, seal=lambda id_: f"sealed {id_}".encode()))
+    balance = commit_batch(database.url, _batch(masked, seal=lambda id_: f"sealed {id_}".encode()))
     refused = _rows(database.url, "SELECT message_id, reason, field, sealed_body FROM quarantine")
     assert balance.quarantined == len(refused) >= 1
     assert (
@@ -251,7 +238,7 @@ def test_rows_that_the_table_refuses_are_quarantined_and_the_rest_loads(
     assert [line[1:] for line in refused] == [
         ("refused_by_database", None, f"sealed {id_}".encode()) for id_, *_ in refused
     ]
-    assert database.commit_batch(_batch(masked)) == Balance(received=30, already_known=30)
+    assert commit_batch(database.url, _batch(masked)) == Balance(received=30, already_known=30)
 
 
 def test_a_table_that_refuses_everything_is_an_error_and_nothing_is_written(
@@ -259,7 +246,7 @@ def test_a_table_that_refuses_everything_is_an_error_and_nothing_is_written(
 ) -> None:
     _run(database.url, "ALTER TABLE user_logins ADD CHECK (user_id IS NULL)")
     with pytest.raises(DatabaseError, match="refuses more than 100 rows"):
-        database.commit_batch(_batch(masked_batch(keyring, bodies(101))))
+        commit_batch(database.url, _batch(masked_batch(keyring, bodies(101))))
     assert _is_untouched(database)
 
 
@@ -267,7 +254,7 @@ def test_a_hundred_refused_rows_are_still_quarantined(
     database: LoginDatabase, keyring: Keyring
 ) -> None:
     _run(database.url, "ALTER TABLE user_logins ADD CHECK (user_id IS NULL)")
-    balance = database.commit_batch(_batch(masked_batch(keyring, bodies(100))))
+    balance = commit_batch(database.url, _batch(masked_batch(keyring, bodies(100))))
     assert balance == Balance(received=100, quarantined=100)
 
 
@@ -282,7 +269,7 @@ def test_a_trigger_that_drops_rows_silently_is_an_error_and_nothing_is_written(
         " FOR EACH ROW EXECUTE FUNCTION swallow()",
     )
     with pytest.raises(DatabaseError, match="took 9 of 10 rows"):
-        database.commit_batch(_batch(masked_batch(keyring, bodies(10))))
+        commit_batch(database.url, _batch(masked_batch(keyring, bodies(10))))
     assert _is_untouched(database)
 
 
@@ -291,7 +278,7 @@ def test_a_table_without_a_column_is_an_error_and_nothing_is_written(
 ) -> None:
     _run(database.url, "ALTER TABLE user_logins DROP COLUMN locale CASCADE")
     with pytest.raises(DatabaseError, match="SQLSTATE 42703"):
-        database.commit_batch(_batch(masked_batch(keyring, bodies(2))))
+        commit_batch(database.url, _batch(masked_batch(keyring, bodies(2))))
     assert _is_untouched(database)
 
 
@@ -302,7 +289,7 @@ def test_a_failing_seal_leaves_nothing_written(database: LoginDatabase, keyring:
         raise LookupError(message_id)
 
     with pytest.raises(LookupError):
-        database.commit_batch(_batch(masked_batch(keyring, bodies(3)), seal=fail))
+        commit_batch(database.url, _batch(masked_batch(keyring, bodies(3)), seal=fail))
     assert _is_untouched(database)
 
 
@@ -328,7 +315,7 @@ def test_the_database_itself_refuses_a_record_that_does_not_balance(
 def test_rows_without_tokens_are_counted(
     database: LoginDatabase, keyring: Keyring, row: str
 ) -> None:
-    database.commit_batch(_batch(masked_batch(keyring, bodies(5))))
+    commit_batch(database.url, _batch(masked_batch(keyring, bodies(5))))
     assert database.non_token_rows() == 0
     _run(
         database.url,
@@ -348,7 +335,7 @@ def test_an_error_names_state_and_constraint_and_no_value(
         f"ALTER TABLE login_ingest.ledger ADD CONSTRAINT short CHECK (message_id <> '{CANARY}')",
     )
     with pytest.raises(DatabaseError) as caught:
-        database.commit_batch(_batch(masked_batch(keyring, [body(1)], [CANARY])))
+        commit_batch(database.url, _batch(masked_batch(keyring, [body(1)], [CANARY])))
     assert "SQLSTATE 23514 by short" in str(caught.value)
     assert CANARY not in "".join(traceback.format_exception(caught.value))
 
@@ -361,8 +348,9 @@ def test_a_row_that_the_copy_cannot_read_shows_nothing(
         f"{_DROP_VIEWS}; ALTER TABLE user_logins ALTER user_id TYPE integer USING 1",
     )
     with pytest.raises(DatabaseError) as caught:
-        database.commit_batch(
-            _batch(masked_batch(keyring, [body(n, user_id=CANARY) for n in range(101)]))
+        commit_batch(
+            database.url,
+            _batch(masked_batch(keyring, [body(n, user_id=CANARY) for n in range(101)])),
         )
     assert CANARY not in "".join(traceback.format_exception(caught.value))
 
@@ -406,7 +394,7 @@ def test_a_backend_killed_in_the_middle_of_a_commit_is_tried_again_and_loads_onc
         ThreadPoolExecutor(1) as pool,
         _locked(database.url, "LOCK TABLE user_logins IN EXCLUSIVE MODE") as holder,
     ):
-        committing = pool.submit(database.commit_batch, batch)
+        committing = pool.submit(commit_batch, database.url, batch)
         blocked = _blocked_backend(database.url)
         _run(database.url, f"SELECT pg_terminate_backend({blocked})")
         assert _blocked_backend(database.url, but_not=blocked) != blocked
@@ -427,7 +415,7 @@ def test_a_backend_that_is_always_killed_ends_in_an_error_and_nothing_is_written
         " FOR EACH ROW EXECUTE FUNCTION die()",
     )
     with pytest.raises(TransientDatabaseError, match="commit a batch"):
-        database.commit_batch(_batch(masked_batch(keyring, bodies(2))))
+        commit_batch(database.url, _batch(masked_batch(keyring, bodies(2))))
     assert _is_untouched(database)
 
 
@@ -436,7 +424,7 @@ def test_a_failure_that_another_attempt_mends_is_tried_again(
     database: LoginDatabase, keyring: Keyring, state: str
 ) -> None:
     _run(database.url, "CREATE SEQUENCE attempts", _failing_trigger(state, first_attempts=2))
-    balance = database.commit_batch(_batch(masked_batch(keyring, bodies(5))))
+    balance = commit_batch(database.url, _batch(masked_batch(keyring, bodies(5))))
     assert balance == Balance(received=5, loaded=5)
     assert _number(database, "SELECT last_value FROM attempts") == 3
     assert _number(database, "SELECT count(*) FROM user_logins") == 5
@@ -448,7 +436,7 @@ def test_a_failure_that_no_attempt_mends_is_not_tried_again(
 ) -> None:
     _run(database.url, "CREATE SEQUENCE attempts", _failing_trigger(state, first_attempts=99))
     with pytest.raises(DatabaseError, match=f"SQLSTATE {state}"):
-        database.commit_batch(_batch(masked_batch(keyring, bodies(5))))
+        commit_batch(database.url, _batch(masked_batch(keyring, bodies(5))))
     assert _number(database, "SELECT last_value FROM attempts") == 1
     assert _is_untouched(database)
 

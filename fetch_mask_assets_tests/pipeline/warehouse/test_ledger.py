@@ -5,17 +5,18 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import polars as pl
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from fetch_mask_assets.errors import DatabaseError
-from fetch_mask_assets.keys.storage import create_keysets, read_keyring
 from fetch_mask_assets.pipeline.batch.balance import Balance, BatchCounts
-from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit
+from fetch_mask_assets.pipeline.warehouse.commit import BatchToCommit, commit_batch
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets.pipeline.warehouse.ledger import (
     PrunedDay,
@@ -24,7 +25,7 @@ from fetch_mask_assets.pipeline.warehouse.ledger import (
     prune,
 )
 from fetch_mask_assets_tests.support.kinds import BOTH_KINDS
-from fetch_mask_assets_tests.support.logins import bodies, body, masked_batch, register
+from fetch_mask_assets_tests.support.logins import bodies, body, masked_batch
 from fetch_mask_assets_tests.support.people import person, sqlstate
 
 if TYPE_CHECKING:
@@ -34,21 +35,6 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 TODAY = NOW.date()
 KEEP = 18
 SECONDS_TO_SEE_A_LOCK = 20
-
-
-@pytest.fixture(scope="module")
-def keyring(tmp_path_factory: pytest.TempPathFactory) -> Keyring:
-    """Keys for the whole module."""
-    directory = tmp_path_factory.mktemp("keysets")
-    create_keysets(directory)
-    return read_keyring(directory)
-
-
-@pytest.fixture
-def database(database_url: str, keyring: Keyring) -> LoginDatabase:
-    """The test's own database, which knows the keys."""
-    register(database_url, keyring)
-    return LoginDatabase(database_url)
 
 
 # Redelivery
@@ -61,10 +47,10 @@ def test_a_message_that_is_delivered_again_another_day_is_known(
 ) -> None:
     sent_at = NOW - timedelta(days=13)
     first, more = _masked(keyring, 3, sent_at), _masked(keyring, 5, sent_at)
-    database.commit_batch(_batch(first))
+    commit_batch(database.url, _batch(first))
 
     again = more.with_columns(receive_count=pl.lit(receive_count, dtype=pl.Int32))
-    actual = database.commit_batch(_batch(again))
+    actual = commit_batch(database.url, _batch(again))
 
     assert Balance(received=5, loaded=2, already_known=3) == actual
     assert _ledger(database) == {f"m{number}": _partition(sent_at) for number in range(5)}
@@ -77,8 +63,8 @@ def test_messages_of_several_days_are_one_batch(database: LoginDatabase, keyring
         [_masked(keyring, 2, day, first=10 * number) for number, day in enumerate(days)]
     ).reverse()
 
-    assert Balance(received=6, loaded=6) == database.commit_batch(_batch(masked))
-    assert Balance(received=6, already_known=6) == database.commit_batch(_batch(masked))
+    assert Balance(received=6, loaded=6) == commit_batch(database.url, _batch(masked))
+    assert Balance(received=6, already_known=6) == commit_batch(database.url, _batch(masked))
     assert set(_ledger(database).values()) == {_partition(day) for day in days}
 
 
@@ -92,8 +78,8 @@ def test_a_send_time_that_is_nonsense_is_in_the_default_partition_and_loads_once
 ) -> None:
     masked = _masked(keyring, 2, sent_at)
 
-    assert Balance(received=2, loaded=2) == database.commit_batch(_batch(masked))
-    assert Balance(received=2, already_known=2) == database.commit_batch(_batch(masked))
+    assert Balance(received=2, loaded=2) == commit_batch(database.url, _batch(masked))
+    assert Balance(received=2, already_known=2) == commit_batch(database.url, _batch(masked))
     assert set(_ledger(database).values()) == {"ledger_default"}
 
 
@@ -101,8 +87,8 @@ def test_message_ids_of_any_text_are_recognised(database: LoginDatabase, keyring
     ids = ['"', "a,b", "\\N", "\\.", "", "ü€😀", "a\nb", " a ", "x" * 1_500]
     masked = masked_batch(keyring, bodies(len(ids)), ids).with_columns(sent_at=_time(NOW))
 
-    assert database.commit_batch(_batch(masked)).loaded == len(ids)
-    assert database.commit_batch(_batch(masked)).already_known == len(ids)
+    assert commit_batch(database.url, _batch(masked)).loaded == len(ids)
+    assert commit_batch(database.url, _batch(masked)).already_known == len(ids)
     assert set(_ledger(database)) == set(ids)
 
 
@@ -121,13 +107,13 @@ def test_a_day_without_a_partition_does_not_stop_ingestion_and_is_recognised_lat
 ) -> None:
     _as_owner(database, f"DROP TABLE login_ingest.{_partition(NOW)}")
     masked = _masked(keyring, 3, NOW)
-    assert Balance(received=3, loaded=3) == database.commit_batch(_batch(masked))
+    assert Balance(received=3, loaded=3) == commit_batch(database.url, _batch(masked))
     assert set(_ledger(database).values()) == {"ledger_default"}
 
     database.prepare_ledger()
 
     assert set(_ledger(database).values()) == {_partition(NOW)}
-    assert Balance(received=3, already_known=3) == database.commit_batch(_batch(masked))
+    assert Balance(received=3, already_known=3) == commit_batch(database.url, _batch(masked))
     assert create_partitions(database.url) == 0
 
 
@@ -140,7 +126,7 @@ def test_a_partition_that_cannot_be_created_now_does_not_stop_a_run(
 
         database.prepare_ledger()
 
-        assert database.commit_batch(_batch(_masked(keyring, 1, NOW))).loaded == 1
+        assert commit_batch(database.url, _batch(_masked(keyring, 1, NOW))).loaded == 1
         with pytest.raises(DatabaseError, match="55P03"):
             create_partitions(database.url)
     assert create_partitions(database.url) == 1
@@ -150,7 +136,7 @@ def test_partitions_appear_beside_batches(database: LoginDatabase, keyring: Keyr
     _as_owner(database, f"DROP TABLE login_ingest.{_partition(NOW)}")
     batches = [_batch(_masked(keyring, 50, NOW, first=100 * number)) for number in range(6)]
     with ThreadPoolExecutor(8) as pool:
-        commits = [pool.submit(database.commit_batch, batch) for batch in batches]
+        commits = [pool.submit(commit_batch, database.url, batch) for batch in batches]
         made = [pool.submit(create_partitions, database.url) for _ in range(2)]
 
     assert sum(each.result().loaded for each in commits) == 300
@@ -175,7 +161,7 @@ def test_days_older_than_the_setting_are_dropped_and_the_balance_still_holds(
             _masked(keyring, 1, NOW, first=20),
         ]
     )
-    balance = database.commit_batch(_batch(masked, run_id="run"))
+    balance = commit_batch(database.url, _batch(masked, run_id="run"))
 
     assert list(prune(database.url, KEEP)) == [PrunedDay(old.date(), 3)]
 
@@ -194,7 +180,7 @@ def test_several_days_are_dropped_the_oldest_first(
     days = [_day_ago(KEEP + ago) for ago in (3, 2, 1)]
     for number, day in enumerate(days):
         _create_day(database, day)
-        database.commit_batch(_batch(_masked(keyring, 2, day, first=10 * number)))
+        commit_batch(database.url, _batch(_masked(keyring, 2, day, first=10 * number)))
 
     assert list(prune(database.url, KEEP)) == [PrunedDay(day.date(), 2) for day in days]
     assert _unbalanced(database) == 0
@@ -206,17 +192,17 @@ def test_a_message_of_a_dropped_day_is_quarantined_and_not_loaded(
     old = _day_ago(KEEP + 1)
     _create_day(database, old)
     masked = _masked(keyring, 2, old)
-    database.commit_batch(_batch(masked))
+    commit_batch(database.url, _batch(masked))
     list(prune(database.url, KEEP))
     later = pl.concat([masked, _masked(keyring, 1, NOW, first=10)])
 
-    assert database.commit_batch(_batch(later)) == Balance(received=3, loaded=1, quarantined=2)
+    assert commit_batch(database.url, _batch(later)) == Balance(received=3, loaded=1, quarantined=2)
 
     assert database.query(
         "SELECT message_id, reason, sealed_body FROM login_ingest.quarantine ORDER BY 1"
     ) == [(id_, "older_than_ledger", f"sealed {id_}".encode()) for id_ in ("m0", "m1")]
     assert database.query("SELECT count(*) FROM user_logins") == [(3,)]
-    assert database.commit_batch(_batch(later)) == Balance(received=3, already_known=3)
+    assert commit_batch(database.url, _batch(later)) == Balance(received=3, already_known=3)
     assert _unbalanced(database) == 0
 
 
@@ -227,11 +213,11 @@ def test_a_message_in_quarantine_is_known_when_the_ledger_has_dropped_it(
     _create_day(database, old)
     masked = masked_batch(keyring, ["junk", body(1)], ["m0", "m1"])
     masked = masked.with_columns(sent_at=_time(old))
-    database.commit_batch(_batch(masked))
+    commit_batch(database.url, _batch(masked))
     list(prune(database.url, KEEP))
 
     expected = Balance(received=2, quarantined=1, already_known=1)
-    assert expected == database.commit_batch(_batch(masked))
+    assert expected == commit_batch(database.url, _batch(masked))
     assert database.query(
         "SELECT message_id, reason FROM login_ingest.quarantine ORDER BY message_id"
     ) == [("m0", "not_json"), ("m1", "older_than_ledger")]
@@ -244,7 +230,7 @@ def test_a_ledger_that_dropped_nothing_proves_a_message_of_any_age_new(
     _create_day(database, _day_ago(KEEP + 9))
     assert list(prune(database.url, KEEP)) == [PrunedDay(_day_ago(KEEP + 9).date(), 0)]
 
-    actual = database.commit_batch(_batch(_masked(keyring, 2, _day_ago(KEEP + 20))))
+    actual = commit_batch(database.url, _batch(_masked(keyring, 2, _day_ago(KEEP + 20))))
 
     assert Balance(received=2, loaded=2) == actual
 
@@ -254,10 +240,12 @@ def test_a_row_of_the_default_partition_is_kept_for_as_long_after_its_commit(
 ) -> None:
     epoch = datetime(1970, 1, 1, tzinfo=UTC)
     masked = _masked(keyring, 2, epoch)
-    database.commit_batch(_batch(masked, run_id="run"))
-    database.commit_batch(_batch(_masked(keyring, 1, datetime(2999, 1, 1, tzinfo=UTC), first=9)))
+    commit_batch(database.url, _batch(masked, run_id="run"))
+    commit_batch(
+        database.url, _batch(_masked(keyring, 1, datetime(2999, 1, 1, tzinfo=UTC), first=9))
+    )
     assert list(prune(database.url, KEEP)) == []
-    assert Balance(received=2, already_known=2) == database.commit_batch(_batch(masked))
+    assert Balance(received=2, already_known=2) == commit_batch(database.url, _batch(masked))
 
     _run(
         database, f"UPDATE login_ingest.batch SET committed_at = now() - interval '{KEEP + 1} days'"
@@ -266,7 +254,7 @@ def test_a_row_of_the_default_partition_is_kept_for_as_long_after_its_commit(
     assert list(prune(database.url, KEEP)) == [PrunedDay(epoch.date(), 2)]
     assert set(_ledger(database)) == {"m9"}
     assert _unbalanced(database) == 0
-    assert Balance(received=2, quarantined=2) == database.commit_batch(_batch(masked))
+    assert Balance(received=2, quarantined=2) == commit_batch(database.url, _batch(masked))
 
 
 @pytest.mark.parametrize("keep_days", [14, 0, -1])
@@ -324,11 +312,11 @@ def test_pruning_and_commits_do_not_stop_each_other(
     days = [_day_ago(KEEP + ago) for ago in range(8, 0, -1)]
     for number, day in enumerate(days):
         _create_day(database, day)
-        database.commit_batch(_batch(_masked(keyring, 20, day, first=100 * number)))
+        commit_batch(database.url, _batch(_masked(keyring, 20, day, first=100 * number)))
     batches = [_batch(_masked(keyring, 200, NOW, first=1_000 * n)) for n in range(1, 13)]
     with ThreadPoolExecutor(5) as pool:
         pruned = [pool.submit(lambda: list(prune(database.url, KEEP))) for _ in range(2)]
-        commits = [pool.submit(database.commit_batch, batch) for batch in batches]
+        commits = [pool.submit(commit_batch, database.url, batch) for batch in batches]
 
     assert sum(each.result().loaded for each in commits) == 12 * 200
     dropped = [each for future in pruned for each in future.result()]
@@ -342,7 +330,7 @@ def test_a_day_is_not_dropped_before_a_commit_into_it_has_ended(
 ) -> None:
     old = _day_ago(KEEP + 1)
     _create_day(database, old)
-    database.commit_batch(_batch(_masked(keyring, 2, old)))
+    commit_batch(database.url, _batch(_masked(keyring, 2, old)))
     with psycopg.connect(database.url) as writer:
         writer.execute("INSERT INTO login_ingest.ledger VALUES (%s, 99, 'late')", [old])
         with pytest.raises(DatabaseError, match="55P03"):
@@ -351,16 +339,23 @@ def test_a_day_is_not_dropped_before_a_commit_into_it_has_ended(
     assert list(prune(database.url, KEEP)) == [PrunedDay(old.date(), 3)]
 
 
+@pytest.mark.parametrize("isolation", ["read committed", "repeatable read"])
 def test_a_commit_that_waits_for_the_pruning_of_its_day_does_not_load_again(
-    database: LoginDatabase, keyring: Keyring
+    database: LoginDatabase, keyring: Keyring, isolation: str
 ) -> None:
+    """The isolation is the default of the database."""
+    _run(
+        database,
+        f"ALTER DATABASE {conninfo_to_dict(database.url)['dbname']}"
+        f" SET default_transaction_isolation = '{isolation}'",
+    )
     old = _day_ago(KEEP + 1)
     _create_day(database, old)
     masked = _masked(keyring, 2, old)
-    database.commit_batch(_batch(masked))
+    commit_batch(database.url, _batch(masked))
     with ThreadPoolExecutor(1) as pool, psycopg.connect(database.url) as pruner:
         pruner.execute("SELECT login_ingest.prune_ledger(%s)", [KEEP])
-        committing = pool.submit(database.commit_batch, _batch(masked))
+        committing = pool.submit(commit_batch, database.url, _batch(masked))
         _wait_for_a_lock(database)
         pruner.commit()
 
@@ -374,13 +369,13 @@ def test_a_commit_that_waits_for_the_pruning_of_its_day_does_not_load_again(
 def test_a_committed_message_that_was_moved_is_known_by_its_id(
     database: LoginDatabase, keyring: Keyring
 ) -> None:
-    database.commit_batch(_batch(_masked(keyring, 3, NOW - timedelta(days=9))))
+    commit_batch(database.url, _batch(_masked(keyring, 3, NOW - timedelta(days=9))))
     moved = _masked(keyring, 5, NOW)
 
-    actual = database.commit_batch(_batch(moved, is_moved=True))
+    actual = commit_batch(database.url, _batch(moved, is_moved=True))
 
     assert Balance(received=5, loaded=2, already_known=3) == actual
-    again = database.commit_batch(_batch(moved, is_moved=True))
+    again = commit_batch(database.url, _batch(moved, is_moved=True))
     assert Balance(received=5, already_known=5) == again
     assert _unbalanced(database) == 0
 
@@ -388,9 +383,9 @@ def test_a_committed_message_that_was_moved_is_known_by_its_id(
 def test_a_slow_run_does_not_load_what_was_moved_and_committed_meanwhile(
     database: LoginDatabase, keyring: Keyring
 ) -> None:
-    database.commit_batch(_batch(_masked(keyring, 3, NOW), is_moved=True))
+    commit_batch(database.url, _batch(_masked(keyring, 3, NOW), is_moved=True))
 
-    slow = database.commit_batch(_batch(_masked(keyring, 5, NOW - timedelta(days=1))))
+    slow = commit_batch(database.url, _batch(_masked(keyring, 5, NOW - timedelta(days=1))))
 
     assert Balance(received=5, loaded=2, already_known=3) == slow
 
@@ -403,7 +398,7 @@ def test_a_message_that_is_moved_while_it_is_committed_loads_once(
         for hours in (0, 0, 0, 1, 1, 2)
     ]
     with ThreadPoolExecutor(6) as pool:
-        balances = list(pool.map(database.commit_batch, batches))
+        balances = list(pool.map(partial(commit_batch, database.url), batches))
 
     assert sum(each.loaded for each in balances) == 300
     assert database.query("SELECT count(*), count(DISTINCT user_id) FROM user_logins") == [
@@ -417,19 +412,19 @@ def test_a_moved_message_may_be_older_than_its_send_time(
 ) -> None:
     old = _day_ago(KEEP + 1)
     _create_day(database, old)
-    database.commit_batch(_batch(_masked(keyring, 1, old)))
+    commit_batch(database.url, _batch(_masked(keyring, 1, old)))
     list(prune(database.url, KEEP))
     # The first could have been sent 14 days before it was moved, on the day that was dropped.
     suspect, sound = old + timedelta(days=14), old + timedelta(days=16)
     moved = pl.concat([_masked(keyring, 1, suspect), _masked(keyring, 1, sound, first=1)])
 
-    actual = database.commit_batch(_batch(moved, is_moved=True))
+    actual = commit_batch(database.url, _batch(moved, is_moved=True))
 
     assert Balance(received=2, loaded=1, quarantined=1) == actual
     assert database.query("SELECT message_id, reason FROM login_ingest.quarantine") == [
         ("m0", "older_than_ledger")
     ]
-    direct = database.commit_batch(_batch(_masked(keyring, 1, suspect, first=2)))
+    direct = commit_batch(database.url, _batch(_masked(keyring, 1, suspect, first=2)))
     assert Balance(received=1, loaded=1) == direct
 
 
@@ -458,7 +453,7 @@ def test_a_ledger_that_a_moved_message_outlives_is_a_problem(
 def test_moved_messages_are_forgotten_with_the_ledger(
     database: LoginDatabase, keyring: Keyring
 ) -> None:
-    database.commit_batch(_batch(_masked(keyring, 3, NOW), is_moved=True))
+    commit_batch(database.url, _batch(_masked(keyring, 3, NOW), is_moved=True))
     _run(
         database,
         f"UPDATE login_ingest.moved_message SET moved_at = now() - interval '{KEEP + 1} days'"
@@ -478,8 +473,8 @@ def test_versions_are_counted_by_batch_and_added_up_for_analysts(
     database: LoginDatabase, keyring: Keyring
 ) -> None:
     texts = [body(1), body(2), body(3, app_version="2.3.0-beta"), "junk"]
-    database.commit_batch(_batch(masked_batch(keyring, texts)))
-    database.commit_batch(_batch(masked_batch(keyring, texts)))
+    commit_batch(database.url, _batch(masked_batch(keyring, texts)))
+    commit_batch(database.url, _batch(masked_batch(keyring, texts)))
 
     day = date(2024, 2, 29)
     with person(database.url, "login_ingest_analyst") as analyst:
@@ -494,7 +489,7 @@ def test_a_row_that_the_table_refuses_is_in_no_count_of_versions(
     database: LoginDatabase, keyring: Keyring
 ) -> None:
     _run(database, "ALTER TABLE user_logins ADD CHECK (user_id <> 'user-1')")
-    database.commit_batch(_batch(_masked(keyring, 3, NOW)))
+    commit_batch(database.url, _batch(_masked(keyring, 3, NOW)))
 
     assert database.query("SELECT sum(logins) FROM login_ingest.version_count") == [(2,)]
 
@@ -523,7 +518,7 @@ def test_a_text_without_the_prefix_is_found_at_once_without_reading_the_table(
     # Never analysed: the planner knows nothing of the table.
     _run(database, "ALTER TABLE user_logins SET (autovacuum_enabled = false)"
                    if not _is_partitioned(database) else "SELECT")  # fmt: skip
-    database.commit_batch(_batch(masked_batch(keyring, bodies(500))))
+    commit_batch(database.url, _batch(masked_batch(keyring, bodies(500))))
     assert database.table_facts("run", 0).unprefixed_rows == 0
     _run(database, f"INSERT INTO user_logins ({column}) SELECT '{text}' FROM generate_series(1, 3)")
 

@@ -12,7 +12,7 @@ from fetch_mask_assets.errors import DatabaseError, NotReadyError
 from fetch_mask_assets.keys.storage import create_keysets, read_keyring
 from fetch_mask_assets.local_stack import sqs as local_sqs
 from fetch_mask_assets.local_stack.state import free_port
-from fetch_mask_assets.pipeline.queue.sqs import LoginQueue, QueueSettings
+from fetch_mask_assets.pipeline.queue.login_queue import LoginQueue, QueueSettings
 from fetch_mask_assets.pipeline.warehouse.database import LoginDatabase
 from fetch_mask_assets.pipeline.warehouse.readiness import findings, require_ready
 from fetch_mask_assets_tests.support.logins import bodies, send
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
     from fetch_mask_assets.local_stack.stack import Stack
-    from fetch_mask_assets.pipeline.queue.client import SqsClient
+    from fetch_mask_assets.pipeline.queue.sqs.client import SqsClient
 
 
 @pytest.fixture

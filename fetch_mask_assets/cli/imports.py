@@ -1,4 +1,4 @@
-"""Quicker imports of large packages."""
+"""Imports of packages as large as Dagster."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def quick_imports() -> Iterator[None]:
-    """Imports without garbage collection: what they make stays until the process ends.
+def without_garbage_collection() -> Iterator[None]:
+    """Turns the garbage collector off; the objects that exist at the end are never collected.
 
     Collections during the import of Dagster, and again at the end of the process, take as long as
     the import itself. Source: https://docs.python.org/3/library/gc.html#gc.freeze

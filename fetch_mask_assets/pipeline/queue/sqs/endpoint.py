@@ -1,6 +1,6 @@
 """The endpoint of SQS: its URL and region, the credentials, the CA bundle and the proxy.
 
-botocore resolves all of it, except where the environment states it in full.
+botocore resolves it, unless the environment states an endpoint without TLS in full.
 """
 
 from __future__ import annotations
@@ -23,10 +23,14 @@ class Credentials(NamedTuple):
     secret_key: str
     token: str | None
 
+    def __repr__(self) -> str:
+        """Only the name of the class."""
+        return "Credentials(...)"
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where requests go, and how they are signed.
+    """The destination of requests, and the parts of their signature.
 
     `credentials` gives those of the moment, refreshed when they expire. `proxy` is a URL, or empty.
     `ca_bundle` is a file or directory of certificates; None for an endpoint without TLS.
@@ -49,13 +53,16 @@ def resolve_endpoint(options: Mapping[str, Any], environ: Mapping[str, str]) -> 
     return _stated_endpoint(options, environ) or _resolved_endpoint(options, environ)
 
 
-# With one of these set, the files of `~/.aws` or a clock have a say.
+# With one of these set, the endpoint also depends on the files of `~/.aws`, or on the time.
 _FURTHER_RULES = (
     "AWS_PROFILE",
     "AWS_DEFAULT_PROFILE",
     "AWS_CREDENTIAL_EXPIRATION",
     "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
 )
+
+
+_KEYS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
 
 
 def _stated_endpoint(options: Mapping[str, Any], environ: Mapping[str, str]) -> Endpoint | None:
@@ -78,9 +85,7 @@ def _stated_endpoint(options: Mapping[str, Any], environ: Mapping[str, str]) -> 
 
 
 def _stated_keys(options: Mapping[str, Any], environ: Mapping[str, str]) -> Credentials | None:
-    key, secret, token = map(
-        options.get, ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
-    )
+    key, secret, token = map(options.get, _KEYS)
     if not (key or secret or token):
         key, secret = map(environ.get, ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
         token = environ.get("AWS_SECURITY_TOKEN") or environ.get("AWS_SESSION_TOKEN")
@@ -96,15 +101,8 @@ def _resolved_endpoint(options: Mapping[str, Any], environ: Mapping[str, str]) -
     session = botocore.session.get_session()
     client = session.create_client("sqs", **options)
     client.close()
-    given = (
-        StaticCredentials(
-            options["aws_access_key_id"],
-            options["aws_secret_access_key"],
-            options.get("aws_session_token"),
-        )
-        if options.get("aws_access_key_id")
-        else None
-    )
+    key, secret, token = map(options.get, _KEYS)
+    given = StaticCredentials(key, secret, token) if key and secret else None
 
     def credentials() -> Credentials:
         found = given or session.get_credentials()

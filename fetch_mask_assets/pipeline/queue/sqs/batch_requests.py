@@ -14,11 +14,11 @@ from typing import Any, Literal
 from tenacity import Retrying, retry_if_result, stop_after_attempt, wait_random_exponential
 
 from fetch_mask_assets.errors import QueueError
-from fetch_mask_assets.pipeline.queue.attributes import translate_errors
-from fetch_mask_assets.pipeline.queue.client import SqsClient
-from fetch_mask_assets.pipeline.queue.delivery import require_digest
-from fetch_mask_assets.pipeline.queue.protocol import NOT_SQS
 from fetch_mask_assets.pipeline.queue.shared_work import SharedWork
+from fetch_mask_assets.pipeline.queue.sqs.attributes import translate_errors
+from fetch_mask_assets.pipeline.queue.sqs.client import SqsClient
+from fetch_mask_assets.pipeline.queue.sqs.delivery import require_digest
+from fetch_mask_assets.pipeline.queue.sqs.protocol import NOT_SQS
 
 MAX_ENTRIES = 10
 MAX_BYTES = 2**20

@@ -12,7 +12,7 @@ import boto3
 import pytest
 from botocore.exceptions import BotoCoreError, NoCredentialsError
 
-from fetch_mask_assets.pipeline.queue.endpoint import resolve_endpoint
+from fetch_mask_assets.pipeline.queue.sqs.endpoint import resolve_endpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -131,12 +131,15 @@ def test_temporary_credentials_are_refreshed_before_they_expire(tmp_path: Path) 
 
 
 def test_an_endpoint_does_not_show_its_credentials() -> None:
-    assert "secret" not in repr(resolve_endpoint({}, STATED))
+    endpoint = resolve_endpoint({}, STATED)
+
+    assert "secret" not in repr(endpoint) + repr(endpoint.credentials())
 
 
 def test_a_stated_endpoint_needs_no_session_of_botocore() -> None:
     program = (
-        "import os, sys; from fetch_mask_assets.pipeline.queue.endpoint import resolve_endpoint\n"
+        "import os, sys\n"
+        "from fetch_mask_assets.pipeline.queue.sqs.endpoint import resolve_endpoint\n"
         "resolve_endpoint({}, os.environ); print('botocore.session' in sys.modules)"
     )
     done = subprocess.run(  # noqa: S603 (a program of this test)

@@ -1,4 +1,4 @@
-"""A client of SQS for its frequent operations, called as boto3's and answering as boto3's does."""
+"""A client of SQS: the operations that the product needs, with boto3's arguments and answers."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from botocore.exceptions import (
 )
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from fetch_mask_assets.pipeline.queue.endpoint import resolve_endpoint
-from fetch_mask_assets.pipeline.queue.protocol import parse_response, request_headers
-from fetch_mask_assets.pipeline.queue.transport import Transport
+from fetch_mask_assets.pipeline.queue.sqs.endpoint import resolve_endpoint
+from fetch_mask_assets.pipeline.queue.sqs.protocol import parse_response, request_headers
+from fetch_mask_assets.pipeline.queue.sqs.transport import Transport
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState

@@ -1,4 +1,4 @@
-"""The rules know the original values from the bodies, read apart from the decoder."""
+"""The original values are read from the bodies, apart from the decoder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from fetch_mask_assets.masking.fields import MASKED_FIELDS
 from fetch_mask_assets.pipeline.batch.frames import MASKED_SCHEMA
-from fetch_mask_assets.pipeline.batch.masked_batch import MaskedBatch, original_column
+from fetch_mask_assets.pipeline.batch.masked_batch import MaskedBatch
+from fetch_mask_assets.pipeline.batch.original_values import original_column
 from fetch_mask_assets.pipeline.contract.message_body import storable_text
 from fetch_mask_assets_tests.support.factories import body, body_with_extra, keyring, raw_batch
 

@@ -9,13 +9,13 @@ from typing import Any
 from fetch_mask_assets.aws import translate_aws_errors
 from fetch_mask_assets.errors import QueueError
 from fetch_mask_assets.pipeline.queue.backlog import QueueDepth
-from fetch_mask_assets.pipeline.queue.client import SqsClient
 from fetch_mask_assets.pipeline.queue.dead_letters import (
     RedrivePolicy,
     RetentionPolicy,
     redrive_policy,
 )
-from fetch_mask_assets.pipeline.queue.protocol import NOT_SQS
+from fetch_mask_assets.pipeline.queue.sqs.client import SqsClient
+from fetch_mask_assets.pipeline.queue.sqs.protocol import NOT_SQS
 
 
 def read_depth(client: SqsClient, url: str) -> QueueDepth:

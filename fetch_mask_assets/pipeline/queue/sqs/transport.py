@@ -24,7 +24,7 @@ from botocore.exceptions import (
     SSLError,
 )
 
-from fetch_mask_assets.pipeline.queue.endpoint import Endpoint
+from fetch_mask_assets.pipeline.queue.sqs.endpoint import Endpoint
 
 # libcurl's speed is a mean over so many seconds: it falls to zero only after them.
 _SPEED_SECONDS = 5

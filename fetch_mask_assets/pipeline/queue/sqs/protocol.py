@@ -14,7 +14,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from fetch_mask_assets.errors import QueueError
-from fetch_mask_assets.pipeline.queue.transport import Response
+from fetch_mask_assets.pipeline.queue.sqs.transport import Response
 
 NOT_SQS = "check LOGIN_QUEUE_URL and AWS_ENDPOINT_URL; the server there is not SQS."
 

@@ -17,22 +17,22 @@ from fetch_mask_assets.errors import QueueError
 from fetch_mask_assets.local_stack.state import free_port
 from fetch_mask_assets.pipeline.batch.frames import RAW_SCHEMA
 from fetch_mask_assets.pipeline.queue.backlog import QueueDepth
-from fetch_mask_assets.pipeline.queue.batch_requests import BatchResult
 from fetch_mask_assets.pipeline.queue.limits import DrainEnd, DrainLimits
-from fetch_mask_assets.pipeline.queue.sqs import (
+from fetch_mask_assets.pipeline.queue.login_queue import (
     LoginQueue,
     QueueSettings,
     connect_queue,
 )
+from fetch_mask_assets.pipeline.queue.sqs.batch_requests import BatchResult
 from fetch_mask_assets_tests.support.logins import bodies, body, send
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from mypy_boto3_sqs import SQSClient
 
     from fetch_mask_assets.local_stack.stack import Stack
-    from fetch_mask_assets.pipeline.queue.client import SqsClient
+    from fetch_mask_assets.pipeline.queue.sqs.client import SqsClient
 
 CANARY = "203.0.113.77"
 
@@ -69,7 +69,7 @@ def test_several_receivers_take_a_queue_with_ordered_groups_exactly_once(
     with connect_queue(settings) as queue:
         while batch := queue.receive(_limits(messages=25, empty_receives=2)).raw.rows():
             received += [message_id for message_id, *_ in batch]
-            done = queue.delete({message_id: handle for message_id, handle, *_ in batch})
+            done = queue.delete(message_id for message_id, *_ in batch)
             assert done == BatchResult(succeeded=len(batch), failed=0)
     assert sorted(received) == sorted(sent)
 
@@ -143,7 +143,7 @@ def test_the_frame_has_the_time_of_sending_and_the_count_of_receives(
 def test_deleted_messages_are_gone(sqs: SQSClient, queue_url: str, queue: LoginQueue) -> None:
     send(sqs, queue_url, bodies(25))
     raw = queue.receive(_limits(messages=25)).raw
-    settled = queue.delete(dict(raw.select("message_id", "receipt_handle").iter_rows()))
+    settled = queue.delete(raw["message_id"])
     assert settled == BatchResult(succeeded=25, failed=0)
     assert queue.depth() == QueueDepth(0, 0, 0)
 
@@ -153,8 +153,7 @@ def test_a_delete_that_the_service_fails_is_tried_again(sqs: SQSClient, queue_ur
     client = _FailsEntries(sqs, times=1, sender_fault=False)
     with closing(_queue(client, queue_url)) as queue:
         raw = queue.receive(_limits(messages=3)).raw
-        handles = dict(raw.select("message_id", "receipt_handle").iter_rows())
-        assert queue.delete(handles) == BatchResult(succeeded=3, failed=0)
+        assert queue.delete(raw["message_id"]) == BatchResult(succeeded=3, failed=0)
         assert queue.depth() == QueueDepth(0, 0, 0)
     assert [len(entries) for entries in client.requests] == [3, 1]
 
@@ -164,8 +163,7 @@ def test_a_delete_that_the_service_keeps_failing_is_left(sqs: SQSClient, queue_u
     client = _FailsEntries(sqs, times=1_000, sender_fault=False)
     with closing(_queue(client, queue_url)) as queue:
         raw = queue.receive(_limits(messages=3)).raw
-        handles = dict(raw.select("message_id", "receipt_handle").iter_rows())
-        assert queue.delete(handles) == BatchResult(succeeded=2, failed=1)
+        assert queue.delete(raw["message_id"]) == BatchResult(succeeded=2, failed=1)
         assert queue.depth().in_flight == 1
     assert 2 <= len(client.requests) <= 6
 
@@ -175,8 +173,7 @@ def test_a_delete_that_is_the_senders_fault_is_left_at_once(sqs: SQSClient, queu
     client = _FailsEntries(sqs, times=1, sender_fault=True)
     with closing(_queue(client, queue_url)) as queue:
         raw = queue.receive(_limits(messages=3)).raw
-        handles = dict(raw.select("message_id", "receipt_handle").iter_rows())
-        assert queue.delete(handles) == BatchResult(succeeded=2, failed=1)
+        assert queue.delete(raw["message_id"]) == BatchResult(succeeded=2, failed=1)
     assert [len(entries) for entries in client.requests] == [3]
 
 
@@ -190,7 +187,9 @@ def test_what_an_answer_does_not_name_is_tried_again_and_then_left(
 ) -> None:
     client = _KeepsSilent(sqs, silence, times=1_000)
     with closing(_queue(client, queue_url)) as queue:
-        assert queue.delete({"a": "1", "b": "2"}) == BatchResult(succeeded=0, failed=2)
+        send(sqs, queue_url, bodies(2))
+        raw = queue.receive(_limits(messages=2)).raw
+        assert queue.delete(raw["message_id"]) == BatchResult(succeeded=0, failed=2)
         assert list(queue.send(["x", "y"])) == [BatchResult(succeeded=0, failed=2)]
     assert [len(entries) for entries in client.requests] == [2] * 8
 
@@ -209,9 +208,8 @@ def test_every_other_delete_is_sent_though_one_request_is_refused(
     client = _Refuses(sqs, "delete_message_batch", "ServiceUnavailable", times=1)
     with closing(_queue(client, queue_url)) as queue:
         raw = queue.receive(_limits(messages=30)).raw
-        handles = dict(raw.select("message_id", "receipt_handle").iter_rows())
         with pytest.raises(QueueError, match="delete_message_batch: ServiceUnavailable"):
-            queue.delete(handles)
+            queue.delete(raw["message_id"])
         assert queue.depth().in_flight == 10
 
 
@@ -243,6 +241,23 @@ def test_a_message_that_came_twice_is_handed_back_by_its_newest_handle_whichever
     assert handed_back["VisibilityTimeout"] == 10
 
 
+@pytest.mark.parametrize(
+    ("counts", "newest"), [((2, 1), 0), ((1, 2), 1), ((1, 1), 1), ((1, 3, 3, 2), 2)]
+)
+def test_a_message_that_came_several_times_is_deleted_once_by_its_newest_handle(
+    sqs: SQSClient, queue_url: str, counts: tuple[int, ...], newest: int
+) -> None:
+    """It is the one with the greatest receive count, and of equal ones the last."""
+    send(sqs, queue_url, bodies(1))
+    [message] = _receive_raw(sqs, queue_url)
+    answers = [[_delivered_again(message, f"{n}", count)] for n, count in enumerate(counts)]
+    client = _HandsOut(sqs, answers, recorded="delete_message_batch")
+    with closing(_queue(client, queue_url, receivers=1)) as queue:
+        queue.delete(queue.receive(_limits(messages=len(counts))).raw["message_id"])
+    [[deleted]] = client.requests
+    assert deleted["ReceiptHandle"] == f"{newest}"
+
+
 def test_closing_hands_back_what_is_held(sqs: SQSClient, queue_url: str) -> None:
     sent = send(sqs, queue_url, bodies(3))
     with closing(_queue(_Shared(sqs), queue_url)) as queue:
@@ -257,13 +272,13 @@ def test_closing_hands_back_what_is_held(sqs: SQSClient, queue_url: str) -> None
 
 def test_closing_does_not_hand_back_what_was_deleted(sqs: SQSClient, queue_url: str) -> None:
     send(sqs, queue_url, bodies(4))
-    client = _Records(sqs, "change_message_visibility_batch")
+    answer = _receive_raw(sqs, queue_url)
+    client = _HandsOut(sqs, [answer])
     with closing(_queue(client, queue_url)) as queue:
         raw = queue.receive(_limits(messages=4)).raw
-        handles = dict(raw.head(3).select("message_id", "receipt_handle").iter_rows())
-        queue.delete(handles)
-    [entries] = client.requests
-    assert [entry["ReceiptHandle"] for entry in entries] == raw["receipt_handle"].tail(1).to_list()
+        queue.delete(raw.head(3)["message_id"])
+    [[handed_back]] = client.requests
+    assert handed_back["ReceiptHandle"] == _handles(answer)[raw["message_id"][3]]
 
 
 def test_closing_with_nothing_held_asks_nothing(sqs: SQSClient, queue_url: str) -> None:
@@ -530,8 +545,13 @@ class _Refuses(_Shared):
 class _HandsOut(_Records):
     """Answers the first receives with these messages."""
 
-    def __init__(self, client: SQSClient, answers: list[list[dict[str, Any]]]) -> None:
-        super().__init__(client, "change_message_visibility_batch")
+    def __init__(
+        self,
+        client: SQSClient,
+        answers: list[list[dict[str, Any]]],
+        recorded: str = "change_message_visibility_batch",
+    ) -> None:
+        super().__init__(client, recorded)
         self._answers = iter(answers)
 
     def receive_message(self, **_request: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -582,6 +602,15 @@ def _receive_raw(
         MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
     )
     return [dict(message) for message in answer.get("Messages", [])]
+
+
+def _handles(messages: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    return {message["MessageId"]: message["ReceiptHandle"] for message in messages}
+
+
+def _delivered_again(message: dict[str, Any], handle: str, receives: int) -> dict[str, Any]:
+    attributes = message["Attributes"] | {"ApproximateReceiveCount": f"{receives}"}
+    return message | {"ReceiptHandle": handle, "Attributes": attributes}
 
 
 def _send_in_group(sqs: SQSClient, url: str, group: int, text: str) -> str:

@@ -1,4 +1,4 @@
-"""The login queue on SQS: `depth`, `retention`, `receive`, `delete`, `release`, `send`.
+"""The login queue: receiving, deleting, releasing and sending messages, and its counts.
 
 Source: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/
 """
@@ -17,14 +17,8 @@ import polars as pl
 
 from fetch_mask_assets.aws import CONNECT_SECONDS, READ_SECONDS
 from fetch_mask_assets.errors import QueueError
-from fetch_mask_assets.pipeline.batch.frames import RAW_SCHEMA
-from fetch_mask_assets.pipeline.queue import attributes
-from fetch_mask_assets.pipeline.queue.attributes import translate_errors
 from fetch_mask_assets.pipeline.queue.backlog import QueueDepth
-from fetch_mask_assets.pipeline.queue.batch_requests import BatchRequests, BatchResult
-from fetch_mask_assets.pipeline.queue.client import SqsClient, connect_client
 from fetch_mask_assets.pipeline.queue.dead_letters import RedrivePolicy, RetentionPolicy
-from fetch_mask_assets.pipeline.queue.delivery import Delivery, parse_deliveries
 from fetch_mask_assets.pipeline.queue.drain import Drain
 from fetch_mask_assets.pipeline.queue.limits import (
     MAX_RECEIVE,
@@ -32,6 +26,11 @@ from fetch_mask_assets.pipeline.queue.limits import (
     DrainLimits,
     release_delay,
 )
+from fetch_mask_assets.pipeline.queue.sqs import attributes
+from fetch_mask_assets.pipeline.queue.sqs.attributes import translate_errors
+from fetch_mask_assets.pipeline.queue.sqs.batch_requests import BatchRequests, BatchResult
+from fetch_mask_assets.pipeline.queue.sqs.client import SqsClient, connect_client
+from fetch_mask_assets.pipeline.queue.sqs.delivery import Delivery, parse_deliveries
 from fetch_mask_assets.settings import QueueTuning
 
 _LOG = logging.getLogger(__name__)
@@ -137,10 +136,10 @@ class LoginQueue:
             return ahead
         drain = Drain(self._receive, limits)
         drain.run(self._settings.receivers)
-        return ReceiveResult(_frame(drain.deliveries), drain.end, drain.requests, drain.seconds)
+        return ReceiveResult(drain.received.whole(), drain.end, drain.requests, drain.seconds)
 
-    def delete(self, handles: Mapping[str, str]) -> BatchResult:
-        """Deletes messages, given as receipt handles by message id.
+    def delete(self, message_ids: Iterable[str]) -> BatchResult:
+        """Deletes some of the unsettled messages, each by its newest receipt handle.
 
         Entries that the service fails, or does not name in its answer, are retried. A message that
         stays on the queue comes back, and the ledger recognises it.
@@ -148,9 +147,8 @@ class LoginQueue:
         Raises:
             QueueError: a request was refused as a whole; the other requests were still sent.
         """
-        for message_id in handles:
-            self._unsettled.pop(message_id, None)
-        entries = ({"ReceiptHandle": handle} for handle in handles.values())
+        messages = [self._unsettled.pop(each) for each in set(message_ids)]
+        entries = ({"ReceiptHandle": handle} for handle, _ in messages)
         return self._requests.send("delete_message_batch", entries)
 
     def release(self, delay: Callable[[int], int] = release_delay) -> BatchResult:
@@ -246,8 +244,3 @@ def connect_queue(settings: QueueSettings) -> Iterator[LoginQueue]:
         )
     with closing(LoginQueue(client, settings)) as queue:
         yield queue
-
-
-def _frame(deliveries: Iterable[Delivery]) -> pl.DataFrame:
-    columns = zip(*deliveries, strict=True) if deliveries else ([] for _ in RAW_SCHEMA)
-    return pl.DataFrame(dict(zip(RAW_SCHEMA, columns, strict=True))).cast(RAW_SCHEMA)

@@ -18,8 +18,8 @@ from botocore.retries import standard
 
 from fetch_mask_assets.errors import QueueError
 from fetch_mask_assets.local_stack.state import free_port
-from fetch_mask_assets.pipeline.queue.client import SqsClient, connect_client, is_retryable
-from fetch_mask_assets.pipeline.queue.delivery import parse_deliveries
+from fetch_mask_assets.pipeline.queue.sqs.client import SqsClient, connect_client, is_retryable
+from fetch_mask_assets.pipeline.queue.sqs.delivery import parse_deliveries
 from fetch_mask_assets_tests.support.logins import bodies, body, send
 from fetch_mask_assets_tests.support.scripted_server import (
     REQUEST_ID,
@@ -212,6 +212,13 @@ def test_a_message_that_lacks_a_part_or_was_changed_is_an_error(change: dict[str
 def test_messages_of_another_type_are_an_error(messages: object) -> None:
     with pytest.raises(QueueError, match="lack a part"):
         parse_deliveries({"Messages": messages})
+
+
+def test_a_delivery_shows_neither_its_body_nor_its_handle() -> None:
+    [delivery] = parse_deliveries({"Messages": [_MESSAGE]})
+
+    assert delivery.body not in repr(delivery)
+    assert delivery.receipt_handle not in repr(delivery)
 
 
 @pytest.mark.usefixtures("no_pauses")

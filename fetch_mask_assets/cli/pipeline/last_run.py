@@ -1,4 +1,4 @@
-"""The time of the last run of `fetch-mask ingest` that succeeded, kept as a file in DAGSTER_HOME.
+"""The time of the last run of `fetch-mask ingest`, if it succeeded: a file in DAGSTER_HOME.
 
 Runs of other hosts and of the daemon do not count, and a run that fails or is killed leaves no
 file: without one, or without DAGSTER_HOME, the next command makes a run.
@@ -15,7 +15,7 @@ _FILE = ".fetch-mask.last-run"
 
 
 def was_within(seconds: float) -> bool:
-    """Whether the last run ended no longer ago than that, and succeeded."""
+    """Return whether the last run succeeded, and ended at most so many seconds ago."""
     path = _path()
     if path is None:
         return False

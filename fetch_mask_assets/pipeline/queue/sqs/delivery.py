@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from fetch_mask_assets.errors import QueueError
 from fetch_mask_assets.pipeline.contract.message_body import storable_text
-from fetch_mask_assets.pipeline.queue.protocol import NOT_SQS
+from fetch_mask_assets.pipeline.queue.sqs.protocol import NOT_SQS
 
 
 class Delivery(NamedTuple):
@@ -22,6 +22,10 @@ class Delivery(NamedTuple):
     sent_at: int
     receive_count: int
     body: str
+
+    def __repr__(self) -> str:
+        """Without the body, and without the handle that deletes the message."""
+        return f"Delivery({self.message_id!r}, ...)"
 
     @property
     def body_bytes(self) -> int:

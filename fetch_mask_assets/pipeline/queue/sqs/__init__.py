@@ -1,0 +1,1 @@
+"""SQS: its endpoint, protocol and requests, and the messages that it delivers."""

@@ -1,0 +1,1 @@
+"""Tests of fetch_mask_assets.pipeline.queue.sqs."""
