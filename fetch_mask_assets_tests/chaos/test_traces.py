@@ -260,7 +260,6 @@ def test_the_search_finds_what_is_planted(seen: Seen, planted: str, place: str) 
         ("server log", b"COPY login_ingest.ledger"),
         ("server log", b"COPY user_logins"),
         ("server log", b"DETAIL"),
-        ("standard output or error", b"DEBUG:botocore"),
         ("standard output or error", b"DEBUG:psycopg"),
         ("standard output or error", b"SQLSTATE 53100"),
         ("standard output or error", b"SQLSTATE 42703"),
