@@ -32,7 +32,7 @@ def connect_aws(service: str, error_class: type[FetchMaskError]) -> Any:  # noqa
         read_timeout=READ_SECONDS,
     )
     with translate_aws_errors(f"connecting to {service}", error_class):
-        return boto3.session.Session().client(service, config=config)  # type: ignore[call-overload]  # a name that is no literal
+        return boto3.session.Session().client(service, config=config)  # type: ignore[call-overload]  # the name is not a literal
 
 
 def silence_boto() -> None:

@@ -114,8 +114,8 @@ class FieldMasker:
             tokens: texts, tokens or not; each is decrypted, so give distinct ones.
 
         Returns:
-            The columns `key_id`, null for a text that is no token of this field, and `canonical`,
-            null for one that is not genuine under an enabled key. The rows are in the order of
+            The columns `key_id`, null for a text that is not a token of this field, and
+            `canonical`, null for one that is not genuine under an enabled key. The rows are in the order of
             the tokens.
 
         Raises:

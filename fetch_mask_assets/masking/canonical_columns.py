@@ -52,7 +52,7 @@ def check_texts(texts: pl.Series) -> pl.Series:
 
 
 def pack_ips(texts: pl.Series) -> pl.Series:
-    """The result of `pack_ip` for each text, as binary; null for a text that is no address."""
+    """The result of `pack_ip` for each text, as binary; null for a text that is not an address."""
     is_quad = texts.str.contains(_DOTTED_QUAD).fill_null(value=False)
     quads, others = texts.filter(is_quad), texts.filter(~is_quad)
     rows = pl.concat([is_quad.arg_true(), (~is_quad).arg_true()])

@@ -50,8 +50,8 @@ class MaskedBatch:
     def tokens(self) -> dict[str, pl.DataFrame]:
         """The distinct tokens of each field, by its name.
 
-        The columns are `token`, `key_id`, which is null for a text that is no token, and `opened`,
-        the canonical value, which is null for a text that is no genuine token.
+        The columns are `token`, `key_id`, which is null for a text that is not a token, and
+        `opened`, the canonical value, which is null for a text that is not a genuine token.
         """
         masked = complete(self.masked)
         return {masker.field.name: _tokens(masked, masker) for masker in self.keyring.maskers}

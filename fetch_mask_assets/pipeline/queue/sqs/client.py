@@ -150,7 +150,7 @@ def connect_client(
     """A client by these options of a boto3 client, and for the rest by botocore's rules.
 
     Raises:
-        BotoCoreError: there is no region, no such profile, or half of the credentials.
+        BotoCoreError: the region, the profile or a part of the credentials is missing.
         ValueError: the URL of the endpoint is malformed.
     """
     endpoint = resolve_endpoint(options, os.environ)

@@ -47,7 +47,7 @@ def resolve_endpoint(options: Mapping[str, Any], environ: Mapping[str, str]) -> 
     """The endpoint by these options of a boto3 client, and for the rest by botocore's rules.
 
     Raises:
-        BotoCoreError: there is no region, no such profile, or half of the credentials.
+        BotoCoreError: the region, the profile or a part of the credentials is missing.
         ValueError: the URL of the endpoint is malformed.
     """
     return _stated_endpoint(options, environ) or _resolved_endpoint(options, environ)

@@ -34,7 +34,7 @@ def parse_response(operation: str, response: Response) -> dict[str, Any]:
 
     Raises:
         ClientError: SQS answers with an error.
-        QueueError: it is no answer of SQS; a read that failed must not pass for an empty one.
+        QueueError: the answer is not from SQS. A failed read is not an empty read.
     """
     content = _json_object(response.body)
     if response.status != HTTPStatus.OK:
