@@ -115,8 +115,8 @@ class FieldMasker:
 
         Returns:
             The columns `key_id`, null for a text that is not a token of this field, and
-            `canonical`, null for one that is not genuine under an enabled key. The rows are in the order of
-            the tokens.
+            `canonical`, null for one that is not genuine under an enabled key. The rows are
+            in the order of the tokens.
 
         Raises:
             KeysetError: Tink gives another value for a token of the sample.
