@@ -52,7 +52,7 @@ class Stage:
 
 _JOB = Contender(
     "fetch-mask, one run of the job",
-    module="benchmarks.work.ingest_job",
+    module="benchmarks.contenders.ingest_job",
     database=DatabaseKind.MIGRATED,
     table=_USER_LOGINS,
 )
@@ -64,8 +64,8 @@ _HAND_LOOP = Contender(
 )
 _IMPORT = Contender("python -c 'import dagster'", command=("python", "-c", "import dagster"))
 _RECEIVERS = (
-    Contender("fetch-mask", module="benchmarks.work.receive_and_delete"),
-    Contender("boto3, four threads", module="benchmarks.work.receive_and_delete_boto3"),
+    Contender("fetch-mask", module="benchmarks.contenders.receive_and_delete"),
+    Contender("boto3, four threads", module="benchmarks.contenders.receive_and_delete_boto3"),
 )
 _INGEST = Contender(
     "fetch-mask ingest",
@@ -138,8 +138,10 @@ STAGES = (
         MASK,
         "Decode, validate, mask, apply the rules",
         (
-            Contender("fetch-mask", module="benchmarks.work.mask_and_check"),
-            Contender("value by value, each rule once", module="benchmarks.work.mask_by_value"),
+            Contender("fetch-mask", module="benchmarks.contenders.mask_and_check"),
+            Contender(
+                "value by value, each rule once", module="benchmarks.contenders.mask_by_value"
+            ),
         ),
     ),
     Stage(
@@ -148,19 +150,19 @@ STAGES = (
         (
             Contender(
                 "fetch-mask: ledger, rows, batch record",
-                module="benchmarks.work.commit",
+                module="benchmarks.contenders.commit",
                 database=DatabaseKind.MIGRATED,
                 table=_USER_LOGINS,
             ),
             Contender(
                 "bare COPY, three indexes",
-                module="benchmarks.work.bare_copy",
+                module="benchmarks.contenders.bare_copy",
                 database=DatabaseKind.TABLE,
                 table=_USER_LOGINS,
             ),
             Contender(
                 "fetch-mask, with a link for each token",
-                module="benchmarks.work.commit_with_links",
+                module="benchmarks.contenders.commit_with_links",
                 database=DatabaseKind.MIGRATED,
                 table=_USER_LOGINS,
             ),
@@ -173,14 +175,14 @@ STAGES = (
         (
             Contender(
                 "one run of the job, large batch",
-                module="benchmarks.work.ingest_job",
+                module="benchmarks.contenders.ingest_job",
                 database=DatabaseKind.MIGRATED,
                 table=_USER_LOGINS,
                 share=10,
             ),
             Contender(
                 "one run of the job, small batch",
-                module="benchmarks.work.ingest_job",
+                module="benchmarks.contenders.ingest_job",
                 database=DatabaseKind.MIGRATED,
                 table=_USER_LOGINS,
                 share=0.1,

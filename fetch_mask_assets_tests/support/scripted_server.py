@@ -60,7 +60,7 @@ class ScriptedServer:
         self._scheme = "https" if tls else "http"
         if tls:
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
-        # A client that refuses the certificate is no error of the server.
+        # A client that refuses the certificate is not an error of the server.
         self._server.handle_error = lambda *_: None  # type: ignore[method-assign]
 
     @property

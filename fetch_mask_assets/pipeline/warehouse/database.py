@@ -63,7 +63,7 @@ class LoginDatabase:
     def prepare_ledger(self) -> None:
         """Create the ledger's partitions that are due.
 
-        A locked ledger is no error: messages of a day without a partition go to the default one.
+        A locked ledger is not an error: messages of a day without a partition go to the default one.
 
         Raises:
             DatabaseError: the partitions cannot be created.

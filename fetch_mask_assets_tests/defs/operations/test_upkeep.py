@@ -1,4 +1,4 @@
-"""What is older than its setting is deleted each night, and every token is looked at."""
+"""The nightly jobs delete data older than its setting and check every token."""
 
 from __future__ import annotations
 

@@ -494,7 +494,7 @@ def test_a_row_that_the_table_refuses_is_in_no_count_of_versions(
     assert database.query("SELECT sum(logins) FROM login_ingest.version_count") == [(2,)]
 
 
-# Texts that are no tokens
+# Texts that are not tokens
 
 
 @BOTH_KINDS

@@ -62,7 +62,7 @@ class Transport:
         libcurl sends a request once more if a kept connection closes before it is answered.
 
         Raises:
-            BotoCoreError: there are no credentials, or there was no answer; one of the classes
+            BotoCoreError: credentials are missing, or SQS did not answer; one of the classes
                 that botocore raises.
         """
         keys = self._endpoint.credentials()

@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from benchmarks.work.commit import commit
-from benchmarks.work.raw_batches import raw_batches
+from benchmarks.contenders.commit import commit
+from benchmarks.contenders.raw_batches import raw_batches
 from fetch_mask_assets.keys.keyset import KEYSET_NAMES, new_keyset, open_keyring
 from fetch_mask_assets.keys.keyset_change import rotated
 from fetch_mask_assets.keys.postgres import register_keys

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from uuid import uuid4
 
-from benchmarks.work import settings
-from benchmarks.work.raw_batches import raw_batches
+from benchmarks.contenders import settings
+from benchmarks.contenders.raw_batches import raw_batches
 from fetch_mask_assets.keys.postgres import register_keys
 from fetch_mask_assets.pipeline.batch.checked_batch import CheckedBatch, mask_and_check
 from fetch_mask_assets.pipeline.warehouse.commit import commit_checked

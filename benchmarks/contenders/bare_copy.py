@@ -13,9 +13,9 @@ from functools import partial
 import polars as pl
 import psycopg
 
+from benchmarks.contenders import settings
+from benchmarks.contenders.raw_batches import raw_batches
 from benchmarks.rivals.logins import COLUMNS
-from benchmarks.work import settings
-from benchmarks.work.raw_batches import raw_batches
 from fetch_mask_assets.pipeline.batch.checked_batch import mask_and_check
 
 _COPY = f"COPY user_logins ({', '.join(COLUMNS)}) FROM STDIN (FORMAT csv)"

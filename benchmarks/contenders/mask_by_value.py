@@ -15,8 +15,8 @@ from functools import partial
 
 import polars as pl
 
-from benchmarks.work import settings
-from benchmarks.work.raw_batches import raw_batches
+from benchmarks.contenders import settings
+from benchmarks.contenders.raw_batches import raw_batches
 from fetch_mask_assets.keys.keyset import Keyring
 from fetch_mask_assets.keys.masker import FieldMasker
 from fetch_mask_assets.masking.token import parse_token

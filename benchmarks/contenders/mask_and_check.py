@@ -7,8 +7,8 @@ from functools import partial
 
 import polars as pl
 
-from benchmarks.work import settings
-from benchmarks.work.raw_batches import raw_batches
+from benchmarks.contenders import settings
+from benchmarks.contenders.raw_batches import raw_batches
 from fetch_mask_assets.keys.keyset import Keyring
 from fetch_mask_assets.pipeline.batch.checked_batch import mask_and_check
 

@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import polars as pl
 
+from benchmarks.contenders.settings import batch_messages
 from benchmarks.queue.messages import body
-from benchmarks.work.settings import batch_messages
 from fetch_mask_assets.pipeline.batch.frames import RAW_SCHEMA
 
 
