@@ -34,8 +34,9 @@ def original_values(bodies: pl.Series) -> list[pl.Series]:
 def _is_plain(bodies: pl.Series) -> pl.Series:
     """Return whether a pattern finds the masked fields of each body, so that it need not be parsed.
 
-    In a body without escapes, a name is written as it is. In an object without inner objects, a
-    name that occurs once is the key, or it is a value and there is no such key.
+    In a body without escapes, a name is written as it is. If an
+    object has no inner objects and the name occurs once, the name is either the key, or a value in
+    an object that lacks the key.
     """
     is_flat = bodies.str.count_matches("{", literal=True) <= 1
     is_plain = is_flat & ~bodies.str.contains("\\", literal=True)

@@ -63,7 +63,8 @@ class LoginDatabase:
     def prepare_ledger(self) -> None:
         """Create the ledger's partitions that are due.
 
-        A locked ledger is not an error: messages of a day without a partition go to the default one.
+        A locked ledger is not an error: without a partition of its day, a message goes to the
+        default one.
 
         Raises:
             DatabaseError: the partitions cannot be created.
